@@ -1,0 +1,54 @@
+"""What travels through augmentation: a sample's parameters, its voxels, and the finished batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAugmentation:
+    """What happens to one sample; parameters are [channel] unless said otherwise.
+
+    `matrix` [3, 3] leads from an output voxel's offset from the patch centre to the source's; None
+    is the identity. Multipliers and zoom are neutral at 1, noise and blur at 0.
+    """
+
+    matrix: FloatArray | None
+    mirrored_axes: tuple[int, ...]
+    noise_std: float
+    noise_seed: int
+    blur_sigma_vox: FloatArray  # [channel, axis]
+    brightness: FloatArray
+    contrast: FloatArray
+    low_resolution: FloatArray
+    inverted_gamma: FloatArray
+    gamma: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """A box of a prepared case, large enough to cut one transformed patch from.
+
+    `image` [channel, z, y, x], `label` and `outside` [z, y, x]; `centre_vox` is the patch's centre
+    in the box's voxels.
+    """
+
+    case_id: str
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    outside: NDArray[np.bool_] | None
+    centre_vox: FloatArray
+    augmentation: SampleAugmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """On the training device: image [batch, channel, z, y, x], class indices [batch, z, y, x]."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    case_ids: tuple[str, ...]

@@ -1,0 +1,96 @@
+"""Model files: a configuration and its weights in one safetensors file, and nothing to execute."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from autoseg import __version__
+from autoseg.dataset import LabelScheme
+from autoseg.errors import AutosegError
+from autoseg.networks import NETWORKS
+from autoseg.planning.plan import Configuration
+from autoseg.records import Record, parse_record, replacing
+
+FORMAT_VERSION = 1
+METADATA_KEY = "autoseg"
+
+
+class ModelCard(Record):
+    """All that is needed to use a model, besides its weights."""
+
+    format_version: int = FORMAT_VERSION
+    autoseg_version: str = __version__
+    plan_name: str
+    configuration: Configuration
+    labels: LabelScheme
+    channel_names: tuple[str, ...]
+    fold: int | None  # None: trained on every case
+    trained_cases: int
+    trained_iterations: int
+    trained_seconds: float
+
+
+def build_network(configuration: Configuration, channel_count: int, class_count: int) -> nn.Module:
+    """The untrained network of a configuration, initialised from torch's random state."""
+    plan = configuration.network
+    return NETWORKS[plan.kind](plan, channel_count, class_count)
+
+
+def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write weights and card as one safetensors file, atomically."""
+    tensors = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    save_tensors(path, tensors, {METADATA_KEY: card.model_dump_json()})
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and strings as one safetensors file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {key: value.contiguous() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file on the CPU. Raises AutosegError when it is absent or none."""
+    if not path.is_file():
+        raise AutosegError(f"{path}: this model file does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise AutosegError(
+            f"{path}: not a readable model file ({error}). An autoseg model is a .safetensors file "
+            "written by autoseg train."
+        ) from None
+
+
+def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
+    """Read a model file and build its network, ready to predict, on the CPU.
+
+    Raises AutosegError when the file is none of autoseg's, is of a newer format, or its weights do
+    not fit its configuration.
+    """
+    tensors, metadata = read_tensors(path)
+    if METADATA_KEY not in metadata:
+        raise AutosegError(
+            f"{path}: a safetensors file, but not one of autoseg's: its metadata has no "
+            f"{METADATA_KEY!r} entry. Give a model written by autoseg train."
+        )
+    content = json.loads(metadata[METADATA_KEY])
+    if content.get("format_version") != FORMAT_VERSION:
+        raise AutosegError(
+            f"{path}: model format {content.get('format_version')} is not the one that autoseg "
+            f"{__version__} knows ({FORMAT_VERSION}). Upgrade autoseg."
+        )
+    card = parse_record(ModelCard, content, str(path))
+    network = build_network(card.configuration, len(card.channel_names), len(card.labels.values))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise AutosegError(f"{path}: weights do not fit the configuration: {error}") from None
+    return card, network.eval()

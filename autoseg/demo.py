@@ -1,0 +1,44 @@
+"""The main job from end to end on synthetic scans."""
+
+import shutil
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
+from autoseg.machine import available_cores
+from autoseg.pipeline import PlanRequest, TrainRequest, plan_dataset, predict_files, train_fold
+from autoseg.synthetic import LABELS, make_scan, write_dataset, write_scan
+from autoseg.work import WorkFolder
+from autoseg.workers import Progress, silent
+
+if TYPE_CHECKING:
+    from autoseg.training.log import TrainingListener
+
+TRAINING_SCANS = 20
+UNSEEN_SCANS = 5
+UNSEEN_SEED = 1000
+
+
+def run_demo(
+    folder: Path, minutes: float, listener: "TrainingListener", progress: Progress = silent
+) -> tuple[Evaluation, dict[str, str]]:
+    """Make scans, plan, train, predict scans that were never seen, and score them.
+
+    An earlier demo in the folder is replaced. Returns the scores and the class names by value.
+    """
+    dataset, unseen, truth = folder / "dataset", folder / "scans", folder / "references"
+    work = WorkFolder(folder / "autoseg_work")
+    for part in (dataset, unseen, truth, folder / "masks", work.root):
+        shutil.rmtree(part, ignore_errors=True)
+    write_dataset(dataset, TRAINING_SCANS)
+    for index in range(UNSEEN_SCANS):
+        scan = make_scan(UNSEEN_SEED + index)
+        write_scan(unseen / f"scan_{index}.nii.gz", scan.image, scan)
+        write_scan(truth / f"scan_{index}.nii.gz", scan.labels, scan)
+    plan_dataset(dataset, work, PlanRequest(), available_cores(), progress)
+    result = train_fold(work, TrainRequest(fold=0, minutes=minutes), listener, Event(), progress)
+    model = result.folder / "model.safetensors"
+    predict_files([unseen], folder / "masks", [model], overwrite=True, progress=progress)
+    evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
+    return evaluation, {str(value): name for name, value in LABELS.items()}

@@ -1,0 +1,16 @@
+"""The one exception that a user is meant to read."""
+
+from collections.abc import Sequence
+
+
+class AutosegError(Exception):
+    """Something that the user can put right; the message says what, where and how."""
+
+
+def raise_if_any(problems: Sequence[str], headline: str) -> None:
+    """Raise one AutosegError that lists every problem, so that all can be mended at once."""
+    if len(problems) == 1:
+        raise AutosegError(problems[0])
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise AutosegError(f"{headline} ({len(problems)} problems)\n{listed}")

@@ -1,0 +1,112 @@
+"""Masks against references: scores per case, per class, and their means."""
+
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.errors import AutosegError, raise_if_any
+from autoseg.evaluation.metrics import ClassScore, score_classes
+from autoseg.geometry import same_space
+from autoseg.records import Record
+from autoseg.volume import file_ending, read_labels
+from autoseg.workers import Progress, map_cases, silent
+
+EMPTY_RULE = (
+    "a class absent from both masks has no Dice and is left out of the means; "
+    "absent from only one of them it has Dice 0"
+)
+
+
+class Mean(Record):
+    """Mean scores; None when there was nothing to average."""
+
+    dice: float | None
+
+
+class Evaluation(Record):
+    """Scores by case id and label value. Class means are over cases, the mean is over classes."""
+
+    mean: Mean
+    classes: dict[str, Mean]
+    cases: dict[str, dict[str, ClassScore]]
+    empty_rule: str = EMPTY_RULE
+
+
+def evaluate_folders(
+    predictions: Path, references: Path, workers: int, progress: Progress = silent
+) -> Evaluation:
+    """Score every mask in a folder against the reference of the same name.
+
+    Every label value found in either is scored, but 0. Raises AutosegError for masks without a
+    reference, and for pairs that lie on different grids; references without a mask are left out.
+    """
+    masks, truths = _by_case(predictions), _by_case(references)
+    if not masks:
+        raise AutosegError(f"{predictions}: there are no masks here. Give a folder of NIfTI files.")
+    raise_if_any(
+        [
+            f"{path}: there is no reference named {case_id} in {references}."
+            for case_id, path in masks.items()
+            if case_id not in truths
+        ],
+        "Masks without a reference",
+    )
+    pairs = {case_id: (mask, truths[case_id]) for case_id, mask in masks.items()}
+    return evaluate_pairs(pairs, None, workers, progress)
+
+
+def evaluate_pairs(
+    pairs: dict[str, tuple[Path, Path]],
+    values: tuple[int, ...] | None,
+    workers: int,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score (mask, reference) files of each case; `values` None means all that are found."""
+    items = {case_id: (*pair, values) for case_id, pair in pairs.items()}
+    cases = map_cases(_score_case, items, workers, progress, "evaluating cases")
+    found = sorted({value for scores in cases.values() for value in scores})
+    classes = {
+        str(value): Mean(
+            dice=_mean([scores[value].dice for scores in cases.values() if value in scores])
+        )
+        for value in found
+    }
+    return Evaluation(
+        mean=Mean(dice=_mean([mean.dice for mean in classes.values()])),
+        classes=classes,
+        cases={
+            case_id: {str(value): score for value, score in scores.items()}
+            for case_id, scores in cases.items()
+        },
+    )
+
+
+def _by_case(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise AutosegError(f"{folder}: there is no such folder.")
+    files = {}
+    for path in sorted(folder.iterdir()):
+        ending = file_ending(path)
+        if ending is not None and path.is_file() and not path.name.startswith("."):
+            files[path.name[: -len(ending)]] = path
+    return files
+
+
+def _score_case(item: tuple[Path, Path, tuple[int, ...] | None]) -> dict[int, ClassScore]:
+    mask_path, truth_path, values = item
+    mask, truth = read_labels(mask_path), read_labels(truth_path)
+    if not same_space(mask.grid, truth.grid):
+        raise AutosegError(
+            f"{mask_path} and {truth_path} lie on different grids "
+            f"({mask.grid.shape_vox} and {truth.grid.shape_vox} voxels, or another affine). "
+            "Predict again from the image that the reference was drawn on."
+        )
+    if values is None:
+        found = set(np.unique(mask.array).tolist()) | set(np.unique(truth.array).tolist())
+        values = tuple(sorted(found - {0}))
+    return score_classes(mask.array, truth.array, values, float(np.prod(truth.grid.spacing_mm)))
+
+
+def _mean(scores: list[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,134 @@
+"""Where voxels are in the patient: grids, boxes, and the way from a source grid to a plan's grid.
+
+Arrays are in reversed file order (z, y, x). Affines act on file order (x, y, z) and give RAS
+millimetres, as in the NIfTI standard.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from nibabel.orientations import aff2axcodes
+from numpy.typing import NDArray
+
+from autoseg.records import Record
+
+Shape3 = tuple[int, int, int]
+Spacing3 = tuple[float, float, float]
+Orientation = Literal["as_stored", "canonical"]
+
+CANONICAL_AXES = ("IS", "PA", "LR")  # array axes z, y, x grow towards superior, anterior, right
+
+D = TypeVar("D", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A voxel grid in space: array shape (z, y, x) and the affine from file indices to RAS mm."""
+
+    shape_vox: Shape3
+    affine_ras_mm: NDArray[np.float64]  # [4, 4], shear included
+
+    @property
+    def spacing_mm(self) -> Spacing3:
+        """Distance between neighbouring voxels along array axes (z, y, x)."""
+        x, y, z = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def axis_codes(self) -> str:
+        """Anatomical directions that array axes (z, y, x) grow towards, such as `SAR`."""
+        return "".join(reversed(aff2axcodes(self.affine_ras_mm)))
+
+
+class Box(Record):
+    """A half-open block of voxels, one entry per array axis."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+
+class Placement(Record):
+    """The whole way between a source array and its prepared twin, in both directions.
+
+    Forward: flip `flipped_axes` of the source, permute by `axis_order`, cut out `crop`, resample to
+    `resampled_shape_vox`. Spacings and shapes after the permutation are in the plan's axis order.
+    """
+
+    source_shape_vox: Shape3
+    flipped_axes: tuple[int, ...]
+    axis_order: Shape3
+    crop: Box
+    resampled_shape_vox: Shape3
+    source_spacing_mm: Spacing3
+    target_spacing_mm: Spacing3
+
+    def to_plan_axes(self, array: NDArray[D]) -> NDArray[D]:
+        """View a source array [..., z, y, x] in the plan's axis order."""
+        return reorder_axes(array, self.flipped_axes, self.axis_order)
+
+    def to_source_axes(self, array: NDArray[D]) -> NDArray[D]:
+        """View an array [..., plan axes] in the source's axis order: undoes `to_plan_axes`."""
+        lead = array.ndim - 3
+        back = [lead + int(axis) for axis in np.argsort(self.axis_order)]
+        reordered = array.transpose(*range(lead), *back)
+        return np.flip(reordered, tuple(lead + axis for axis in self.flipped_axes))
+
+
+def reorder_axes(array: NDArray[D], flipped: Sequence[int], order: Sequence[int]) -> NDArray[D]:
+    """View the last three axes of an array flipped, then permuted."""
+    lead = array.ndim - 3
+    flipped_array = np.flip(array, tuple(lead + axis for axis in flipped))
+    return flipped_array.transpose(*range(lead), *(lead + axis for axis in order))
+
+
+def canonical_order(axis_codes: str) -> Shape3:
+    """Source array axes in the order superior-inferior, anterior-posterior, left-right."""
+    axes = [
+        next(axis for axis, code in enumerate(axis_codes) if code in pair)
+        for pair in CANONICAL_AXES
+    ]
+    return axes[0], axes[1], axes[2]
+
+
+def plan_axes(
+    axis_codes: str, orientation: Orientation, axis_order: Shape3
+) -> tuple[tuple[int, ...], Shape3]:
+    """Which source axes to flip, and the order to take them in, to reach a plan's axes."""
+    if orientation == "as_stored":
+        return (), axis_order
+    canonical = canonical_order(axis_codes)
+    flipped = tuple(axis for axis, code in enumerate(axis_codes) if code in "IPL")
+    return flipped, (canonical[axis_order[0]], canonical[axis_order[1]], canonical[axis_order[2]])
+
+
+def resampled_shape(shape_vox: Shape3, spacing_mm: Spacing3, target_mm: Spacing3) -> Shape3:
+    """Voxels per axis after resampling to another spacing; at least one.
+
+    Python's rounding (half to even), as the published heuristics do.
+    """
+    z, y, x = (
+        max(1, round(old / new * size))
+        for size, old, new in zip(shape_vox, spacing_mm, target_mm, strict=True)
+    )
+    return z, y, x
+
+
+def same_space(a: Grid, b: Grid, tolerance_mm: float = 0.1) -> bool:
+    """Whether two grids have equal shapes and every corner within a tolerance of its twin."""
+    if a.shape_vox != b.shape_vox:
+        return False
+    last = np.array(a.shape_vox[::-1]) - 1
+    corners = np.array(np.meshgrid(*[(0, end) for end in last])).reshape(3, -1)
+    homogeneous = np.vstack([corners, np.ones(corners.shape[1])])  # [4, corner]
+    apart = (a.affine_ras_mm - b.affine_ras_mm)[:3] @ homogeneous
+    return bool(np.all(np.linalg.norm(apart, axis=0) <= tolerance_mm))

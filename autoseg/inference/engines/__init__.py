@@ -1,0 +1,21 @@
+"""Engines run a model's networks on patches; one table, by name."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from autoseg.inference.engines.torch_engine import TorchEngine
+
+EngineName = Literal["torch"]
+
+ENGINES: dict[
+    EngineName,
+    Callable[
+        [Sequence[nn.Module], Sequence[int], torch.device, bool],
+        Callable[[torch.Tensor], torch.Tensor],
+    ],
+] = {
+    "torch": TorchEngine,
+}

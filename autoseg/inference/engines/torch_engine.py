@@ -1,0 +1,47 @@
+"""Patches through torch networks: averaged over mirror images and over folds."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import torch
+from torch import nn
+
+
+class TorchEngine:
+    """Mean logits of all networks over all combinations of mirrored axes.
+
+    Takes patches [n, channel, z, y, x] and gives logits [n, class, z, y, x] on the same device.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        mirror_axes: Sequence[int],
+        device: torch.device,
+        bf16: bool,
+    ) -> None:
+        self.networks = [network.to(device).eval() for network in networks]
+        self.mirror_axes = tuple(mirror_axes)
+        self.device = device
+        self.bf16 = bf16
+
+    @torch.inference_mode()
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        count = 0
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            for axes in self._mirrors():
+                mirrored = patches.flip(axes) if axes else patches
+                for network in self.networks:
+                    logits = network(mirrored).float()
+                    logits = logits.flip(axes) if axes else logits
+                    total = logits if total is None else total.add_(logits)
+                    count += 1
+        assert total is not None
+        return total / count
+
+    def _mirrors(self) -> Iterator[tuple[int, ...]]:
+        """Tensor axes to flip: every subset of the mirror axes, the empty one first."""
+        for size in range(len(self.mirror_axes) + 1):
+            for axes in combinations(self.mirror_axes, size):
+                yield tuple(2 + axis for axis in axes)

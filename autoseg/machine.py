@@ -1,0 +1,92 @@
+"""What this computer is, found without importing torch."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from autoseg.errors import AutosegError
+from autoseg.records import Record
+
+GIB = 1024**3
+
+
+class Machine(Record):
+    """The hardware that a plan is made for. Memory is in GiB; no GPU means `gpu_name` is None."""
+
+    gpu_name: str | None
+    gpu_memory_gb: float
+    cores: int
+    memory_gb: float
+    bf16: bool
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.gpu_name is None else "gpu"
+
+
+def detect_machine() -> Machine:
+    """Describe this computer: first NVIDIA GPU if there is one, cores and memory we may use."""
+    gpu_name, gpu_memory_gb, compute_capability = _query_gpu()
+    bf16 = compute_capability >= 8.0 if gpu_name else _cpu_has_bf16()
+    return Machine(
+        gpu_name=gpu_name,
+        gpu_memory_gb=gpu_memory_gb,
+        cores=available_cores(),
+        memory_gb=round(_memory_limit_bytes() / GIB, 1),
+        bf16=bf16,
+    )
+
+
+def machine_for(target: str) -> Machine:
+    """The machine named by `cpu` or `gpu:GB`, with this computer's cores and memory.
+
+    Raises AutosegError for any other text.
+    """
+    here = detect_machine()
+    if target == "cpu":
+        return here.model_copy(
+            update={"gpu_name": None, "gpu_memory_gb": 0.0, "bf16": _cpu_has_bf16()}
+        )
+    match = re.fullmatch(r"gpu:(\d+(?:\.\d+)?)", target)
+    if match is None or float(match[1]) < 1:
+        raise AutosegError(f"--for {target}: expected cpu or gpu:GB, for example gpu:24.")
+    return here.model_copy(
+        update={"gpu_name": "any", "gpu_memory_gb": float(match[1]), "bf16": True}
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may run on (containers and batch systems allow fewer than exist)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _query_gpu() -> tuple[str | None, float, float]:
+    if shutil.which("nvidia-smi") is None:
+        return None, 0.0, 0.0
+    query = "--query-gpu=name,memory.total,compute_cap"
+    answer = subprocess.run(
+        ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    lines = answer.stdout.strip().splitlines()
+    if answer.returncode != 0 or not lines:
+        return None, 0.0, 0.0
+    name, memory_mib, compute_capability = (part.strip() for part in lines[0].split(","))
+    return name, round(float(memory_mib) / 1024, 1), float(compute_capability)
+
+
+def _cpu_has_bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def _memory_limit_bytes() -> int:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit_file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = Path(limit_file)
+        if limit.exists() and (text := limit.read_text().strip()).isdigit():
+            return min(physical, int(text))
+    return physical

@@ -1,0 +1,341 @@
+"""The table of contents: the stages, in order, each from records to files that people can read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from autoseg.dataset import Case, Dataset, group_channels, open_dataset
+from autoseg.errors import AutosegError, raise_if_any
+from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
+from autoseg.fingerprint import Fingerprint, make_fingerprint, read_channels
+from autoseg.machine import GIB, available_cores, detect_machine, machine_for
+from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import load_rule_set
+from autoseg.preprocessing.prepare import preparation_hash, prepare_cases
+from autoseg.preprocessing.store import StoredCase, open_case
+from autoseg.records import save_record
+from autoseg.splits import Fold, make_splits
+from autoseg.volume import READERS, file_ending, write_labels
+from autoseg.work import FoldName, WorkFolder, WorkState
+from autoseg.workers import Progress, silent
+
+if TYPE_CHECKING:
+    from autoseg.inference.predictor import Predictor, Provenance
+    from autoseg.training.log import TrainingListener
+
+CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a user may say about planning; None leaves it to autoseg."""
+
+    rules: str | None = None
+    target: str | None = None
+    name: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """Which fold to train and how; at most one length is given, else the plan's holds."""
+
+    fold: FoldName
+    plan_name: str | None = None
+    epochs: int | None = None
+    iterations: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """A fold after training. `evaluation` is None when it was stopped, or holds no case out."""
+
+    folder: Path
+    iterations: int
+    seconds: float
+    finished: bool
+    evaluation: Evaluation | None
+
+
+def plan_dataset(
+    dataset_path: Path,
+    work: WorkFolder,
+    request: PlanRequest,
+    workers: int,
+    progress: Progress = silent,
+) -> tuple[Plan, Fingerprint]:
+    """Look at a dataset, decide everything, and save fingerprint, splits and plan.
+
+    Raises AutosegError when the work folder belongs to another dataset, or holds models of another
+    plan of this name.
+    """
+    dataset = open_dataset(dataset_path)
+    root = str(dataset.root.resolve())
+    if work.is_planned() and work.state().dataset != root:
+        raise AutosegError(
+            f"{work.root} belongs to the dataset {work.state().dataset}. Choose another work "
+            "folder with --work, or delete this one."
+        )
+    machine = machine_for(request.target) if request.target else detect_machine()
+    rule_set = load_rule_set(request.rules or ("cpu" if machine.gpu_name is None else "default"))
+    fingerprint = make_fingerprint(dataset, workers, progress)
+    plan = make_plan(fingerprint, rule_set, machine, request.name)
+    _make_way(work, plan, request.overwrite)
+    _keep_or_make_splits(work, dataset, request.overwrite)
+    work.save_fingerprint(fingerprint)
+    work.save_plan(plan)
+    work.save_state(
+        WorkState(dataset=root, layout=dataset.layout, machine=machine, current_plan=plan.name)
+    )
+    return plan, fingerprint
+
+
+def prepare(
+    work: WorkFolder, plan_name: str | None, workers: int, progress: Progress = silent
+) -> tuple[int, Path]:
+    """Prepare what is missing for a plan; how many cases that was, and where they are."""
+    plan, dataset = work.plan(plan_name), _dataset(work)
+    configuration = plan.configurations[plan.recommended]
+    folder = work.prepared(preparation_hash(configuration, plan.labels))
+    done = prepare_cases(dataset.cases, plan.labels, configuration, folder, workers, progress)
+    return done, folder
+
+
+def train_fold(
+    work: WorkFolder,
+    request: TrainRequest,
+    listener: "TrainingListener",
+    stop: Event,
+    progress: Progress = silent,
+) -> FoldResult:
+    """Prepare what is missing, train one fold, save its model, score its held-out cases in full."""
+    # torch takes seconds to import; only these stages need it.
+    from autoseg.checkpoint import ModelCard, save_model
+    from autoseg.inference.device import choose_device
+    from autoseg.training.schedule import make_budget
+    from autoseg.training.trainer import TrainingJob, train_model
+
+    plan, dataset = work.plan(request.plan_name), _dataset(work)
+    configuration = plan.configurations[plan.recommended]
+    split = _split(work, dataset, request.fold)
+    folder = work.fold(plan.name, configuration.name, request.fold)
+    resume = _check_fold_folder(folder, request)
+    budget = make_budget(
+        configuration.training, request.epochs, request.iterations, request.minutes
+    )
+    stored = _prepared_cases(work, plan, dataset, (*split.train, *split.validation), progress)
+    device = choose_device()
+    job = TrainingJob(
+        configuration=configuration,
+        labels=plan.labels,
+        train_cases={case_id: stored[case_id] for case_id in split.train},
+        validation_cases={case_id: stored[case_id] for case_id in split.validation},
+        budget=budget,
+        folder=folder,
+        device=device.torch_device,
+        bf16=device.bf16,
+        threads=max(1, available_cores() - 1),
+        seed=request.seed,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    network, position = train_model(job, listener, stop, resume)
+    if stop.is_set():
+        return FoldResult(folder, position.iteration, position.elapsed_s, False, None)
+    card = ModelCard(
+        plan_name=plan.name,
+        configuration=configuration,
+        labels=plan.labels,
+        channel_names=plan.channel_names,
+        fold=request.fold,
+        trained_cases=len(split.train),
+        trained_iterations=position.iteration,
+        trained_seconds=position.elapsed_s,
+    )
+    save_model(folder / "model.safetensors", network, card)
+    evaluation = validate_fold(folder, dataset, split, progress)
+    return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+def validate_fold(
+    folder: Path, dataset: Dataset, split: Fold, progress: Progress = silent
+) -> Evaluation | None:
+    """Predict a fold's held-out cases in full, as `predict` does, and score them."""
+    from autoseg.inference.predictor import Predictor
+
+    held_out = {case.case_id: case for case in dataset.cases if case.case_id in split.validation}
+    if not held_out:
+        return None
+    predictor = Predictor.load([folder / "model.safetensors"])
+    output = folder / "validation"
+    _predict_cases(predictor, list(held_out.values()), output, progress)
+    pairs = {
+        case_id: (output / f"{case_id}.nii.gz", case.label)
+        for case_id, case in held_out.items()
+        if case.label is not None
+    }
+    evaluation = evaluate_pairs(pairs, dataset.labels.values[1:], 1, progress)
+    save_record(evaluation, output / "summary.json")
+    return evaluation
+
+
+def predict_files(
+    inputs: Sequence[Path],
+    output: Path,
+    models: Sequence[Path],
+    overwrite: bool,
+    progress: Progress = silent,
+) -> tuple[list["Provenance"], int]:
+    """Segment files, or all images of folders; provenance of each mask, and how many were kept.
+
+    Masks that are already there are kept unless `overwrite`. A case that fails does not stop the
+    others; AutosegError then names every one at the end.
+    """
+    from autoseg.inference.predictor import Predictor
+
+    predictor = Predictor.load(models)
+    cases = list_scans(inputs, len(predictor.card.channel_names))
+    missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
+    done = _predict_cases(predictor, missing, output, progress)
+    return done, len(cases) - len(missing)
+
+
+def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
+    """The scans among files and folders: `<case>_0000` files are grouped, others stand alone.
+
+    Raises AutosegError when there is none, or a group has other channels than the model needs.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        if not path.exists():
+            raise AutosegError(f"{path}: there is no such file or folder.")
+        files += sorted(path.iterdir()) if path.is_dir() else [path]
+    images = [path for path in files if file_ending(path) and not path.name.startswith(".")]
+    if not images:
+        places = ", ".join(str(path) for path in inputs)
+        raise AutosegError(f"{places}: no images here. Known endings: {', '.join(READERS)}.")
+    groups, others = group_channels(images, tuple(READERS))
+    scans = []
+    problems = []
+    for case_id, channels in groups.items():
+        if 0 not in channels:  # four digits that are no channel number, such as a year
+            others += channels.values()
+        elif sorted(channels) != list(range(channel_count)):
+            problems.append(
+                f"{case_id}: has channels {', '.join(f'{c:04d}' for c in sorted(channels))}, but "
+                f"the model needs {channel_count} (0000 to {channel_count - 1:04d}). Add or remove "
+                "files."
+            )
+        else:
+            paths = tuple(channels[index] for index in sorted(channels))
+            scans.append(Case(case_id, paths, None, case_id))
+    raise_if_any(problems, "Wrong channels")
+    for path in others:
+        case_id = path.name[: -len(file_ending(path) or "")]
+        scans.append(Case(case_id, (path,), None, case_id))
+    return sorted(scans, key=lambda case: case.case_id)
+
+
+def _predict_cases(
+    predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
+) -> list["Provenance"]:
+    done, problems = [], []
+    for index, case in enumerate(cases):
+        progress(index, len(cases), "predicting scans")
+        try:
+            segmentation = predictor(read_channels(case), case.case_id)
+        except AutosegError as error:
+            problems.append(str(error))
+            continue
+        write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
+        done.append(segmentation.provenance)
+    progress(len(cases), len(cases), "predicting scans")
+    raise_if_any(problems, f"{len(problems)} of {len(cases)} scans could not be segmented")
+    return done
+
+
+def _dataset(work: WorkFolder) -> Dataset:
+    return open_dataset(Path(work.state().dataset))
+
+
+def _make_way(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
+    """Refuse to change a plan under models that were trained with it."""
+    if not work.plan_path(plan.name).is_file() or not work.has_models(plan.name):
+        return
+    if work.plan(plan.name).configurations == plan.configurations:
+        return
+    if not overwrite:
+        raise AutosegError(
+            f"{work.plan_models(plan.name)} holds models of another plan named {plan.name!r}. Keep "
+            "them and give the new plan a --name, or delete them with --overwrite."
+        )
+    work.delete_models(plan.name)
+
+
+def _keep_or_make_splits(work: WorkFolder, dataset: Dataset, overwrite: bool) -> None:
+    patients = {case.case_id: case.patient_id for case in dataset.cases}
+    if work.has_splits() and not overwrite:
+        split_cases = {c for fold in work.splits().folds for c in (*fold.train, *fold.validation)}
+        if split_cases == patients.keys() or not split_cases:
+            return
+        raise AutosegError(
+            f"{work.root / 'splits.json'} is of other cases than the dataset has now "
+            f"({len(split_cases)} against {len(patients)}). Make new folds with --overwrite, or "
+            "choose another work folder with --work."
+        )
+    work.save_splits(make_splits(patients))
+
+
+def _split(work: WorkFolder, dataset: Dataset, fold: FoldName) -> Fold:
+    if fold is None:
+        return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
+    folds = work.splits().folds
+    if not 0 <= fold < len(folds):
+        there_are = f"0 to {len(folds) - 1}, and all" if folds else "all"
+        raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
+    return folds[fold]
+
+
+def _check_fold_folder(folder: Path, request: TrainRequest) -> bool:
+    """Whether to go on with an earlier training; refuses to write over one unasked."""
+    from autoseg.training.state import StateFile
+
+    begun = StateFile.of(folder).exists()
+    if request.resume:
+        if not begun:
+            raise AutosegError(f"{folder}: there is no training to resume. Leave --resume out.")
+        return True
+    if request.overwrite:
+        work_files = [folder / "metrics.jsonl", folder / "model.safetensors"]
+        for path in [StateFile.of(folder).path, *work_files]:
+            path.unlink(missing_ok=True)
+    elif begun or (folder / "model.safetensors").exists():
+        raise AutosegError(
+            f"{folder} already holds a training. Go on with --resume, or begin anew with "
+            "--overwrite."
+        )
+    return False
+
+
+def _prepared_cases(
+    work: WorkFolder, plan: Plan, dataset: Dataset, case_ids: Sequence[str], progress: Progress
+) -> dict[str, StoredCase]:
+    """Prepare what is missing of some cases and open them, in memory when they are small."""
+    configuration: Configuration = plan.configurations[plan.recommended]
+    folder = work.prepared(preparation_hash(configuration, plan.labels))
+    cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
+    prepare_cases(cases, plan.labels, configuration, folder, available_cores(), progress)
+    stored = {case_id: open_case(folder / case_id) for case_id in case_ids}
+    if sum(case.bytes_in_memory for case in stored.values()) < _memory_for_cases():
+        return {case_id: case.loaded() for case_id, case in stored.items()}
+    return stored
+
+
+def _memory_for_cases() -> float:
+    return detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION

@@ -1,0 +1,180 @@
+"""Plans: everything that preparing, training and predicting will do, and why.
+
+Sizes and spacings follow the plan's axis order: reoriented, then permuted by `axis_order`.
+"""
+
+from typing import Any, Literal
+
+from autoseg.dataset import LabelScheme
+from autoseg.fingerprint import IntensityStats
+from autoseg.geometry import Orientation, Shape3, Spacing3
+from autoseg.machine import Machine
+from autoseg.records import Record
+
+ConfigurationName = Literal["3d_fullres"]
+NormalizationKind = Literal["ct", "zscore", "rescale_0_1", "rgb_0_1", "none"]
+NetworkKind = Literal["plain_unet"]
+LossKind = Literal["ce_dice"]
+Range = tuple[float, float]
+
+
+class ChannelNormalization(Record):
+    """How one channel's intensities are normalised.
+
+    `masked`: statistics come from inside the non-zero mask, and voxels outside stay 0. `statistics`
+    are the training set's, which `ct` normalises by and prediction compares new scans with.
+    """
+
+    channel: str
+    kind: NormalizationKind
+    masked: bool
+    statistics: IntensityStats
+
+
+class ResamplingPlan(Record):
+    """Spline orders of resampling to the plan's grid and back.
+
+    Where the largest spacing exceeds the smallest by more than `separate_axis_ratio`, the coarse
+    axis is resampled on its own, to the nearest slice.
+    """
+
+    image_order: Literal[0, 1, 3]
+    label_order: Literal[0, 1]
+    logits_order: Literal[0, 1]
+    separate_axis_ratio: float
+
+
+class StagePlan(Record):
+    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
+
+    features: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    blocks: int
+    decoder_blocks: int
+
+
+class NetworkPlan(Record):
+    """A U-Net, highest resolution first."""
+
+    kind: NetworkKind
+    stages: tuple[StagePlan, ...]
+    norm: Literal["instance"]
+    activation: Literal["leaky_relu"]
+    bias: bool
+    upsampling: Literal["transposed"]
+    deep_supervision: bool
+
+    @property
+    def patch_divisor(self) -> tuple[int, ...]:
+        """What a patch must be a multiple of, per axis: the product of all strides."""
+        divisor = [1] * len(self.stages[0].stride)
+        for stage in self.stages:
+            divisor = [d * s for d, s in zip(divisor, stage.stride, strict=True)]
+        return tuple(divisor)
+
+
+class LossPlan(Record):
+    """The loss; `batch_dice` sums Dice over the batch before dividing."""
+
+    kind: LossKind
+    batch_dice: bool
+    dice_smooth: float
+
+
+class RandomRange(Record):
+    """A transform applied to a sample with a probability, its parameter drawn from a range.
+
+    `channel_probability` then decides for each channel of the sample.
+    """
+
+    probability: float
+    range: Range
+    channel_probability: float = 1.0
+
+
+class AugmentationPlan(Record):
+    """Random changes to training patches; ranges are multipliers unless the name says otherwise.
+
+    `planar`: the patch is so anisotropic that it is rotated and scaled within the plane only.
+    """
+
+    planar: bool
+    mirror_axes: tuple[int, ...]
+    mirror_probability: float
+    rotation_degrees: RandomRange
+    scaling: RandomRange
+    noise_std: RandomRange
+    blur_sigma_vox: RandomRange
+    brightness: RandomRange
+    contrast: RandomRange
+    low_resolution: RandomRange
+    inverted_gamma: RandomRange
+    gamma: RandomRange
+
+
+class TrainingPlan(Record):
+    """Optimiser (SGD with Nesterov momentum), schedule and length."""
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    polynomial_power: float
+    gradient_clip_norm: float
+    foreground_fraction: float
+    epochs: int
+    iterations_per_epoch: int
+    validation_iterations: int
+
+
+class InferencePlan(Record):
+    """Sliding window: steps and Gaussian width as fractions of the patch, axes to mirror."""
+
+    step_fraction: float
+    gaussian_sigma_fraction: float
+    mirror_axes: tuple[int, ...]
+
+
+class Configuration(Record):
+    """All that is needed to prepare, train and predict at one resolution."""
+
+    name: ConfigurationName
+    spatial_dims: Literal[3]
+    orientation: Orientation
+    axis_order: Shape3
+    target_spacing_mm: Spacing3
+    median_shape_vox: tuple[float, float, float]
+    patch_size_vox: Shape3
+    batch_size: int
+    normalization: tuple[ChannelNormalization, ...]
+    resampling: ResamplingPlan
+    network: NetworkPlan
+    loss: LossPlan
+    augmentation: AugmentationPlan
+    training: TrainingPlan
+    inference: InferencePlan
+
+
+class Decision(Record):
+    """Why a value is what it is: the rule that gave it, its reason, and the facts it looked at."""
+
+    name: str
+    configuration: ConfigurationName | None
+    value: Any
+    rule_id: str
+    because: str
+    facts: dict[str, Any]
+    source: str
+
+
+class Plan(Record):
+    """What will be done with a dataset."""
+
+    name: str
+    rule_set: str
+    machine: Machine
+    labels: LabelScheme
+    channel_names: tuple[str, ...]
+    configurations: dict[ConfigurationName, Configuration]
+    recommended: ConfigurationName
+    decisions: tuple[Decision, ...]

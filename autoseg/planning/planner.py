@@ -1,0 +1,352 @@
+"""From a fingerprint to a plan: asks the rules for settings, runs the searches, records reasons."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.geometry import Shape3, resampled_shape
+from autoseg.machine import Machine
+from autoseg.planning.facts import Facts, gather_facts, oriented_grids
+from autoseg.planning.memory import convolution_elements
+from autoseg.planning.plan import (
+    AugmentationPlan,
+    ChannelNormalization,
+    Configuration,
+    ConfigurationName,
+    Decision,
+    InferencePlan,
+    LossPlan,
+    NetworkPlan,
+    Plan,
+    StagePlan,
+)
+from autoseg.planning.rules import RuleSet
+from autoseg.planning.settings import (
+    AugmentationSettings,
+    BatchSettings,
+    MemorySettings,
+    NetworkSettings,
+    PatchSettings,
+    SpacingSettings,
+)
+from autoseg.planning.topology import PoolingRule, Topology, find_topology
+
+
+class Deliberation:
+    """Asks the rules and keeps a record of every decision."""
+
+    def __init__(self, rules: RuleSet, facts: Facts) -> None:
+        self.rules = rules
+        self.facts = facts
+        self.decisions: list[Decision] = []
+
+    def settings(self, name: str, **found: Any) -> Any:
+        """The settings that the rules give, knowing also what has been found so far."""
+        settings, decision = self.rules.decide(name, self.facts.with_known(**found))
+        self.decisions.append(decision)
+        return settings
+
+    def conclude(self, name: str, value: Any, by: str | None = None, **facts: Any) -> None:
+        """Record what came out of a decision's settings; `by` names the decision if not itself."""
+        index = max(i for i, d in enumerate(self.decisions) if d.name == (by or name))
+        decision = self.decisions[index]
+        concluded = decision.model_copy(
+            update={"name": name, "value": value, "facts": decision.facts | facts}
+        )
+        if by is None:
+            self.decisions[index] = concluded
+        else:
+            self.decisions.append(concluded)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSearch:
+    """Everything that the patch search looks at."""
+
+    spacing_mm: tuple[float, ...]
+    median_shape_vox: tuple[float, ...]
+    class_count: int
+    memory_gb: float
+    patch: PatchSettings
+    network: NetworkSettings
+    pooling: PoolingRule
+
+    @property
+    def reference_elements(self) -> float:
+        """Convolution outputs that fit into the memory planned for."""
+        return self.patch.reference_elements * (self.memory_gb / self.patch.reference_memory_gb)
+
+
+def make_plan(
+    fingerprint: Fingerprint, rules: RuleSet, machine: Machine, name: str | None = None
+) -> Plan:
+    """Decide everything about a dataset for a machine, with a reason for each decision.
+
+    Raises AutosegError when the data cannot be planned for: 2D images, or too little memory.
+    """
+    deliberation = Deliberation(rules, gather_facts(fingerprint, machine, "3d_fullres"))
+    configuration = _plan_configuration("3d_fullres", fingerprint, deliberation)
+    return Plan(
+        name=name or rules.name,
+        rule_set=rules.name,
+        machine=machine,
+        labels=fingerprint.labels,
+        channel_names=fingerprint.channel_names,
+        configurations={configuration.name: configuration},
+        recommended=configuration.name,
+        decisions=(_machine_decision(machine), *deliberation.decisions),
+    )
+
+
+def _plan_configuration(
+    name: ConfigurationName, fingerprint: Fingerprint, ask: Deliberation
+) -> Configuration:
+    orientation = ask.settings("orientation")
+    spacings_mm, shapes_vox = oriented_grids(fingerprint, orientation)
+    target_mm = find_target_spacing(spacings_mm, shapes_vox, ask.settings("target_spacing_mm"))
+    median_vox = _median_resampled_shape(spacings_mm, shapes_vox, target_mm)
+    axis_order = _axis_order(target_mm, ask.settings("axis_order"))
+    ask.conclude("axis_order", axis_order)
+    target_mm, median_vox = target_mm[list(axis_order)], median_vox[list(axis_order)]
+    ask.conclude("target_spacing_mm", target_mm.tolist())
+    if median_vox[0] == 1:
+        raise AutosegError(
+            "These scans are single slices. 2D data cannot be planned yet; 3D scans can."
+        )
+
+    search = PatchSearch(
+        spacing_mm=tuple(target_mm.tolist()),
+        median_shape_vox=tuple(median_vox.tolist()),
+        class_count=len(fingerprint.labels.values),
+        memory_gb=_memory_gb(ask),
+        patch=ask.settings("patch_size_vox"),
+        network=ask.settings("network"),
+        pooling=ask.settings("pooling"),
+    )
+    patch_vox, network, elements = find_patch(search)
+    _conclude_network(ask, search, patch_vox, network, elements)
+    batch_size = _batch_size(search, patch_vox, elements, len(fingerprint.cases), ask)
+    patch_fraction = float(np.prod(patch_vox) / np.prod(median_vox))
+    mirror_axes = (0, 1, 2) if ask.settings("mirror_axes") == "all" else ()
+    ask.conclude("mirror_axes", mirror_axes)
+    inference = ask.settings("inference")
+    return Configuration(
+        name=name,
+        spatial_dims=3,
+        orientation=orientation,
+        axis_order=axis_order,
+        target_spacing_mm=tuple(target_mm.tolist()),
+        median_shape_vox=tuple(median_vox.tolist()),
+        patch_size_vox=patch_vox,
+        batch_size=batch_size,
+        normalization=_normalization(fingerprint, ask),
+        resampling=ask.settings("resampling"),
+        network=network,
+        loss=LossPlan(
+            **ask.settings("loss").model_dump(),
+            batch_dice=ask.settings("batch_dice", patch_fraction_of_median_image=patch_fraction),
+        ),
+        augmentation=_augmentation(patch_vox, mirror_axes, ask),
+        training=ask.settings("training"),
+        inference=InferencePlan(**inference.model_dump(), mirror_axes=mirror_axes),
+    )
+
+
+def find_target_spacing(
+    spacings_mm: NDArray[np.float64], shapes_vox: NDArray[np.int64], settings: SpacingSettings
+) -> NDArray[np.float64]:
+    """Spacing to resample every case to, in mm per axis.
+
+    `spacings_mm` and `shapes_vox` are [case, axis], after cropping.
+    """
+    target: NDArray[np.float64] = np.percentile(spacings_mm, settings.percentile, axis=0)
+    median_shape = np.percentile(shapes_vox, 50, axis=0)
+    coarse = int(np.argmax(target))
+    others = [axis for axis in range(len(target)) if axis != coarse]
+    coarsest_other = max(target[others])
+    thick = target[coarse] > settings.coarse_axis_ratio * coarsest_other
+    few = median_shape[coarse] * settings.coarse_axis_ratio < min(median_shape[others])
+    if thick and few:
+        finer = np.percentile(spacings_mm[:, coarse], settings.coarse_axis_percentile)
+        if finer < coarsest_other:
+            finer = coarsest_other + 1e-5  # the axis stays the coarsest
+        target[coarse] = finer
+    return target
+
+
+def find_patch(search: PatchSearch) -> tuple[Shape3, NetworkPlan, int]:
+    """The largest patch whose network's estimate fits into memory, that network, the estimate.
+
+    Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
+    it by one step of its pooling until a batch of two fits.
+    """
+    inverse = 1 / np.array(search.spacing_mm)
+    scale = (search.patch.initial_volume_vox / np.prod(inverse)) ** (1 / len(inverse))
+    initial = [
+        min(round(edge), size)
+        for edge, size in zip(inverse * scale, search.median_shape_vox, strict=True)
+    ]
+    topology, patch = find_topology(search.spacing_mm, initial, search.pooling)
+    if len(topology.strides) == 1:
+        raise AutosegError(
+            f"The median scan has {search.median_shape_vox} voxels on the plan's grid: too few for "
+            "a U-Net, which halves them at least once. Use scans of at least 12 voxels an axis."
+        )
+    while True:
+        network = _network(topology, search.network)
+        elements = convolution_elements(network.stages, patch, search.class_count)
+        if elements / search.patch.reference_batch * 2 <= search.reference_elements:
+            z, y, x = patch
+            return (z, y, x), network, elements
+        share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
+        axis = int(np.argsort(share)[-1])
+        smaller = list(patch)
+        smaller[axis] -= topology.divisor[axis]
+        divisor = find_topology(search.spacing_mm, smaller, search.pooling)[0].divisor
+        smaller = list(patch)
+        smaller[axis] -= divisor[axis]
+        if smaller[axis] < 1:
+            raise AutosegError(
+                f"No patch fits into {search.memory_gb:g} GiB. Plan for a machine with more memory "
+                "(--for gpu:GB)."
+            )
+        topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+
+
+def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
+    lowest = len(topology.strides) - 1
+    stages = tuple(
+        StagePlan(
+            features=min(settings.max_features, settings.base_features * 2**index),
+            kernel_size=kernel_size,
+            stride=stride,
+            blocks=settings.blocks_per_stage,
+            decoder_blocks=settings.decoder_blocks_per_stage if index < lowest else 0,
+        )
+        for index, (stride, kernel_size) in enumerate(
+            zip(topology.strides, topology.kernel_sizes, strict=True)
+        )
+    )
+    return NetworkPlan(
+        kind=settings.kind,
+        stages=stages,
+        norm="instance",
+        activation="leaky_relu",
+        bias=settings.bias,
+        upsampling="transposed",
+        deep_supervision=settings.deep_supervision,
+    )
+
+
+def _conclude_network(
+    ask: Deliberation, search: PatchSearch, patch: Shape3, network: NetworkPlan, elements: int
+) -> None:
+    ask.conclude(
+        "patch_size_vox",
+        patch,
+        median_shape_vox=search.median_shape_vox,
+        memory_gb=search.memory_gb,
+        estimated_elements=elements,
+        allowed_elements=round(search.reference_elements),
+    )
+    ask.conclude("network", network.kind, stages=len(network.stages))
+    ask.conclude("features", [stage.features for stage in network.stages], by="network")
+    ask.conclude(
+        "pooling",
+        [stage.stride for stage in network.stages],
+        target_spacing_mm=search.spacing_mm,
+        patch_size_vox=patch,
+    )
+    ask.conclude("kernel_sizes", [stage.kernel_size for stage in network.stages], by="pooling")
+
+
+def _batch_size(
+    search: PatchSearch, patch: Shape3, elements: int, case_count: int, ask: Deliberation
+) -> int:
+    settings: BatchSettings = ask.settings("batch_size")
+    fits = round(search.reference_elements / elements * search.patch.reference_batch)
+    dataset_voxels = float(np.prod(search.median_shape_vox)) * case_count
+    share = round(dataset_voxels * settings.max_dataset_fraction / float(np.prod(patch)))
+    batch_size = max(min(fits, share, settings.maximum or fits), settings.minimum)
+    ask.conclude("batch_size", batch_size, fits_into_memory=fits, dataset_share_allows=share)
+    return batch_size
+
+
+def _memory_gb(ask: Deliberation) -> float:
+    settings: MemorySettings = ask.settings("memory_gb")
+    if settings.fixed_gb is not None:
+        memory_gb = settings.fixed_gb
+    else:
+        memory_gb = ask.facts.gpu_memory_gb * (settings.gpu_fraction or 1.0)
+    ask.conclude("memory_gb", memory_gb)
+    return memory_gb
+
+
+def _median_resampled_shape(
+    spacings_mm: NDArray[np.float64], shapes_vox: NDArray[np.int64], target_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    target = (float(target_mm[0]), float(target_mm[1]), float(target_mm[2]))
+    shapes = [
+        resampled_shape(tuple(shape), tuple(spacing), target)
+        for shape, spacing in zip(shapes_vox.tolist(), spacings_mm.tolist(), strict=True)
+    ]
+    median: NDArray[np.float64] = np.median(shapes, axis=0)
+    return median
+
+
+def _axis_order(target_mm: NDArray[np.float64], choice: str) -> Shape3:
+    if choice == "as_is":
+        return (0, 1, 2)
+    coarsest = int(np.argmax(target_mm))
+    first, second = (axis for axis in range(3) if axis != coarsest)
+    return coarsest, first, second
+
+
+def _normalization(fingerprint: Fingerprint, ask: Deliberation) -> tuple[ChannelNormalization, ...]:
+    masked = ask.settings("normalization_mask")
+    channels = []
+    for channel, statistics in zip(
+        fingerprint.channel_names, fingerprint.foreground_intensity, strict=True
+    ):
+        kind = ask.settings("normalization", channel_name=channel.casefold()).kind
+        ask.conclude("normalization", kind, channel_name=channel)
+        channels.append(
+            ChannelNormalization(
+                channel=channel,
+                kind=kind,
+                masked=masked and kind == "zscore",
+                statistics=statistics,
+            )
+        )
+    return tuple(channels)
+
+
+def _augmentation(
+    patch: Shape3, mirror_axes: tuple[int, ...], ask: Deliberation
+) -> AugmentationPlan:
+    settings: AugmentationSettings = ask.settings("augmentation")
+    planar = max(patch) / patch[0] > settings.planar_ratio
+    values = settings.model_dump(exclude={"planar_ratio", "planar_rotation_degrees"})
+    if planar:
+        values["rotation_degrees"] = settings.planar_rotation_degrees
+    plan = AugmentationPlan(planar=planar, mirror_axes=mirror_axes, **values)
+    ask.conclude("augmentation", plan.model_dump(mode="json"), patch_size_vox=patch)
+    return plan
+
+
+def _machine_decision(machine: Machine) -> Decision:
+    where = "no NVIDIA GPU" if machine.gpu_name is None else f"{machine.gpu_memory_gb:g} GiB of GPU"
+    return Decision(
+        name="machine",
+        configuration=None,
+        value=machine.device,
+        rule_id="machine.detected_or_given",
+        because=f"planned for a machine with {where}, {machine.cores} cores, "
+        f"{machine.memory_gb:g} GiB of memory",
+        facts=machine.model_dump(mode="json"),
+        source="this computer, or --for",
+    )

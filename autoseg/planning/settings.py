@@ -1,0 +1,133 @@
+"""What rules set: one typed record for each decision, and the table of all decisions.
+
+A decision's settings are either its value itself (a loss, a schedule) or the constants of a search
+written in Python (patch size, pooling), whose outcome then becomes the value.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from autoseg.geometry import Orientation
+from autoseg.planning.plan import (
+    LossKind,
+    NetworkKind,
+    NormalizationKind,
+    RandomRange,
+    ResamplingPlan,
+    TrainingPlan,
+)
+from autoseg.planning.topology import PoolingRule
+from autoseg.records import Record
+
+
+class SpacingSettings(Record):
+    """Target spacing: a percentile of the cases', another one on an axis that is far coarser."""
+
+    percentile: float
+    coarse_axis_ratio: float
+    coarse_axis_percentile: float
+
+
+class NormalizationSettings(Record):
+    """How a channel is normalised."""
+
+    kind: NormalizationKind
+
+
+class NetworkSettings(Record):
+    """The network's family and widths; its depth follows from the patch."""
+
+    kind: NetworkKind
+    base_features: int
+    max_features: int
+    blocks_per_stage: int
+    decoder_blocks_per_stage: int
+    bias: bool
+    deep_supervision: bool
+
+
+class PatchSettings(Record):
+    """The patch search: where it starts, and the memory that its estimate is compared with.
+
+    `reference_elements` convolution outputs at `reference_batch` fit into `reference_memory_gb`.
+    """
+
+    initial_volume_vox: int
+    reference_elements: float
+    reference_batch: int
+    reference_memory_gb: float
+
+
+class MemorySettings(Record):
+    """Memory to plan for: a fixed number of GiB, or a share of the GPU's."""
+
+    fixed_gb: float | None = None
+    gpu_fraction: float | None = None
+
+
+class BatchSettings(Record):
+    """Bounds of the batch: in samples, and as a share of the data set's voxels."""
+
+    minimum: int
+    maximum: int | None = None
+    max_dataset_fraction: float
+
+
+class LossSettings(Record):
+    """The loss and its constants."""
+
+    kind: LossKind
+    dice_smooth: float
+
+
+class AugmentationSettings(Record):
+    """Probabilities and ranges of every transform, 3D and in-plane."""
+
+    planar_ratio: float
+    planar_rotation_degrees: RandomRange
+    mirror_probability: float
+    rotation_degrees: RandomRange
+    scaling: RandomRange
+    noise_std: RandomRange
+    blur_sigma_vox: RandomRange
+    brightness: RandomRange
+    contrast: RandomRange
+    low_resolution: RandomRange
+    inverted_gamma: RandomRange
+    gamma: RandomRange
+
+
+class InferenceSettings(Record):
+    """The sliding window's step and Gaussian width, as fractions of the patch."""
+
+    step_fraction: float
+    gaussian_sigma_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionKind:
+    """What type a decision's settings have, and whether it is made once for every item."""
+
+    settings: Any
+    for_each: Literal["channel"] | None = None
+
+
+DECISIONS: dict[str, DecisionKind] = {
+    "orientation": DecisionKind(Orientation),
+    "target_spacing_mm": DecisionKind(SpacingSettings),
+    "axis_order": DecisionKind(Literal["coarsest_first", "as_is"]),
+    "normalization": DecisionKind(NormalizationSettings, for_each="channel"),
+    "normalization_mask": DecisionKind(bool),
+    "resampling": DecisionKind(ResamplingPlan),
+    "memory_gb": DecisionKind(MemorySettings),
+    "network": DecisionKind(NetworkSettings),
+    "pooling": DecisionKind(PoolingRule),
+    "patch_size_vox": DecisionKind(PatchSettings),
+    "batch_size": DecisionKind(BatchSettings),
+    "loss": DecisionKind(LossSettings),
+    "batch_dice": DecisionKind(bool),
+    "mirror_axes": DecisionKind(Literal["all", "none"]),
+    "augmentation": DecisionKind(AugmentationSettings),
+    "training": DecisionKind(TrainingPlan),
+    "inference": DecisionKind(InferenceSettings),
+}

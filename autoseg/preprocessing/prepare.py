@@ -1,0 +1,194 @@
+"""From scans as stored to arrays on a plan's grid: reorient, crop, normalise, resample, store."""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.dataset import Case, LabelScheme
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import read_case
+from autoseg.foreground import bounding_box, nonzero_mask
+from autoseg.geometry import Box, Grid, Placement, plan_axes, resampled_shape
+from autoseg.planning.plan import Configuration
+from autoseg.preprocessing.normalize import normalize
+from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
+from autoseg.preprocessing.store import PreparedCase, SourceFile, stored_sources, write_case
+from autoseg.workers import Progress, map_cases, silent
+
+FORMAT_VERSION = 1
+MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
+LOCATION_FRACTION = 0.01
+
+PREPARING_FIELDS = {
+    "orientation", "axis_order", "target_spacing_mm", "normalization", "resampling",
+}  # fmt: skip
+
+
+def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
+    """A short hash of just those settings that change what is prepared."""
+    content = {
+        "format": FORMAT_VERSION,
+        "labels": labels.values,
+        "configuration": configuration.model_dump(mode="json", include=PREPARING_FIELDS),
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    labels: LabelScheme,
+    configuration: Configuration,
+    folder: Path,
+    workers: int,
+    progress: Progress = silent,
+) -> int:
+    """Prepare the cases that are missing from a folder, or whose files changed; how many that was.
+
+    Raises AutosegError naming every case that failed; the others are stored.
+    """
+    stale = {
+        case.case_id: (case, labels, configuration, folder)
+        for case in cases
+        if stored_sources(folder / case.case_id) != source_files(case)
+    }
+    if stale:
+        map_cases(_prepare_and_store, stale, workers, progress, "preparing cases")
+    return len(stale)
+
+
+def prepare_scan(
+    image: NDArray[np.float32],
+    classes: NDArray[np.uint8] | None,
+    grid: Grid,
+    configuration: Configuration,
+    case_id: str,
+) -> PreparedCase:
+    """Put one scan [channel, z, y, x], and its class indices [z, y, x] if it has any, on the grid.
+
+    The same function serves training and prediction. `case_id` seeds the sample of locations.
+    """
+    flipped, order = plan_axes(grid.axis_codes, configuration.orientation, configuration.axis_order)
+    mask = nonzero_mask(image)
+    source_crop = bounding_box(mask)
+    placement = _place(grid, flipped, order, source_crop, configuration)
+    # A copy, since normalising works in place.
+    image = placement.to_plan_axes(image)[:, *placement.crop.slices].copy()
+    mask = np.ascontiguousarray(placement.to_plan_axes(mask)[placement.crop.slices])
+    if classes is not None:
+        classes = np.ascontiguousarray(placement.to_plan_axes(classes)[placement.crop.slices])
+        mask = mask | (classes > 0)
+    # Normalise before resampling: interpolated edges would shift the mask.
+    normalize(image, mask, configuration.normalization)
+    label, outside = _resample_label(classes, mask, placement, configuration)
+    separate = _separate_axis(placement, configuration)
+    return PreparedCase(
+        image=resample_image(
+            image, placement.resampled_shape_vox, configuration.resampling.image_order, separate
+        ),
+        label=label,
+        outside_mask=outside if any(c.masked for c in configuration.normalization) else None,
+        class_locations={} if label is None else _sample_locations(label, case_id),
+        placement=placement,
+    )
+
+
+def source_files(case: Case) -> tuple[SourceFile, ...]:
+    """Size and time of every file of a case. Raises AutosegError when one is gone."""
+    files = []
+    for path in (*case.channels, *([case.label] if case.label else [])):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise AutosegError(f"{case.case_id}: {path}: {error.strerror}.") from None
+        files.append(
+            SourceFile(
+                path=os.fspath(path), size_bytes=status.st_size, modified_ns=status.st_mtime_ns
+            )
+        )
+    return tuple(files)
+
+
+def _prepare_and_store(item: tuple[Case, LabelScheme, Configuration, Path]) -> None:
+    case, labels, configuration, folder = item
+    sources = source_files(case)
+    image, label = read_case(case)
+    classes = labels.encode(label.array)
+    prepared = prepare_scan(image.array, classes, image.grid, configuration, case.case_id)
+    write_case(folder / case.case_id, prepared, sources)
+
+
+def _place(
+    grid: Grid,
+    flipped: tuple[int, ...],
+    order: tuple[int, int, int],
+    source_crop: Box,
+    configuration: Configuration,
+) -> Placement:
+    start, stop = list(source_crop.start), list(source_crop.stop)
+    for axis in flipped:
+        size = grid.shape_vox[axis]
+        start[axis], stop[axis] = size - stop[axis], size - start[axis]
+    crop = Box(start=tuple(start[a] for a in order), stop=tuple(stop[a] for a in order))
+    a, b, c = order
+    spacing = (grid.spacing_mm[a], grid.spacing_mm[b], grid.spacing_mm[c])
+    z, y, x = crop.shape
+    return Placement(
+        source_shape_vox=grid.shape_vox,
+        flipped_axes=flipped,
+        axis_order=order,
+        crop=crop,
+        resampled_shape_vox=resampled_shape((z, y, x), spacing, configuration.target_spacing_mm),
+        source_spacing_mm=spacing,
+        target_spacing_mm=configuration.target_spacing_mm,
+    )
+
+
+def _separate_axis(placement: Placement, configuration: Configuration) -> int | None:
+    ratio = configuration.resampling.separate_axis_ratio
+    return separate_axis(placement.source_spacing_mm, placement.target_spacing_mm, ratio)
+
+
+def _resample_label(
+    classes: NDArray[np.uint8] | None,
+    mask: NDArray[np.bool_],
+    placement: Placement,
+    configuration: Configuration,
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None]:
+    """Class indices and outside mask on the plan's grid.
+
+    The outside competes with the classes for each voxel, and is then kept apart from them.
+    """
+    if classes is None:
+        return None, None
+    outside_class = int(classes.max()) + 1
+    with_outside = np.where(mask, classes, np.uint8(outside_class))
+    resampled = resample_classes(
+        with_outside,
+        placement.resampled_shape_vox,
+        configuration.resampling.label_order,
+        _separate_axis(placement, configuration),
+    )
+    outside = resampled == outside_class
+    return np.where(outside, np.uint8(0), resampled), outside
+
+
+def _sample_locations(label: NDArray[np.uint8], case_id: str) -> dict[int, NDArray[np.uint16]]:
+    """Voxels [n, 3] of each class, sampled without replacement, the same in every run."""
+    rng = np.random.default_rng(zlib.crc32(case_id.encode()))
+    flat = np.flatnonzero(label)
+    present = label.ravel()[flat]
+    locations = {}
+    for value in np.unique(present).tolist():
+        voxels = flat[present == value]
+        count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
+        chosen = np.sort(rng.choice(voxels, count, replace=False))
+        coordinates = np.stack(np.unravel_index(chosen, label.shape), axis=1)
+        locations[int(value)] = coordinates.astype(np.uint16)
+    return locations

@@ -1,0 +1,166 @@
+"""Resampling between grids: separable, so that each axis is one small matrix and one product.
+
+Output voxel o of an axis lies at input coordinate (o + 1/2) * size_in / size_out - 1/2: the field
+of view stays, and voxel centres do not coincide. Beyond the border the edge voxel repeats.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.geometry import Shape3, Spacing3
+
+SPLINE_MARGIN = 16  # repeated edge voxels; the prefilter's response to the cut falls below 1e-9
+
+
+def separate_axis(source_mm: Spacing3, target_mm: Spacing3, ratio: float) -> int | None:
+    """The axis to resample on its own, to the nearest slice; None when all are alike.
+
+    It is the coarsest axis of the source grid where that is anisotropic by more than `ratio`, else
+    of the target grid; none where two axes tie for coarsest.
+    """
+    for spacing in (source_mm, target_mm):
+        if max(spacing) / min(spacing) > ratio:
+            coarsest = [axis for axis, mm in enumerate(spacing) if max(spacing) / mm == 1]
+            return coarsest[0] if len(coarsest) == 1 else None
+    return None
+
+
+def interpolation_matrix(size_in: int, size_out: int, order: int) -> NDArray[np.float32]:
+    """The linear map [size_out, size_in] that resamples an axis by a spline of order 0, 1 or 3."""
+    position = _positions(size_in, size_out)
+    if order == 0:
+        matrix = np.eye(size_in)[nearest_indices(size_in, size_out)]
+    elif order == 1:
+        matrix = _linear_weights(position, size_in)
+    else:
+        matrix = _cubic_weights(position, size_in)
+    return matrix.astype(np.float32)
+
+
+def nearest_indices(size_in: int, size_out: int) -> NDArray[np.intp]:
+    """For each output voxel of an axis, the input voxel nearest to it."""
+    nearest = np.floor(_positions(size_in, size_out) + 0.5).astype(np.intp)
+    return np.clip(nearest, 0, size_in - 1)
+
+
+def resample_image(
+    image: NDArray[np.float32], shape_vox: Shape3, order: int, separate: int | None
+) -> NDArray[np.float32]:
+    """Resample [channel, z, y, x] to another shape, clipped to the range that it had.
+
+    With a `separate` axis the others are resampled within each slice across it, each slice clipped
+    to its own range, and slices are then taken from the nearest position.
+    """
+    if image.shape[1:] == shape_vox:
+        return image
+    axes = [axis for axis in range(3) if axis != separate]
+    # Slices first: those taken twice cost twice, but those dropped are never resampled.
+    if separate is not None:
+        chosen = nearest_indices(image.shape[1 + separate], shape_vox[separate])
+        image = np.take(image, chosen, axis=1 + separate)
+    range_axes = tuple(1 + axis for axis in axes)
+    low = image.min(axis=range_axes, keepdims=True)
+    high = image.max(axis=range_axes, keepdims=True)
+    for axis in axes:
+        if image.shape[1 + axis] != shape_vox[axis]:
+            matrix = interpolation_matrix(image.shape[1 + axis], shape_vox[axis], order)
+            image = apply_along(image, matrix, axis)
+    return np.clip(image, low, high) if order > 1 else image
+
+
+def resample_classes(
+    classes: NDArray[np.uint8], shape_vox: Shape3, order: int, separate: int | None
+) -> NDArray[np.uint8]:
+    """Resample class indices [z, y, x]: each class's indicator is interpolated, the largest wins.
+
+    Where the nearest voxel's class is among those tied for largest, it wins.
+    """
+    if classes.shape == shape_vox:
+        return classes
+    nearest_class = classes
+    for axis in range(3):
+        chosen = nearest_indices(classes.shape[axis], shape_vox[axis])
+        nearest_class = np.take(nearest_class, chosen, axis=axis)
+    if order == 0:
+        return nearest_class
+    tie = np.float32(1e-5)
+    best = np.full(shape_vox, -1, dtype=np.float32)
+    nearest_score = np.zeros(shape_vox, dtype=np.float32)
+    result = np.zeros(shape_vox, dtype=np.uint8)
+    for value in np.unique(classes):
+        indicator = (classes == value).astype(np.float32)[None]
+        score = resample_image(indicator, shape_vox, order, separate)[0]
+        np.copyto(nearest_score, score, where=nearest_class == value)
+        better = score > best + tie
+        np.copyto(best, score, where=better)
+        result[better] = value
+    np.copyto(result, nearest_class, where=nearest_score >= best - tie)
+    return result
+
+
+def apply_along(
+    array: NDArray[np.float32], matrix: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Multiply a matrix [out, in] along a spatial axis of [channel, z, y, x]."""
+    channels, z, y, x = array.shape
+    result: NDArray[np.float32]
+    if axis == 2:
+        result = array @ matrix.T
+    elif axis == 1:
+        result = matrix @ array
+    else:
+        flat = np.ascontiguousarray(array).reshape(channels, z, y * x)
+        result = (matrix @ flat).reshape(channels, matrix.shape[0], y, x)
+    return result
+
+
+def _positions(size_in: int, size_out: int) -> NDArray[Any]:
+    positions: NDArray[Any] = (np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5
+    return positions
+
+
+def _linear_weights(position: NDArray[np.float64], size_in: int) -> NDArray[np.float64]:
+    left = np.floor(position)
+    right_weight = position - left
+    return _scatter(left, [1 - right_weight, right_weight], size_in)
+
+
+def _cubic_weights(position: NDArray[np.float64], size_in: int) -> NDArray[np.float64]:
+    """Cubic B-spline interpolation of the edge-extended signal (Unser 1999, doi:10.1109/79.799930).
+
+    Coefficients solve the tridiagonal system (1/6, 4/6, 1/6) on the extended signal; the output is
+    the B-spline's four weights times those coefficients.
+    """
+    extended = size_in + 2 * SPLINE_MARGIN
+    system = np.eye(extended) * 4 / 6 + (np.eye(extended, k=1) + np.eye(extended, k=-1)) / 6
+    system[0, 1] = system[-1, -2] = 2 / 6  # mirrored ends, far from any voxel that is used
+    source = np.clip(np.arange(extended) - SPLINE_MARGIN, 0, size_in - 1)
+    edge_extension = np.eye(size_in)[source]  # [extended, in]
+    coefficients = np.linalg.solve(system, edge_extension)
+    left = np.floor(position)
+    t = position - left
+    weights = [
+        (1 - t) ** 3 / 6,
+        (3 * t**3 - 6 * t**2 + 4) / 6,
+        (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
+        t**3 / 6,
+    ]
+    rows = np.zeros((len(position), extended))
+    for offset, weight in enumerate(weights, start=-1):
+        column = (left + SPLINE_MARGIN + offset).astype(np.intp)
+        rows[np.arange(len(position)), column] += weight
+    result: NDArray[np.float64] = rows @ coefficients
+    return result
+
+
+def _scatter(
+    first: NDArray[np.float64], weights: Sequence[NDArray[np.float64]], size_in: int
+) -> NDArray[np.float64]:
+    rows = np.zeros((len(first), size_in))
+    for offset, weight in enumerate(weights):
+        column = np.clip(first + offset, 0, size_in - 1).astype(np.intp)
+        rows[np.arange(len(first)), column] += weight
+    return rows

@@ -1,0 +1,210 @@
+"""What the command line shows: text for results, bars for progress."""
+
+import time
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from autoseg.dataset import LabelScheme
+from autoseg.errors import AutosegError
+from autoseg.evaluation.evaluate import Evaluation
+from autoseg.fingerprint import Fingerprint
+from autoseg.planning.plan import Decision, Plan
+
+if TYPE_CHECKING:
+    from autoseg.pipeline import FoldResult
+    from autoseg.training.log import EpochSummary
+
+CONSEQUENTIAL = ("machine", "patch_size_vox", "network", "training", "target_spacing_mm")
+REWRITE_LINE = "\r\x1b[K"
+
+
+class ProgressBars:
+    """A bar on stderr for each thing that is counted; a listener for pipeline stages."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "ProgressBars":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        if what not in self.tasks:
+            self.bars.start()
+            self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(self.tasks[what], completed=done, total=total)
+        if done == total:
+            self.bars.remove_task(self.tasks.pop(what))
+            if not self.tasks:
+                self.bars.stop()
+
+
+class TrainingView:
+    """A training as text: a line that stays for each epoch, and a `live` one that is rewritten."""
+
+    def __init__(self, fold: str, write: Callable[[str], None], live: bool) -> None:
+        self.fold = fold
+        self.write = write
+        self.started = time.monotonic()
+        self.first_fraction: float | None = None
+        self.live = live
+
+    def __enter__(self) -> "TrainingView":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._clear()
+
+    def on_step(self, iteration: int, fraction: float, loss: float) -> None:
+        if self.first_fraction is None:
+            self.started, self.first_fraction = time.monotonic(), fraction
+        if self.live:
+            left = self._seconds_left(fraction)
+            text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
+            self.write(f"{REWRITE_LINE}{text}  {_clock(left)} left")
+
+    def on_epoch(self, summary: "EpochSummary") -> None:
+        self._clear()
+        dice = "  ".join(
+            f"{name} {'-' if value is None else f'{value:.3f}'}"
+            for name, value in summary.patch_dice.items()
+        )
+        self.write(
+            f"epoch {summary.epoch:4d}  iteration {summary.iteration:6d}  "
+            f"{_clock(summary.elapsed_s)}  loss {summary.train_loss:.3f}  patch Dice  {dice}\n"
+        )
+
+    def _seconds_left(self, fraction: float) -> float:
+        done = fraction - (self.first_fraction or 0.0)
+        spent = time.monotonic() - self.started
+        return spent / done * (1 - fraction) if done > 0 else 0.0
+
+    def _clear(self) -> None:
+        if self.live:
+            self.write(REWRITE_LINE)
+
+
+def plan_screen(plan: Plan, fingerprint: Fingerprint, path: Path) -> str:
+    """What was seen, what was chosen, and the most consequential reasons."""
+    configuration = plan.configurations[plan.recommended]
+    stages = configuration.network.stages
+    lines = [
+        f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
+        f"median scan {_times(configuration.median_shape_vox)} voxels at "
+        f"{_times(configuration.target_spacing_mm)} mm",
+        *(
+            f"  class {c.value} {c.name}: {c.foreground_fraction:.1%} of the foreground, in "
+            f"{c.case_fraction:.0%} of cases, median component {c.component_volume_mm3_median:.4g} "
+            "mm³"
+            for c in fingerprint.classes
+        ),
+        f"Chosen by rule set {plan.rule_set}: {plan.recommended}, patch "
+        f"{_times(configuration.patch_size_vox)}, batch {configuration.batch_size}, "
+        f"{configuration.network.kind} of {len(stages)} stages with "
+        f"{stages[0].features} to {stages[-1].features} features, loss {configuration.loss.kind}, "
+        f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
+        "iterations",
+        "Because:",
+    ]
+    by_name = {decision.name: decision for decision in plan.decisions}
+    lines += [f"  {name}: {by_name[name].because}" for name in CONSEQUENTIAL]
+    lines.append(f"The plan is {path}; `autoseg explain` gives every reason. Next: autoseg train")
+    return "\n".join(lines)
+
+
+def find_decisions(plan: Plan, field: str | None) -> list[Decision]:
+    """All decisions, or those of one name. Raises AutosegError with the nearest name if none is."""
+    if field is None:
+        return list(plan.decisions)
+    found = [decision for decision in plan.decisions if decision.name == field]
+    if not found:
+        names = list(dict.fromkeys(decision.name for decision in plan.decisions))
+        close = get_close_matches(field, names, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Decisions: {', '.join(names)}."
+        raise AutosegError(f"{field}: the plan has no such decision. {hint}")
+    return found
+
+
+def explain_screen(decisions: list[Decision], in_full: bool) -> str:
+    """One line for each decision, or all that is known of a few."""
+    blocks = []
+    for decision in decisions:
+        head = f"{decision.name} = {_short(decision.value, None if in_full else 60)}"
+        if not in_full:
+            blocks.append(f"{head}\n    {decision.because}")
+            continue
+        facts = "".join(f"\n    {name} = {_short(v)}" for name, v in decision.facts.items())
+        blocks.append(
+            f"{head}\n  because {decision.because}\n  rule {decision.rule_id}\n  source "
+            f"{decision.source}" + (f"\n  facts{facts}" if facts else "")
+        )
+    return "\n".join(blocks)
+
+
+def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
+    """A fold's outcome."""
+    text = f"Trained {result.iterations} iterations in {_clock(result.seconds)}: {result.folder}"
+    if result.evaluation is None:
+        return text + "\nNo case was held out, so there is nothing to evaluate."
+    names = {str(v): n for v, n in zip(labels.values, labels.names, strict=True)}
+    cases = len(result.evaluation.cases)
+    scores = evaluation_screen(result.evaluation, names)
+    return f"{text}\n{cases} held-out cases, predicted in full:\n{scores}"
+
+
+def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
+    """Mean Dice of each class, by name where known, and over classes."""
+    rows = [
+        (f"{value} {names.get(value, '')}".strip(), mean.dice)
+        for value, mean in evaluation.classes.items()
+    ]
+    rows.append((f"mean of {len(evaluation.cases)} cases", evaluation.mean.dice))
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(
+        f"  {label:<{width}}  Dice {'-' if dice is None else f'{dice:.4f}'}" for label, dice in rows
+    )
+
+
+def _times(values: tuple[float, ...]) -> str:
+    return "x".join(f"{value:.4g}" for value in values)
+
+
+def _short(value: Any, limit: int | None = None) -> str:
+    text = str(value)
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,41 @@
+"""Folds for cross-validation: no patient is in both parts of one."""
+
+import numpy as np
+
+from autoseg.records import Record
+
+FOLD_COUNT = 5
+SEED = 12345  # with one case per patient these are the folds that nnU-Net v2 makes
+
+
+class Fold(Record):
+    """Case ids to train on, and those held out."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Splits(Record):
+    """All folds of a dataset."""
+
+    folds: tuple[Fold, ...]
+
+
+def make_splits(patients: dict[str, str]) -> Splits:
+    """Shuffled folds of whole patients, the same for the same case ids.
+
+    `patients` maps case ids to patient ids. Five folds, or one per patient when there are fewer;
+    a single patient gives none, so that only training on every case remains.
+    """
+    patient_ids = sorted(set(patients.values()))
+    count = min(FOLD_COUNT, len(patient_ids))
+    if count < 2:
+        return Splits(folds=())
+    shuffled = np.random.RandomState(SEED).permutation(len(patient_ids))
+    folds = []
+    for held_out in np.array_split(shuffled, count):
+        held_out_patients = {patient_ids[index] for index in held_out}
+        validation = tuple(c for c in sorted(patients) if patients[c] in held_out_patients)
+        train = tuple(c for c in sorted(patients) if patients[c] not in held_out_patients)
+        folds.append(Fold(train=train, validation=validation))
+    return Splits(folds=tuple(folds))

@@ -1,0 +1,97 @@
+"""The work folder: where plans, prepared images and models of one dataset lie."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.dataset import LayoutName
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.machine import Machine
+from autoseg.planning.plan import ConfigurationName, Plan
+from autoseg.records import Record, load_record, save_record
+from autoseg.splits import Splits
+
+FoldName = int | None  # None: every case is trained on
+
+
+class WorkState(Record):
+    """`work.json`: the dataset, the machine that was planned for, and the plan in use."""
+
+    dataset: str
+    layout: LayoutName
+    machine: Machine
+    current_plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFolder:
+    """Names of everything in a work folder; reads and writes its small files."""
+
+    root: Path
+
+    def state(self) -> WorkState:
+        """Raises AutosegError when nothing has been planned here yet."""
+        if not (self.root / "work.json").is_file():
+            raise AutosegError(
+                f"{self.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
+                "name the work folder with --work."
+            )
+        return load_record(WorkState, self.root / "work.json")
+
+    def save_state(self, state: WorkState) -> None:
+        save_record(state, self.root / "work.json")
+
+    def is_planned(self) -> bool:
+        return (self.root / "work.json").is_file()
+
+    def plan_path(self, name: str) -> Path:
+        return self.root / "plans" / f"{name}.json"
+
+    def plan(self, name: str | None) -> Plan:
+        """The plan of a name, or the current one."""
+        chosen = name or self.state().current_plan
+        path = self.plan_path(chosen)
+        if not path.is_file():
+            known = sorted(p.stem for p in (self.root / "plans").glob("*.json"))
+            raise AutosegError(
+                f"{path}: there is no plan {chosen!r} here. Plans: {', '.join(known) or 'none'}."
+            )
+        return load_record(Plan, path)
+
+    def save_plan(self, plan: Plan) -> None:
+        save_record(plan, self.plan_path(plan.name))
+
+    def save_fingerprint(self, fingerprint: Fingerprint) -> None:
+        save_record(fingerprint, self.root / "fingerprint.json")
+
+    def splits(self) -> Splits:
+        return load_record(Splits, self.root / "splits.json")
+
+    def save_splits(self, splits: Splits) -> None:
+        save_record(splits, self.root / "splits.json")
+
+    def has_splits(self) -> bool:
+        return (self.root / "splits.json").is_file()
+
+    def prepared(self, preparation_hash: str) -> Path:
+        return self.root / "prepared" / preparation_hash
+
+    def plan_models(self, plan_name: str) -> Path:
+        return self.root / "models" / plan_name
+
+    def has_models(self, plan_name: str) -> bool:
+        return any(self.plan_models(plan_name).glob("*/fold_*/*"))
+
+    def delete_models(self, plan_name: str) -> None:
+        shutil.rmtree(self.plan_models(plan_name), ignore_errors=True)
+
+    def fold(self, plan_name: str, configuration: ConfigurationName, fold: FoldName) -> Path:
+        """The folder of one fold's model."""
+        name = "all" if fold is None else str(fold)
+        return self.plan_models(plan_name) / configuration / f"fold_{name}"
+
+    def trained_models(self, plan_name: str, configuration: ConfigurationName) -> list[Path]:
+        """Model files of all folds that are trained."""
+        folder = self.plan_models(plan_name) / configuration
+        return sorted(folder.glob("fold_*/model.safetensors"))
