@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from autoseg.records import save_json
 
+SHAPE_VOX = (56, 52, 20)
 LABELS = {"background": 0, "organ": 1, "core": 2, "lesion": 3}
 
 
@@ -22,7 +23,7 @@ class SyntheticScan:
 
 
 def make_scan(
-    seed: int, shape_vox: tuple[int, int, int] = (56, 52, 20), slice_mm: float = 3.0
+    seed: int, shape_vox: tuple[int, int, int] = SHAPE_VOX, slice_mm: float = 3.0
 ) -> SyntheticScan:
     """One anisotropic scan: an ellipsoid organ, a core nested in it, and small bright lesions.
 
@@ -61,10 +62,12 @@ def make_scan(
     return SyntheticScan(image.astype(np.float32), labels, affine)
 
 
-def write_dataset(folder: Path, case_count: int, seed: int = 0) -> None:
+def write_dataset(
+    folder: Path, case_count: int, shape_vox: tuple[int, int, int] = SHAPE_VOX
+) -> None:
     """Write scans in nnU-Net's raw layout: imagesTr, labelsTr, dataset.json."""
     for index in range(case_count):
-        scan = make_scan(seed + index)
+        scan = make_scan(index, shape_vox)
         write_scan(folder / "imagesTr" / f"case_{index:03d}_0000.nii.gz", scan.image, scan)
         write_scan(folder / "labelsTr" / f"case_{index:03d}.nii.gz", scan.labels, scan)
     description = {

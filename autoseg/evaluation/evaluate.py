@@ -65,10 +65,12 @@ def evaluate_pairs(
     items = {case_id: (*pair, values) for case_id, pair in pairs.items()}
     cases = map_cases(_score_case, items, workers, progress, "evaluating cases")
     found = sorted({value for scores in cases.values() for value in scores})
+    absent = ClassScore(dice=None, volume_ml=0.0, reference_volume_ml=0.0)
+    cases = {
+        c: {value: scores.get(value, absent) for value in found} for c, scores in cases.items()
+    }
     classes = {
-        str(value): Mean(
-            dice=_mean([scores[value].dice for scores in cases.values() if value in scores])
-        )
+        str(value): Mean(dice=_mean([scores[value].dice for scores in cases.values()]))
         for value in found
     }
     return Evaluation(

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from autoseg.errors import AutosegError
+from autoseg.evaluation.evaluate import evaluate_folders
+
+
+def save(path: Path, labels: np.ndarray, spacing: float = 2.0) -> None:
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), np.diag([spacing, 1, 1, 1])), path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    for case in "ab":
+        save(tmp_path / "masks" / f"{case}.nii.gz", rng.integers(0, 3, (9, 8, 7)))
+        save(tmp_path / "truth" / f"{case}.nii.gz", rng.integers(0, 3, (9, 8, 7)))
+    return tmp_path / "masks", tmp_path / "truth"
+
+
+def test_dice_and_volume_agree_with_simpleitk(folders: tuple[Path, Path]) -> None:
+    evaluation = evaluate_folders(*folders, workers=1)
+    for case, scores in evaluation.cases.items():
+        images = [sitk.ReadImage(str(folder / f"{case}.nii.gz")) for folder in folders]
+        overlap = sitk.LabelOverlapMeasuresImageFilter()
+        overlap.Execute(*images)
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(images[0])
+        for value in (1, 2):
+            assert scores[str(value)].dice == pytest.approx(overlap.GetDiceCoefficient(value))
+            volume_ml = shape.GetPhysicalSize(value) / 1000
+            assert scores[str(value)].volume_ml == pytest.approx(volume_ml)
+    mean = np.mean([scores["1"].dice for scores in evaluation.cases.values()])
+    assert evaluation.classes["1"].dice == pytest.approx(mean)
+    both = [evaluation.classes[v].dice or 0 for v in "12"]
+    assert evaluation.mean.dice == pytest.approx(np.mean(both))
+
+
+def test_the_json_has_the_promised_shape(folders: tuple[Path, Path]) -> None:
+    content = evaluate_folders(*folders, workers=1).model_dump(mode="json")
+    assert set(content) >= {"mean", "classes", "cases"}
+    assert set(content["cases"]["a"]["1"]) >= {"dice", "volume_ml"}
+    assert isinstance(content["mean"]["dice"], float)
+    assert isinstance(content["classes"]["1"]["dice"], float)
+
+
+def test_a_class_in_neither_mask_has_no_dice_and_in_one_has_0(tmp_path: Path) -> None:
+    empty, full = np.zeros((4, 4, 4)), np.ones((4, 4, 4))
+    for name, mask, truth in (("a", empty, empty), ("b", full, empty), ("c", full, full)):
+        save(tmp_path / "masks" / f"{name}.nii.gz", mask)
+        save(tmp_path / "truth" / f"{name}.nii.gz", truth)
+    evaluation = evaluate_folders(tmp_path / "masks", tmp_path / "truth", workers=1)
+    assert evaluation.cases["b"]["1"].dice == 0
+    assert evaluation.cases["c"]["1"].dice == 1
+    assert evaluation.cases["a"]["1"].dice is None
+    assert evaluation.classes["1"].dice == 0.5
+
+
+def test_masks_without_a_reference_and_other_grids_are_refused(
+    folders: tuple[Path, Path],
+) -> None:
+    masks, truth = folders
+    (truth / "b.nii.gz").unlink()
+    with pytest.raises(AutosegError, match=r"b\.nii\.gz: there is no reference named b"):
+        evaluate_folders(masks, truth, workers=1)
+    save(truth / "b.nii.gz", np.zeros((9, 8, 7)), spacing=2.5)
+    with pytest.raises(AutosegError, match="lie on different grids"):
+        evaluate_folders(masks, truth, workers=1)

@@ -1,0 +1,87 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+from torch import nn
+
+from autoseg.inference.engines.torch_engine import TorchEngine
+from autoseg.inference.sliding_window import gaussian_weight, predict_logits, tile
+from autoseg.planning.plan import InferencePlan
+
+PLAN = InferencePlan(step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(0, 1, 2))
+PATCH = (8, 12, 10)
+
+
+def position_engine(patches: torch.Tensor) -> torch.Tensor:
+    """Logits that depend on where a voxel is in its patch, so that weighting shows."""
+    ramp = torch.arange(patches[0, 0].numel()).view(patches.shape[2:]).float() / 100
+    return torch.cat([patches * 2, patches + ramp], dim=1)
+
+
+def whole_by_definition(image: torch.Tensor) -> torch.Tensor:
+    """The same average without slabs: all of the scan at once."""
+    tiling = tile(image.shape[1:], PATCH, 0.5)
+    padded = nn.functional.pad(image, [s for pair in reversed(tiling.padding) for s in pair])
+    weight = gaussian_weight(PATCH, 0.125)
+    total = torch.zeros(2, *padded.shape[1:])
+    weights = torch.zeros(padded.shape[1:])
+    for z in tiling.starts[0]:
+        for y in tiling.starts[1]:
+            for x in tiling.starts[2]:
+                box = (slice(z, z + 8), slice(y, y + 12), slice(x, x + 10))
+                total[:, *box] += position_engine(padded[None, :, *box])[0] * weight
+                weights[box] += weight
+    inside = [slice(a, n - b) for (a, b), n in zip(tiling.padding, padded.shape[1:], strict=True)]
+    return (total / weights)[:, *inside]
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 10), (30, 25, 24), (5, 30, 7), (9, 13, 11), (3, 4, 5)])
+def test_slabs_together_are_the_whole_average(shape: tuple[int, int, int]) -> None:
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    slabs = list(predict_logits(image, position_engine, PATCH, PLAN))
+    assert torch.cat(slabs, dim=1).shape == (2, *shape)
+    torch.testing.assert_close(torch.cat(slabs, dim=1), whole_by_definition(image))
+    if shape[0] > 20:
+        assert len(slabs) > 1
+
+
+@given(size=st.integers(1, 300), patch=st.integers(1, 100))
+def test_patches_cover_every_voxel_with_steps_of_at_most_half(size: int, patch: int) -> None:
+    tiling = tile([size], [patch], 0.5)
+    (starts,), ((before, after),) = tiling.starts, tiling.padding
+    assert starts[0] == 0
+    assert starts[-1] + patch == max(size, patch) == size + before + after
+    assert all(b - a <= np.ceil(patch / 2) for a, b in itertools.pairwise(starts))
+
+
+def test_the_weight_is_scipys_gaussian() -> None:
+    impulse = np.zeros(PATCH)
+    impulse[4, 6, 5] = 1
+    expected = ndimage.gaussian_filter(impulse, [s / 8 for s in PATCH], mode="constant")
+    found = gaussian_weight(PATCH, 0.125).numpy()
+    near = expected > expected.max() * 1e-3
+    np.testing.assert_allclose(found[near] / 10, (expected / expected.max())[near], rtol=1e-3)
+    assert (found > 0).all()
+
+
+class Asymmetric(nn.Module):
+    """Its output moves with the side that its input is read from."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image.cumsum(2), image.cumsum(3) - image.cumsum(4)], dim=1)
+
+
+def test_mirror_images_and_folds_are_averaged() -> None:
+    networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
+    engine = TorchEngine(networks, (0, 2), torch.device("cpu"), bf16=False)
+    patches = torch.randn(2, 1, 4, 5, 6)
+    expected = torch.zeros(2, 2, 4, 5, 6)
+    with torch.no_grad():
+        for axes in ([], [2], [4], [2, 4]):
+            for network in networks:
+                expected += network(patches.flip(axes)).flip(axes) / 12
+    torch.testing.assert_close(engine(patches), expected)

@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from autoseg.dataset import open_dataset
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import make_fingerprint
+from autoseg.geometry import Grid
+from autoseg.machine import detect_machine
+from autoseg.planning.plan import Configuration
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import load_rule_set
+from autoseg.preprocessing.prepare import preparation_hash, prepare_cases, prepare_scan
+from autoseg.preprocessing.store import open_case
+from autoseg.synthetic import write_dataset
+
+
+@pytest.fixture(scope="module")
+def configuration(synthetic_dataset: Path) -> Configuration:
+    fingerprint = make_fingerprint(open_dataset(synthetic_dataset), workers=1)
+    plan = make_plan(fingerprint, load_rule_set("cpu"), detect_machine())
+    return plan.configurations["3d_fullres"]
+
+
+def changed(configuration: Configuration, **fields: Any) -> Configuration:
+    return configuration.model_copy(update=fields)
+
+
+def masked(configuration: Configuration) -> Configuration:
+    channels = tuple(c.model_copy(update={"masked": True}) for c in configuration.normalization)
+    return changed(configuration, normalization=channels)
+
+
+def test_only_what_is_missing_or_changed_is_prepared(
+    tmp_path: Path, configuration: Configuration
+) -> None:
+    write_dataset(tmp_path / "data", 3, shape_vox=(24, 24, 10))
+    dataset = open_dataset(tmp_path / "data")
+
+    def prepare() -> int:
+        return prepare_cases(dataset.cases, dataset.labels, configuration, tmp_path / "out", 1)
+
+    assert prepare() == 3
+    assert prepare() == 0
+    label = tmp_path / "data" / "labelsTr" / "case_001.nii.gz"
+    image = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 0, image.affine), label)
+    assert prepare() == 1
+    assert not open_case(tmp_path / "out" / "case_001").class_locations
+
+
+def test_workers_store_the_same_voxels(
+    tmp_path: Path, synthetic_dataset: Path, configuration: Configuration
+) -> None:
+    dataset = open_dataset(synthetic_dataset)
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        prepare_cases(dataset.cases, dataset.labels, configuration, folder, workers)
+    for case in dataset.cases:
+        one, two = (open_case(tmp_path / w / case.case_id) for w in ("1", "2"))
+        np.testing.assert_array_equal(one.image[:], two.image[:])
+        np.testing.assert_array_equal(one.class_locations[1], two.class_locations[1])
+
+
+def test_a_failing_case_is_named_and_the_others_are_stored(
+    tmp_path: Path, configuration: Configuration
+) -> None:
+    write_dataset(tmp_path / "data", 3, shape_vox=(24, 24, 10))
+    dataset = open_dataset(tmp_path / "data")
+    image = tmp_path / "data" / "imagesTr" / "case_001_0000.nii.gz"
+    image.write_bytes(image.read_bytes()[:1000])
+    with pytest.raises(AutosegError, match=r"case_001_0000\.nii\.gz: cannot be read"):
+        prepare_cases(dataset.cases, dataset.labels, configuration, tmp_path / "out", 2)
+    stored = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert stored == ["case_000", "case_002"]
+
+
+def test_only_settings_that_matter_change_the_hash(
+    synthetic_dataset: Path, configuration: Configuration
+) -> None:
+    labels = open_dataset(synthetic_dataset).labels
+    training = configuration.training.model_copy(update={"epochs": 7})
+    original = preparation_hash(configuration, labels)
+    assert preparation_hash(changed(configuration, training=training), labels) == original
+    spacing = changed(configuration, target_spacing_mm=(4.0, 2.0, 2.0))
+    assert preparation_hash(spacing, labels) != original
+
+
+def test_empty_borders_are_cropped_and_the_box_is_remembered(
+    configuration: Configuration,
+) -> None:
+    image = np.zeros((1, 20, 30, 30), np.float32)
+    image[0, 4:14, 5:25, 6:26] = np.random.default_rng(0).uniform(1, 2, (10, 20, 20))
+    grid = Grid((20, 30, 30), np.diag([1.0, 1.0, 3.0, 1.0]))
+    prepared = prepare_scan(image, None, grid, configuration, "case")
+    assert prepared.placement.crop.start == (4, 5, 6)
+    assert prepared.image.shape == (1, 10, 20, 20)
+    assert image.max() > 1  # the scan itself is untouched
+
+
+def test_a_flipped_scan_is_turned_to_the_canonical_axes(configuration: Configuration) -> None:
+    image = np.random.default_rng(0).normal(size=(1, 10, 20, 20)).astype(np.float32)
+    straight = prepare_scan(
+        image, None, Grid((10, 20, 20), np.diag([1.0, 1.0, 3.0, 1.0])), configuration, "case"
+    )
+    flipped = prepare_scan(
+        image[..., ::-1].copy(),
+        None,
+        Grid((10, 20, 20), np.diag([-1.0, 1.0, 3.0, 1.0])),
+        configuration,
+        "case",
+    )
+    np.testing.assert_array_equal(straight.image, flipped.image)
+
+
+def test_the_outside_is_a_mask_and_never_a_label(configuration: Configuration) -> None:
+    image = np.ones((1, 10, 20, 20), np.float32)
+    image[0, 0, :10, :10] = 0  # a corner outside the body
+    classes = np.zeros((10, 20, 20), np.uint8)
+    classes[0, 0, 0] = 1  # a labelled voxel out there is inside all the same
+    classes[5, 5, 5] = 2
+    grid = Grid((10, 20, 20), np.diag([1.0, 1.0, 3.0, 1.0]))
+    prepared = prepare_scan(image, classes, grid, masked(configuration), "case")
+    assert prepared.label is not None
+    assert prepared.outside_mask is not None
+    np.testing.assert_array_equal(prepared.label, classes)
+    assert prepared.outside_mask.sum() == 99
+    assert not prepared.outside_mask[0, 0, 0]
+
+
+def test_locations_are_voxels_of_their_class(configuration: Configuration) -> None:
+    classes = np.random.default_rng(0).integers(0, 3, (10, 20, 20)).astype(np.uint8)
+    image = np.ones((1, 10, 20, 20), np.float32)
+    grid = Grid((10, 20, 20), np.diag([1.0, 1.0, 3.0, 1.0]))
+    prepared = prepare_scan(image, classes, grid, configuration, "case")
+    assert prepared.label is not None
+    assert set(prepared.class_locations) == {1, 2}
+    for value, voxels in prepared.class_locations.items():
+        assert (prepared.label[tuple(voxels.T)] == value).all()
+        assert len(voxels) == (prepared.label == value).sum()

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoseg.geometry import Box, Placement
+from autoseg.preprocessing.store import (
+    PreparedCase,
+    SourceFile,
+    open_case,
+    stored_sources,
+    write_case,
+)
+
+SHAPE = (20, 70, 65)
+SOURCES = (SourceFile(path="scan.nii.gz", size_bytes=10, modified_ns=5),)
+
+
+@pytest.fixture
+def case() -> PreparedCase:
+    rng = np.random.default_rng(0)
+    return PreparedCase(
+        image=rng.normal(size=(2, *SHAPE)).astype(np.float32),
+        label=rng.integers(0, 4, SHAPE).astype(np.uint8),
+        outside_mask=rng.random(SHAPE) < 0.5,
+        class_locations={1: np.array([[1, 2, 3]], np.uint16)},
+        placement=Placement(
+            source_shape_vox=SHAPE,
+            flipped_axes=(),
+            axis_order=(0, 1, 2),
+            crop=Box(start=(0, 0, 0), stop=SHAPE),
+            resampled_shape_vox=SHAPE,
+            source_spacing_mm=(1, 1, 1),
+            target_spacing_mm=(1, 1, 1),
+        ),
+    )
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_patch_that_leaves_the_case_is_padded(
+    tmp_path: Path, case: PreparedCase, loaded: bool
+) -> None:
+    write_case(tmp_path / "a", case, SOURCES)
+    stored = open_case(tmp_path / "a")
+    stored = stored.loaded() if loaded else stored
+    image, label, outside = stored.read(Box(start=(-3, 10, 60), stop=(5, 75, 80)))
+    assert case.label is not None
+    assert case.outside_mask is not None
+    padding = [(3, 0), (0, 5), (0, 15)]
+    inside = (slice(0, 5), slice(10, 70), slice(60, 65))
+    np.testing.assert_array_equal(image, np.pad(case.image[:, *inside], [(0, 0), *padding]))
+    np.testing.assert_array_equal(label, np.pad(case.label[inside], padding))
+    np.testing.assert_array_equal(
+        outside, np.pad(case.outside_mask[inside], padding, constant_values=True)
+    )
+
+
+def test_a_box_wholly_beyond_the_case_is_empty(tmp_path: Path, case: PreparedCase) -> None:
+    write_case(tmp_path / "a", case, SOURCES)
+    image, label, _ = open_case(tmp_path / "a").read(Box(start=(30, 0, 0), stop=(40, 8, 8)))
+    assert image.shape == (2, 10, 8, 8)
+    assert not image.any()
+    assert not label.any()
+
+
+def test_sources_and_locations_are_kept(tmp_path: Path, case: PreparedCase) -> None:
+    assert stored_sources(tmp_path / "a") is None
+    write_case(tmp_path / "a", case, SOURCES)
+    assert stored_sources(tmp_path / "a") == SOURCES
+    np.testing.assert_array_equal(open_case(tmp_path / "a").class_locations[1], [[1, 2, 3]])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
+from autoseg.dataset import LabelScheme
+from autoseg.errors import AutosegError
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import load_rule_set
+from tests.planning.test_planner import CPU, fingerprint_of
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    plan = make_plan(fingerprint_of((16, 16, 16), (1, 1, 1)), load_rule_set("cpu"), CPU)
+    return ModelCard(
+        plan_name="cpu",
+        configuration=plan.configurations["3d_fullres"],
+        labels=LabelScheme(values=(0, 5), names=("background", "organ")),
+        channel_names=("MRI",),
+        fold=0,
+        trained_cases=4,
+        trained_iterations=10,
+        trained_seconds=1.0,
+    )
+
+
+def test_a_model_file_is_all_that_is_needed(tmp_path: Path, card: ModelCard) -> None:
+    network = build_network(card.configuration, 1, 2).eval()
+    save_model(tmp_path / "model.safetensors", network, card)
+    loaded_card, loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded_card == card
+    image = torch.randn(1, 1, *card.configuration.patch_size_vox)
+    assert torch.equal(loaded(image), network(image))
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path, card: ModelCard) -> None:
+    with pytest.raises(AutosegError, match="does not exist"):
+        load_model(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a model")
+    with pytest.raises(AutosegError, match="not a readable model file"):
+        load_model(tmp_path / "text.safetensors")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(AutosegError, match="not one of autoseg's"):
+        load_model(tmp_path / "other.safetensors")
+
+
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, card: ModelCard) -> None:
+    network = build_network(card.configuration, 1, 2)
+    newer = card.model_copy(update={"format_version": 99})
+    save_model(tmp_path / "model.safetensors", network, newer)
+    with pytest.raises(AutosegError, match="format 99"):
+        load_model(tmp_path / "model.safetensors")

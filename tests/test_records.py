@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.records import Record, load_record, replacing, save_record
+
+
+class Point(Record):
+    x_mm: float
+    tags: tuple[str, ...] = ()
+
+
+def test_a_saved_record_reads_back_equal(tmp_path: Path) -> None:
+    point = Point(x_mm=1.5, tags=("a", "b"))
+    save_record(point, tmp_path / "deep" / "point.json")
+    assert load_record(Point, tmp_path / "deep" / "point.json") == point
+
+
+def test_all_wrong_keys_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "point.json"
+    path.write_text('{"x_mm": "far", "y_mm": 2}')
+    with pytest.raises(AutosegError, match=r"(?s)x_mm.*y_mm"):
+        load_record(Point, path)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "point.json"
+    path.write_text("{")
+    with pytest.raises(AutosegError, match=r"point\.json: not valid JSON"):
+        load_record(Point, path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,90 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from autoseg.preprocessing.store import StoredCase
+from autoseg.training.sampling import PatchSampler, choose_start, prefetch
+
+PATCH = (8, 10, 12)
+
+
+def case_of(shape: tuple[int, int, int], targets: dict[int, tuple[int, int, int]]) -> StoredCase:
+    label = np.zeros(shape, np.uint8)
+    for value, voxel in targets.items():
+        label[voxel] = value
+    locations = {value: np.array([voxel], np.uint16) for value, voxel in targets.items()}
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    return StoredCase(shape, image, label, None, locations)
+
+
+def sampler_of(case: StoredCase, batch_size: int = 3) -> PatchSampler:
+    return PatchSampler({"a": case, "b": case}, PATCH, batch_size, 0.33, None, 0, "training")
+
+
+def test_the_last_third_of_a_batch_holds_foreground() -> None:
+    case = case_of((60, 60, 60), {1: (30, 31, 32)})
+    for step in range(50):
+        samples = sampler_of(case).draw(step)
+        assert samples[2].label.any()
+        assert samples[2].label[4, 5, 6] == 1
+    elsewhere = [sampler_of(case).draw(step)[0].label.any() for step in range(50)]
+    assert np.mean(elsewhere) < 0.2
+
+
+def test_a_batch_of_two_has_one_forced_sample() -> None:
+    case = case_of((60, 60, 60), {1: (30, 31, 32)})
+    drawn = [sampler_of(case, batch_size=2).draw(step) for step in range(30)]
+    assert all(samples[1].label.any() for samples in drawn)
+    assert not all(samples[0].label.any() for samples in drawn)
+
+
+def test_rare_classes_are_chosen_as_often_as_common_ones() -> None:
+    case = case_of((60, 60, 60), {1: (5, 5, 6), 2: (50, 50, 50)})
+    common = np.tile([[5, 5, 6]], (1000, 1)).astype(np.uint16)
+    case = StoredCase(
+        case.shape_vox, case.image, case.label, None, {1: common, 2: case.class_locations[2]}
+    )
+    rng = np.random.default_rng(0)
+    starts = [choose_start(case, PATCH, True, rng) for _ in range(400)]
+    assert np.mean([start[0] > 20 for start in starts]) == pytest.approx(0.5, abs=0.08)
+
+
+def test_patches_stay_inside_and_reach_every_border() -> None:
+    case = case_of((20, 20, 20), {})
+    rng = np.random.default_rng(0)
+    starts = np.array([choose_start(case, PATCH, False, rng) for _ in range(2000)])
+    assert starts.min(0).tolist() == [0, 0, 0]
+    assert starts.max(0).tolist() == [12, 10, 8]
+
+
+def test_small_cases_lie_in_the_middle_of_the_patch() -> None:
+    case = case_of((5, 10, 9), {1: (0, 0, 0)})
+    rng = np.random.default_rng(0)
+    for forced in (False, True):
+        start = choose_start(case, PATCH, forced, rng)
+        assert start[0] in (-2, -1)
+        assert start[1] == 0
+        assert start[2] in (-2, -1)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_steps_come_in_order_and_do_not_depend_on_threads(threads: int) -> None:
+    sampler = sampler_of(case_of((60, 60, 60), {1: (30, 31, 32)}))
+    fetched = prefetch(sampler.draw, itertools.count(5), threads, ahead=3)
+    for step in range(5, 15):
+        for found, expected in zip(next(fetched), sampler.draw(step), strict=True):
+            np.testing.assert_array_equal(found.image, expected.image)
+    fetched.close()
+
+
+def test_an_error_while_reading_is_raised_at_its_step() -> None:
+    def draw(step: int) -> list[object]:
+        if step == 2:
+            raise OSError("disk")
+        return []
+
+    fetched = prefetch(draw, iter(range(5)), threads=2, ahead=2)  # type: ignore[arg-type]
+    assert next(fetched) == next(fetched) == []
+    with pytest.raises(OSError, match="disk"):
+        next(fetched)

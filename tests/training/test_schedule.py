@@ -1,0 +1,38 @@
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.planning.plan import TrainingPlan
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import load_rule_set
+from autoseg.training.schedule import Budget, learning_rate, make_budget
+from tests.planning.test_planner import CPU, fingerprint_of
+
+
+@pytest.fixture(scope="module")
+def plan() -> TrainingPlan:
+    made = make_plan(fingerprint_of((40, 40, 40), (1, 1, 1)), load_rule_set("nnunet"), CPU)
+    return made.configurations["3d_fullres"].training
+
+
+def test_the_rate_decays_from_the_plans_to_0(plan: TrainingPlan) -> None:
+    assert learning_rate(plan, 0) == plan.learning_rate
+    assert learning_rate(plan, 0.5) == pytest.approx(0.01 * 0.5**0.9)
+    assert learning_rate(plan, 1) == 0
+
+
+def test_minutes_follow_the_clock_and_iterations_do_not() -> None:
+    assert Budget(seconds=60).fraction(iteration=10**6, elapsed_s=30) == 0.5
+    assert Budget(iterations=100).fraction(iteration=25, elapsed_s=10**6) == 0.25
+    assert Budget(iterations=100).fraction(iteration=101, elapsed_s=0) == 1
+
+
+def test_lengths_become_budgets(plan: TrainingPlan) -> None:
+    assert make_budget(plan, None, None, None).iterations == 1000 * 250
+    assert make_budget(plan, 2, None, None).iterations == 500
+    assert make_budget(plan, None, 7, None).iterations == 7
+    assert make_budget(plan, None, None, 1.5).seconds == 90
+
+
+def test_a_length_must_be_positive(plan: TrainingPlan) -> None:
+    with pytest.raises(AutosegError, match="--minutes 0: must be more than 0"):
+        make_budget(plan, None, None, 0)
