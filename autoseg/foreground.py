@@ -11,7 +11,8 @@ def nonzero_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Voxels [z, y, x] where any channel of [channel, z, y, x] is not 0, holes filled in 3D."""
     mask: NDArray[np.bool_] = (image != 0).any(axis=0)
     if not mask.all():
-        fill_voids.fill(mask, in_place=True)
+        # Not in place: for arrays in C order the library fills a copy, whatever it is asked.
+        mask = np.asarray(fill_voids.fill(mask), dtype=np.bool_)
     return mask
 
 

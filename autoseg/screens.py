@@ -149,8 +149,8 @@ def find_decisions(plan: Plan, field: str | None) -> list[Decision]:
     found = [decision for decision in plan.decisions if decision.name == field]
     if not found:
         names = list(dict.fromkeys(decision.name for decision in plan.decisions))
-        close = get_close_matches(field, names, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Decisions: {', '.join(names)}."
+        close = get_close_matches(field, names)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"Decisions: {', '.join(names)}."
         raise AutosegError(f"{field}: the plan has no such decision. {hint}")
     return found
 

@@ -55,7 +55,7 @@ def make_scan(
 
     contrast = np.array([20.0, 100.0, 160.0, 220.0])[labels]
     frequency = rng.uniform(0.5, 1.5, 3) / size_mm
-    bias = 1 + 0.2 * np.sin((position_mm * frequency).sum(axis=-1) * 2 * np.pi + rng.uniform(6))
+    bias = 1 + 0.2 * np.sin((position_mm * frequency).sum(axis=-1) * 2 * np.pi + rng.uniform(0, 6))
     image = (contrast * bias + rng.normal(0, 12, shape_vox)) * rng.uniform(0.7, 1.4)
     affine = np.diag([*spacing_mm, 1.0])
     affine[:3, 3] = rng.uniform(-50, 50, 3)

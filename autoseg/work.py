@@ -66,6 +66,7 @@ class WorkFolder:
         save_record(fingerprint, self.root / "fingerprint.json")
 
     def splits(self) -> Splits:
+        self.state()  # says so when nothing is planned
         return load_record(Splits, self.root / "splits.json")
 
     def save_splits(self, splits: Splits) -> None:

@@ -88,7 +88,7 @@ def test_plan_and_explain_say_what_and_why(
     decisions = json.loads(capsys.readouterr().out)
     assert {"name", "value", "because", "rule_id", "facts", "source"} <= set(decisions[0])
     assert main(["explain", "patch_size", *work]) == 1
-    assert "Did you mean patch_size_vox?" in capsys.readouterr().err
+    assert "or patch_size_vox" in capsys.readouterr().err
 
 
 def test_a_work_folder_belongs_to_one_dataset(

@@ -78,17 +78,17 @@ class StoredCase:
 
         Voxels beyond the border are 0, background, and outside.
         """
-        bounds = zip(box.start, box.stop, self.shape_vox, strict=True)
-        inside = tuple(slice(min(max(a, 0), n), max(min(b, n), 0)) for a, b, n in bounds)
-        padding = [
-            (part.start - a, b - part.stop)
-            for part, a, b in zip(inside, box.start, box.stop, strict=True)
-        ]
+        inside, padding = [], []
+        for first, last, size in zip(box.start, box.stop, self.shape_vox, strict=True):
+            part = slice(min(max(first, 0), size), min(max(last, 0), size))
+            before = min(max(-first, 0), last - first)
+            inside.append(part)
+            padding.append((before, last - first - before - (part.stop - part.start)))
         image = np.pad(self.image[:, *inside], [(0, 0), *padding])
-        label = np.pad(self.label[inside], padding)
+        label = np.pad(self.label[*inside], padding)
         if self.outside_mask is None:
             return image, label, None
-        outside = np.pad(self.outside_mask[inside] > 0, padding, constant_values=True)
+        outside = np.pad(self.outside_mask[*inside] > 0, padding, constant_values=True)
         return image, label, outside
 
 

@@ -38,12 +38,13 @@ def place(
 
 def some_logits(shape: Shape3, classes: int = 4) -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=(classes, *shape))
-    return ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5)).astype(np.float32)
+    smooth: np.ndarray = ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5)).astype(np.float32)
+    return smooth
 
 
 def slabs_of(logits: np.ndarray, sizes: list[int]) -> list[torch.Tensor]:
     assert sum(sizes) == logits.shape[1]
-    return list(torch.from_numpy(logits).split(sizes, dim=1))
+    return list(torch.split(torch.from_numpy(logits), sizes, dim=1))
 
 
 @pytest.mark.parametrize("sizes", [[17], [1] * 17, [5, 1, 8, 3]])

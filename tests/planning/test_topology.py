@@ -17,7 +17,7 @@ def test_anisotropic_scans_keep_thin_slices() -> None:
     topology, patch = find_topology((5, 1, 1), (20, 256, 224), PUBLISHED)
     assert topology.strides[:4] == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert topology.kernel_sizes[:3] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
-    assert patch == (20, 256, 256)
+    assert patch == (20, 256, 224)
 
 
 def test_a_patch_is_padded_to_what_the_strides_need() -> None:

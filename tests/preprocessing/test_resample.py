@@ -16,7 +16,8 @@ from autoseg.preprocessing.resample import (
 
 def smooth_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=shape)
-    return ndimage.gaussian_filter(noise, 1.0).astype(np.float32) * 4
+    smooth: np.ndarray = ndimage.gaussian_filter(noise, 1.0).astype(np.float32) * 4
+    return smooth
 
 
 @settings(max_examples=60, deadline=None)
