@@ -164,7 +164,7 @@ def _add_demo(verbs: Any) -> None:
     parser.add_argument(
         "output", type=Path, nargs="?", default=Path("autoseg_demo"), help="default: ./autoseg_demo"
     )
-    parser.add_argument("--minutes", type=float, default=1.5, help="training time (default: 1.5)")
+    parser.add_argument("--minutes", type=float, default=2.2, help="training time (default: 2.2)")
 
 
 def _add_plan_name(parser: argparse.ArgumentParser) -> None:

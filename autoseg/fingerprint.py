@@ -117,19 +117,31 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
 
 
 def read_channels(case: Case) -> Volume:
-    """All channels of a case as one image [channel, z, y, x], on the first channel's grid."""
-    volumes = [read_image(path) for path in case.channels]
-    problems = [
-        f"{case.case_id}: {path} lies on another grid than {case.channels[0]} "
-        f"({_describe(volume)} against {_describe(volumes[0])}). Resample it to the first channel."
-        for path, volume in zip(case.channels, volumes, strict=True)
-        if not same_space(volume.grid, volumes[0].grid)
-    ]
+    """All channels of a case as one image [channel, z, y, x], on the first channel's grid.
+
+    Raises AutosegError when files lie on different grids, or hold other channels than expected.
+    """
+    volumes = {path: read_image(path) for path in case.files()}
+    first_path, first = next(iter(volumes.items()))
+    problems = []
+    for path, volume in volumes.items():
+        if not same_space(volume.grid, first.grid):
+            problems.append(
+                f"{case.case_id}: {path} lies on another grid than {first_path} "
+                f"({_describe(volume)} against {_describe(first)}). Resample it to the first one."
+            )
+        components = [source.component for source in case.channels if source.path == path]
+        held = volume.array.shape[0]
+        if components != [None] and sorted(c or 0 for c in components) != list(range(held)):
+            problems.append(
+                f"{case.case_id}: {path} holds {held} channels, where {len(components)} "
+                "were expected. Every scan must have the same channels."
+            )
     raise_if_any(problems, f"{case.case_id}: channels disagree")
-    if len(volumes) == 1:
-        return volumes[0]
-    array = np.concatenate([volume.array for volume in volumes])
-    return Volume(array, volumes[0].grid, volumes[0].nifti_header)
+    if len(case.channels) == 1 or len(volumes) == 1:
+        return first
+    parts = [volumes[source.path].array[source.component or 0][None] for source in case.channels]
+    return Volume(np.concatenate(parts), first.grid, first.nifti_header)
 
 
 def _describe(volume: Volume) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from autoseg.dataset import Case, Dataset, group_channels, open_dataset
+from autoseg.dataset import Case, ChannelSource, Dataset, LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.fingerprint import Fingerprint, make_fingerprint, read_channels
+from autoseg.layouts import group_channels, open_dataset
 from autoseg.machine import GIB, available_cores, detect_machine, machine_for
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan
@@ -101,7 +102,8 @@ def prepare(
     work: WorkFolder, plan_name: str | None, workers: int, progress: Progress = silent
 ) -> tuple[int, Path]:
     """Prepare what is missing for a plan; how many cases that was, and where they are."""
-    plan, dataset = work.plan(plan_name), _dataset(work)
+    plan = work.plan(plan_name)
+    dataset = _dataset(work, plan.labels)
     configuration = plan.configurations[plan.recommended]
     folder = work.prepared(preparation_hash(configuration, plan.labels))
     done = prepare_cases(dataset.cases, plan.labels, configuration, folder, workers, progress)
@@ -122,7 +124,8 @@ def train_fold(
     from autoseg.training.schedule import make_budget
     from autoseg.training.trainer import TrainingJob, train_model
 
-    plan, dataset = work.plan(request.plan_name), _dataset(work)
+    plan = work.plan(request.plan_name)
+    dataset = _dataset(work, plan.labels)
     configuration = plan.configurations[plan.recommended]
     split = _split(work, dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
@@ -216,11 +219,10 @@ def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
         if not path.exists():
             raise AutosegError(f"{path}: there is no such file or folder.")
         files += sorted(path.iterdir()) if path.is_dir() else [path]
-    images = [path for path in files if file_ending(path) and not path.name.startswith(".")]
-    if not images:
+    groups, others = group_channels(files)
+    if not groups and not others:
         places = ", ".join(str(path) for path in inputs)
         raise AutosegError(f"{places}: no images here. Known endings: {', '.join(READERS)}.")
-    groups, others = group_channels(images, tuple(READERS))
     scans = []
     problems = []
     for case_id, channels in groups.items():
@@ -233,12 +235,12 @@ def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
                 "files."
             )
         else:
-            paths = tuple(channels[index] for index in sorted(channels))
-            scans.append(Case(case_id, paths, None, case_id))
+            sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))
+            scans.append(Case(case_id, sources, None, case_id))
     raise_if_any(problems, "Wrong channels")
     for path in others:
         case_id = path.name[: -len(file_ending(path) or "")]
-        scans.append(Case(case_id, (path,), None, case_id))
+        scans.append(Case(case_id, (ChannelSource(path, None),), None, case_id))
     return sorted(scans, key=lambda case: case.case_id)
 
 
@@ -260,8 +262,8 @@ def _predict_cases(
     return done
 
 
-def _dataset(work: WorkFolder) -> Dataset:
-    return open_dataset(Path(work.state().dataset))
+def _dataset(work: WorkFolder, labels: LabelScheme) -> Dataset:
+    return open_dataset(Path(work.state().dataset), labels)
 
 
 def _make_way(work: WorkFolder, plan: Plan, overwrite: bool) -> None:

@@ -1,7 +1,10 @@
 """Saved records: frozen, typed, plain JSON on disk, strict when read back."""
 
+import errno
+import glob
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,9 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+
+PARTIAL = ".partial-"
+FULL_BELOW_BYTES = 64 * 1024  # no writer of ours could have succeeded with less
 
 
 def save_record(record: Record, path: Path) -> None:
@@ -68,17 +74,54 @@ def parse_record(kind: type[R], content: Any, where: str) -> R:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `path` to write to, then rename it over `path`.
+    """Give a temporary sibling of `path` to write a file or folder to, then put it in its place.
 
-    When the body fails, the temporary file is removed and `path` is as it was. The name's ending
-    is kept, since writers of images choose the format by it.
+    When the body fails, what it wrote is removed and `path` is as it was; so is what an earlier
+    process left behind when it was killed. The name's ending is kept, since writers of images
+    choose the format by it. Raises AutosegError when the disk is full, whatever the writer raised.
     """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    for left_behind in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
+        if not _is_running(left_behind.name.removeprefix(PARTIAL).split("-")[0]):
+            _remove(left_behind)
+    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield temporary
+        if temporary.is_dir() and path.exists():
+            _remove(path)
         temporary.replace(path)
+    except Exception as error:
+        if _is_full(path.parent, error):
+            raise AutosegError(
+                f"{path}: the disk is full. Free some space and run the same command again; "
+                "nothing half-written is left."
+            ) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_running(process_id: str) -> bool:
+    try:
+        os.kill(int(process_id), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError, OverflowError):
+        return True
+    return True
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Whether a write failed for want of space; some writers do not say so themselves."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return folder.is_dir() and shutil.disk_usage(folder).free < FULL_BELOW_BYTES
 
 
 def format_json(content: Any, indent: str = "") -> str:

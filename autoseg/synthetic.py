@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autoseg.records import save_json
 
-SHAPE_VOX = (56, 52, 20)
+SHAPE_VOX = (48, 44, 16)
 LABELS = {"background": 0, "organ": 1, "core": 2, "lesion": 3}
 
 
@@ -33,7 +33,7 @@ def make_scan(
     rng = np.random.default_rng(seed)
     spacing_mm = np.array([1.0, 1.0, slice_mm])
     size_mm = np.array(shape_vox) * spacing_mm
-    centre_mm = size_mm / 2 + rng.uniform(-4, 4, 3)
+    centre_mm = size_mm / 2 + rng.uniform(-3, 3, 3)
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape_vox], indexing="ij"), axis=-1)
     position_mm = index * spacing_mm  # [x, y, z, 3]
 
@@ -42,12 +42,12 @@ def make_scan(
         ball: NDArray[np.bool_] = distance.sum(axis=-1) < 1
         return ball
 
-    radii_mm = np.array([18.0, 16.0, 18.0]) * rng.uniform(0.85, 1.1, 3)
+    radii_mm = np.array([16.0, 14.0, 16.0]) * rng.uniform(0.85, 1.1, 3)
     labels = np.zeros(shape_vox, dtype=np.uint8)
     organ = inside(centre_mm, radii_mm)
     labels[organ] = 1
     labels[inside(centre_mm + rng.uniform(-3, 3, 3), radii_mm * 0.5)] = 2
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(2, 5)):
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
         lesion = inside(centre_mm + 0.75 * radii_mm * direction, rng.uniform(2.5, 4.5, 3))

@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import from_matvec
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -134,7 +135,72 @@ def _read_nifti(path: Path) -> Volume:
     return Volume(array, Grid((z, y, x), affine), image.header)
 
 
+def _read_with_simpleitk(path: Path) -> Volume:
+    import SimpleITK as sitk  # noqa: N813  # 0.7 s, and not needed for NIfTI
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise AutosegError(
+            f"{path}: cannot be read ({reason}). The file may be damaged or cut short; copy it "
+            "again from its source."
+        ) from None
+    array = np.array(sitk.GetArrayViewFromImage(image))
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)  # [channel, z, y, x]
+    elif image.GetDimension() == 4:
+        image = image[..., 0]
+    else:
+        array = array[None]
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+        array = array[:, None]
+    lps_affine = from_matvec(
+        np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing(), image.GetOrigin()
+    )
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps_affine
+    _, z, y, x = array.shape
+    return Volume(array, Grid((z, y, x), affine), nifti_header_of(affine))
+
+
+def _read_with_pillow(path: Path) -> Volume:
+    """A 2D picture as [channel, 1, y, x] on a grid of 1 mm; colours are channels, alpha is dropped.
+
+    A palette picture gives its indices, which is how label pictures are saved.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            mode = picture.mode
+            array = np.asarray(picture)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise AutosegError(
+            f"{path}: cannot be read as a picture ({error}). The file may be damaged or cut short."
+        ) from None
+    if mode in ("RGBA", "LA"):
+        array = array[..., :-1]
+    array = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
+    channel, y, x = array.shape
+    affine = np.eye(4)
+    return Volume(array.reshape(channel, 1, y, x), Grid((1, y, x), affine), nifti_header_of(affine))
+
+
+def nifti_header_of(affine_ras_mm: NDArray[np.float64]) -> Any:
+    """A NIfTI-1 header with an affine as both qform and sform, in mm."""
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine_ras_mm).header
+    header.set_qform(affine_ras_mm, 1)
+    header.set_sform(affine_ras_mm, 1)
+    header.set_xyzt_units("mm")
+    return header
+
+
 READERS: dict[str, Callable[[Path], Volume]] = {
     ".nii.gz": _read_nifti,
     ".nii": _read_nifti,
+    ".nrrd": _read_with_simpleitk,
+    ".mha": _read_with_simpleitk,
+    ".mhd": _read_with_simpleitk,
+    ".png": _read_with_pillow,
 }

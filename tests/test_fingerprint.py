@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.dataset import open_dataset
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import make_fingerprint
+from autoseg.layouts import open_dataset
 from autoseg.synthetic import write_dataset
 
 

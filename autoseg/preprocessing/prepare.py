@@ -102,7 +102,7 @@ def prepare_scan(
 def source_files(case: Case) -> tuple[SourceFile, ...]:
     """Size and time of every file of a case. Raises AutosegError when one is gone."""
     files = []
-    for path in (*case.channels, *([case.label] if case.label else [])):
+    for path in (*case.files(), *([case.label] if case.label else [])):
         try:
             status = path.stat()
         except OSError as error:

@@ -1,6 +1,5 @@
 """Prepared cases on disk: chunked, compressed, read by the patch."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,24 +95,20 @@ def write_case(folder: Path, case: PreparedCase, sources: tuple[SourceFile, ...]
     """Store a prepared case as a folder; it appears whole or not at all."""
     assert case.label is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _write_array(partial / "image.b2nd", case.image)
-    _write_array(partial / "label.b2nd", case.label)
-    if case.outside_mask is not None:
-        _write_array(partial / "outside.b2nd", case.outside_mask.astype(np.uint8))
-    with replacing(partial / "locations.npz") as temporary:
-        np.savez(temporary, **{str(k): v for k, v in case.class_locations.items()})  # type: ignore[arg-type]
-    info = StoredCaseInfo(
-        sources=sources,
-        placement=case.placement,
-        has_outside_mask=case.outside_mask is not None,
-    )
-    save_record(info, partial / "case.json")
-    partial.rename(folder)
+    with replacing(folder) as partial:
+        partial.mkdir()
+        _write_array(partial / "image.b2nd", case.image)
+        _write_array(partial / "label.b2nd", case.label)
+        if case.outside_mask is not None:
+            _write_array(partial / "outside.b2nd", case.outside_mask.astype(np.uint8))
+        locations: dict[str, Any] = {str(k): v for k, v in case.class_locations.items()}
+        np.savez(partial / "locations.npz", **locations)
+        info = StoredCaseInfo(
+            sources=sources,
+            placement=case.placement,
+            has_outside_mask=case.outside_mask is not None,
+        )
+        save_record(info, partial / "case.json")
 
 
 def stored_sources(folder: Path) -> tuple[SourceFile, ...] | None:

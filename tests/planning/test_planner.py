@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.dataset import LabelScheme, open_dataset
+from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import (
     CaseStats,
@@ -14,6 +14,7 @@ from autoseg.fingerprint import (
     IntensityStats,
     make_fingerprint,
 )
+from autoseg.layouts import open_dataset
 from autoseg.machine import Machine
 from autoseg.planning.memory import convolution_elements
 from autoseg.planning.plan import Configuration, StagePlan

@@ -5,10 +5,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.dataset import open_dataset
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import make_fingerprint
 from autoseg.geometry import Grid
+from autoseg.layouts import open_dataset
 from autoseg.machine import detect_machine
 from autoseg.planning.plan import Configuration
 from autoseg.planning.planner import make_plan

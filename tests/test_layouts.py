@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from PIL import Image
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import make_fingerprint, read_case
+from autoseg.layouts import group_channels, open_dataset
+from autoseg.volume import read_image, read_labels
+
+
+def make_layout(folder: Path, description: dict[str, Any], files: list[str]) -> Path:
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
+    folder.mkdir()
+    (folder / "dataset.json").write_text(
+        json.dumps(content | {"file_ending": ".nii.gz"} | description)
+    )
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return folder
+
+
+def test_an_nnunet_folder_is_read_with_channels_in_order(tmp_path: Path) -> None:
+    folder = make_layout(
+        tmp_path / "data",
+        {"channel_names": {"1": "PET", "0": "CT"}},
+        ["imagesTr/b_0000.nii.gz", "imagesTr/b_0001.nii.gz", "labelsTr/b.nii.gz"],
+    )
+    dataset = open_dataset(folder)
+    assert dataset.channel_names == ("CT", "PET")
+    assert [p.name for p in dataset.cases[0].files()] == ["b_0000.nii.gz", "b_0001.nii.gz"]
+
+
+def test_all_missing_files_are_listed_at_once(tmp_path: Path) -> None:
+    folder = make_layout(
+        tmp_path / "data",
+        {"channel_names": {"0": "CT", "1": "PET"}},
+        ["imagesTr/a_0000.nii.gz", "imagesTr/b_0001.nii.gz", "labelsTr/a.nii.gz"],
+    )
+    with pytest.raises(AutosegError) as error:
+        open_dataset(folder)
+    message = str(error.value)
+    assert "a: channel 1 (PET) is missing" in message
+    assert "b: channel 0 (CT) is missing" in message
+    assert "b: its label file" in message
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"labels": {"background": 0, "tumour": [1, 2]}}, "regions"),
+        ({"labels": {"liver": 1, "tumour": 2}}, "background of value 0"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "'ignore' is not supported yet"),
+        ({"channel_names": {"1": "CT"}}, "channel_names has keys 1"),
+        ({"file_ending": ".xyz"}, "file_ending is '.xyz'"),
+    ],
+)
+def test_a_dataset_json_that_cannot_be_used_says_why(
+    tmp_path: Path, description: dict[str, Any], message: str
+) -> None:
+    folder = make_layout(tmp_path / "data", description, ["imagesTr/a_0000.nii.gz"])
+    with pytest.raises(AutosegError, match=message):
+        open_dataset(folder)
+
+
+def test_other_layouts_are_refused_with_those_supported(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(AutosegError, match=r"(?s)no supported dataset layout.*nnU-Net raw.*plain"):
+        open_dataset(tmp_path)
+
+
+def test_empty_and_absent_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(AutosegError, match="empty"):
+        open_dataset(tmp_path)
+    with pytest.raises(AutosegError, match="no such dataset folder"):
+        open_dataset(tmp_path / "none")
+
+
+def test_channel_suffixes_group_files(tmp_path: Path) -> None:
+    names = ["a_0000.nii.gz", "a_0001.nii.gz", "b.nii.gz", ".hidden_0000.nii.gz"]
+    groups, others = group_channels([tmp_path / n for n in names])
+    assert {case: sorted(channels) for case, channels in groups.items()} == {"a": [0, 1]}
+    assert others == [tmp_path / "b.nii.gz"]
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 2.0, 3.0, 1.0])), path)
+
+
+def test_decathlon_files_are_split_into_channels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(8, 9, 10, 2)).astype(np.float32)
+    label = rng.integers(0, 3, (8, 9, 10)).astype(np.uint8)
+    save(tmp_path / "imagesTr" / "brain_1.nii.gz", image)
+    save(tmp_path / "labelsTr" / "brain_1.nii.gz", label)
+    (tmp_path / "imagesTr" / "._brain_1.nii.gz").write_bytes(b"a Mac was here")
+    files = {"image": "./imagesTr/brain_1.nii.gz", "label": "./labelsTr/brain_1.nii.gz"}
+    hidden = {"image": "./imagesTr/._brain_1.nii.gz", "label": "./labelsTr/._brain_1.nii.gz"}
+    description = {
+        "modality": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"0": "background", "1": "edema", "2": "tumour"},
+        "training": [hidden, files],
+        "test": [],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "msd"
+    assert dataset.channel_names == ("FLAIR", "T1w")
+    assert dataset.labels.names == ("background", "edema", "tumour")
+    found, found_label = read_case(dataset.cases[0])
+    np.testing.assert_array_equal(found.array, np.moveaxis(image.T, 0, 0))
+    np.testing.assert_array_equal(found_label.array, label.T)
+
+
+def test_plain_folders_take_the_labels_that_they_hold(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("scan_2021", "scan_2022"):
+        save(tmp_path / "images" / f"{name}.nii.gz", rng.normal(size=(8, 9, 10)).astype("f4"))
+        save(tmp_path / "labels" / f"{name}.nii.gz", np.full((8, 9, 10), 4, np.uint8))
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "plain"
+    assert dataset.labels.values == (0, 4)
+    assert [case.case_id for case in dataset.cases] == ["scan_2021", "scan_2022"]
+    assert len(make_fingerprint(dataset, workers=1).cases) == 2
+
+
+def test_plain_names_that_do_not_match_are_listed(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.nii.gz", np.ones((4, 4, 4), np.float32))
+    save(tmp_path / "labels" / "b.nii.gz", np.ones((4, 4, 4), np.uint8))
+    with pytest.raises(AutosegError, match=r"(?s)a: there is no label.*b: there is no image"):
+        open_dataset(tmp_path)
+
+
+def test_numbered_objects_are_recognised(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.nii.gz", np.ones((5, 5, 5), np.float32))
+    save(tmp_path / "labels" / "a.nii.gz", np.arange(125, dtype=np.uint8).reshape(5, 5, 5))
+    with pytest.raises(AutosegError, match="Are these instances"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd"])
+def test_other_formats_lie_where_nifti_does(tmp_path: Path, ending: str) -> None:
+    array = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.5, 0.7, 3.0))
+    image.SetOrigin((10, -20, 30))
+    image.SetDirection(sitk.VersorTransform((0, 0, 1), 0.3).GetMatrix())
+    sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
+    sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
+    found, nifti = read_image(tmp_path / f"scan{ending}"), read_image(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(found.array, array[None])
+    np.testing.assert_allclose(found.grid.affine_ras_mm, nifti.grid.affine_ras_mm, atol=1e-5)
+
+
+def test_a_damaged_nrrd_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scan.nrrd").write_text("NRRD0004\n")
+    with pytest.raises(AutosegError, match=r"scan\.nrrd: cannot be read"):
+        read_image(tmp_path / "scan.nrrd")
+
+
+def test_pictures_are_single_slices_with_colours_as_channels(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "colour.png")
+    found = read_image(tmp_path / "colour.png")
+    np.testing.assert_array_equal(found.array[:, 0], np.moveaxis(colours, -1, 0))
+    assert found.grid.shape_vox == (1, 20, 30)
+    deep = np.full((20, 30), 1000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert read_labels(tmp_path / "deep.png").array.max() == 1000
