@@ -103,6 +103,7 @@ def _add_explain(verbs: Any) -> None:
 def _add_prepare(verbs: Any) -> None:
     more = "Only what is missing or changed is done; `autoseg train` does it by itself."
     parser = _add_verb(verbs, "prepare", _prepare, "put all scans on the plan's grid", more)
+    _add_configuration(parser)
     _add_plan_name(parser)
     _add_workers(parser)
     _add_work(parser)
@@ -127,6 +128,7 @@ def _add_train(verbs: Any) -> None:
     going_on = parser.add_mutually_exclusive_group()
     going_on.add_argument("--resume", action="store_true", help="go on with a stopped training")
     going_on.add_argument("--overwrite", action="store_true", help="replace an earlier training")
+    _add_configuration(parser)
     _add_plan_name(parser)
     _add_work(parser)
 
@@ -144,6 +146,7 @@ def _add_predict(verbs: Any) -> None:
         help="model files to average (default: all trained folds of the work folder)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
+    _add_configuration(parser)
     _add_plan_name(parser)
     _add_work(parser)
     parser.add_argument("--json", action="store_true", help="print each mask's provenance as JSON")
@@ -165,6 +168,12 @@ def _add_demo(verbs: Any) -> None:
         "output", type=Path, nargs="?", default=Path("autoseg_demo"), help="default: ./autoseg_demo"
     )
     parser.add_argument("--minutes", type=float, default=2.2, help="training time (default: 2.2)")
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configuration", metavar="NAME", help="2d or 3d_fullres (default: the plan's choice)"
+    )
 
 
 def _add_plan_name(parser: argparse.ArgumentParser) -> None:
@@ -210,7 +219,13 @@ def _prepare(options: argparse.Namespace) -> None:
     from autoseg.work import WorkFolder
 
     with _progress() as progress:
-        done, folder = prepare(WorkFolder(options.work), options.plan, _workers(options), progress)
+        done, folder = prepare(
+            WorkFolder(options.work),
+            options.plan,
+            options.configuration,
+            _workers(options),
+            progress,
+        )
     print(f"Prepared {done} cases in {folder}; the others were there already.")
 
 
@@ -231,6 +246,7 @@ def _train(options: argparse.Namespace) -> int:
         request = TrainRequest(
             fold=None if name == "all" else int(name),
             plan_name=options.plan,
+            configuration=options.configuration,
             epochs=options.epochs,
             iterations=options.iterations,
             minutes=options.minutes,
@@ -260,10 +276,11 @@ def _predict(options: argparse.Namespace) -> None:
     if not models:
         work = WorkFolder(options.work)
         plan = work.plan(options.plan)
-        models = work.trained_models(plan.name, plan.recommended)
+        configuration = plan.configuration(options.configuration)
+        models = work.trained_models(plan.name, configuration.name)
         if not models:
             raise AutosegError(
-                f"{work.root}: no model of plan {plan.name!r} is trained yet. Run `autoseg train` "
+                f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained yet. Run `autoseg train` "
                 "first, or name model files with --model."
             )
     with _progress() as progress:

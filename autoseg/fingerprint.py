@@ -171,7 +171,7 @@ def _read_case(item: tuple[Case, LabelScheme]) -> CaseReading:
         case_id=case.case_id,
         shape_vox=image.grid.shape_vox,
         cropped_shape_vox=(z, y, x),
-        spacing_mm=image.grid.spacing_mm,
+        spacing_mm=image.grid.planning_spacing_mm,
         axis_codes=image.grid.axis_codes,
         class_voxels=tuple(np.bincount(classes.ravel(), minlength=len(scheme.values)).tolist()),
         intensity=tuple(_intensity(values) for values in foreground) if has_foreground else None,

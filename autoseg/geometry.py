@@ -18,6 +18,7 @@ Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 Orientation = Literal["as_stored", "canonical"]
 
+SINGLE_SLICE_RATIO = 999.0
 CANONICAL_AXES = ("IS", "PA", "LR")  # array axes z, y, x grow towards superior, anterior, right
 
 D = TypeVar("D", bound=np.generic)
@@ -35,6 +36,24 @@ class Grid:
         """Distance between neighbouring voxels along array axes (z, y, x)."""
         x, y, z = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
         return float(z), float(y), float(x)
+
+    @property
+    def planning_spacing_mm(self) -> Spacing3:
+        """Spacing as plans see it: across a single slice it is 999 times the larger in-plane one.
+
+        A slice says nothing about the distance to another, whatever its header states; so the
+        slice axis is always the coarsest.
+        """
+        lone = [axis for axis, size in enumerate(self.shape_vox) if size == 1]
+        if len(lone) != 1:
+            return self.spacing_mm
+        z, y, x = (
+            SINGLE_SLICE_RATIO * max(self.spacing_mm[:axis] + self.spacing_mm[axis + 1 :])
+            if axis == lone[0]
+            else mm
+            for axis, mm in enumerate(self.spacing_mm)
+        )
+        return z, y, x
 
     @property
     def axis_codes(self) -> str:

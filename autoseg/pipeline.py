@@ -46,6 +46,7 @@ class TrainRequest:
 
     fold: FoldName
     plan_name: str | None = None
+    configuration: str | None = None
     epochs: int | None = None
     iterations: int | None = None
     minutes: float | None = None
@@ -99,12 +100,16 @@ def plan_dataset(
 
 
 def prepare(
-    work: WorkFolder, plan_name: str | None, workers: int, progress: Progress = silent
+    work: WorkFolder,
+    plan_name: str | None,
+    configuration_name: str | None,
+    workers: int,
+    progress: Progress = silent,
 ) -> tuple[int, Path]:
     """Prepare what is missing for a plan; how many cases that was, and where they are."""
     plan = work.plan(plan_name)
     dataset = _dataset(work, plan.labels)
-    configuration = plan.configurations[plan.recommended]
+    configuration = plan.configuration(configuration_name)
     folder = work.prepared(preparation_hash(configuration, plan.labels))
     done = prepare_cases(dataset.cases, plan.labels, configuration, folder, workers, progress)
     return done, folder
@@ -126,14 +131,16 @@ def train_fold(
 
     plan = work.plan(request.plan_name)
     dataset = _dataset(work, plan.labels)
-    configuration = plan.configurations[plan.recommended]
+    configuration = plan.configuration(request.configuration)
     split = _split(work, dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
     resume = _check_fold_folder(folder, request)
     budget = make_budget(
         configuration.training, request.epochs, request.iterations, request.minutes
     )
-    stored = _prepared_cases(work, plan, dataset, (*split.train, *split.validation), progress)
+    stored = _prepared_cases(
+        work, configuration, dataset, (*split.train, *split.validation), progress
+    )
     device = choose_device()
     job = TrainingJob(
         configuration=configuration,
@@ -326,13 +333,16 @@ def _check_fold_folder(folder: Path, request: TrainRequest) -> bool:
 
 
 def _prepared_cases(
-    work: WorkFolder, plan: Plan, dataset: Dataset, case_ids: Sequence[str], progress: Progress
+    work: WorkFolder,
+    configuration: Configuration,
+    dataset: Dataset,
+    case_ids: Sequence[str],
+    progress: Progress,
 ) -> dict[str, StoredCase]:
     """Prepare what is missing of some cases and open them, in memory when they are small."""
-    configuration: Configuration = plan.configurations[plan.recommended]
-    folder = work.prepared(preparation_hash(configuration, plan.labels))
+    folder = work.prepared(preparation_hash(configuration, dataset.labels))
     cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
-    prepare_cases(cases, plan.labels, configuration, folder, available_cores(), progress)
+    prepare_cases(cases, dataset.labels, configuration, folder, available_cores(), progress)
     stored = {case_id: open_case(folder / case_id) for case_id in case_ids}
     if sum(case.bytes_in_memory for case in stored.values()) < _memory_for_cases():
         return {case_id: case.loaded() for case_id, case in stored.items()}

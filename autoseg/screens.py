@@ -136,7 +136,7 @@ def plan_screen(plan: Plan, fingerprint: Fingerprint, path: Path) -> str:
         "iterations",
         "Because:",
     ]
-    by_name = {decision.name: decision for decision in plan.decisions}
+    by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
     lines += [f"  {name}: {by_name[name].because}" for name in CONSEQUENTIAL]
     lines.append(f"The plan is {path}; `autoseg explain` gives every reason. Next: autoseg train")
     return "\n".join(lines)
@@ -159,7 +159,8 @@ def explain_screen(decisions: list[Decision], in_full: bool) -> str:
     """One line for each decision, or all that is known of a few."""
     blocks = []
     for decision in decisions:
-        head = f"{decision.name} = {_short(decision.value, None if in_full else 60)}"
+        where = f" ({decision.configuration})" if decision.configuration else ""
+        head = f"{decision.name}{where} = {_short(decision.value, None if in_full else 60)}"
         if not in_full:
             blocks.append(f"{head}\n    {decision.because}")
             continue

@@ -11,10 +11,10 @@ from autoseg import __version__
 from autoseg.checkpoint import ModelCard, load_model
 from autoseg.errors import AutosegError
 from autoseg.export.restore import restore_classes
+from autoseg.geometry import Placement
 from autoseg.inference.device import Device, choose_device
 from autoseg.inference.engines import ENGINES, EngineName
 from autoseg.inference.sliding_window import Engine, predict_logits
-from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.prepare import prepare_scan
 from autoseg.records import Record
 from autoseg.volume import Volume
@@ -68,11 +68,17 @@ class Predictor:
                     f"{path} and {paths[0]} are of different configurations and cannot be "
                     "averaged. Give models of one plan and configuration."
                 )
-        mirror_axes = first.configuration.inference.mirror_axes
+        configuration = first.configuration
         networks = [network for _, network in loaded]
         return cls(
             card=first,
-            engine=ENGINES["torch"](networks, mirror_axes, device.torch_device, device.bf16),
+            engine=ENGINES["torch"](
+                networks,
+                configuration.spatial_dims,
+                configuration.inference.mirror_axes,
+                device.torch_device,
+                device.bf16,
+            ),
             device=device,
             model_hashes=tuple(_hash(path) for path in paths),
         )
@@ -90,7 +96,7 @@ class Predictor:
         prepared = prepare_scan(scan.array, None, scan.grid, configuration, case_id)
         image = torch.from_numpy(prepared.image).to(self.device.torch_device)
         slabs = predict_logits(
-            image, self.engine, configuration.patch_size_vox, configuration.inference
+            image, self.engine, configuration.patch_box_vox, configuration.inference
         )
         classes = restore_classes(slabs, prepared.placement, configuration.resampling)
         labels = self.card.labels.decode(classes)
@@ -102,14 +108,14 @@ class Predictor:
             device=str(self.device.torch_device),
             bf16=self.device.bf16,
             mirror_axes=configuration.inference.mirror_axes,
-            warnings=_spacing_warnings(prepared.placement.source_spacing_mm, configuration),
+            warnings=_spacing_warnings(prepared.placement),
         )
         return Segmentation(Volume(labels, scan.grid, scan.nifti_header), provenance)
 
 
-def _spacing_warnings(spacing_mm: Sequence[float], configuration: Configuration) -> tuple[str, ...]:
+def _spacing_warnings(placement: Placement) -> tuple[str, ...]:
     """Name a spacing that is far from what the model was trained at."""
-    pairs = list(zip(spacing_mm, configuration.target_spacing_mm, strict=True))
+    pairs = list(zip(placement.source_spacing_mm, placement.target_spacing_mm, strict=True))
     if all(max(a / b, b / a) <= SPACING_RATIO_WARNED for a, b in pairs):
         return ()
     found = " x ".join(f"{a:.3g}" for a, _ in pairs)

@@ -36,7 +36,7 @@ def tile(shape_vox: Sequence[int], patch_size_vox: Sequence[int], step_fraction:
         missing = max(0, patch - size)
         padding.append((missing // 2, missing - missing // 2))
         last = max(0, size - patch)
-        count = int(np.ceil(last / (patch * step_fraction))) + 1
+        count = int(np.ceil(last / max(1.0, patch * step_fraction))) + 1
         step = last / (count - 1) if count > 1 else 0.0
         starts.append(tuple(round(step * index) for index in range(count)))
     return Tiling(tuple(padding), tuple(starts))

@@ -6,12 +6,13 @@ Sizes and spacings follow the plan's axis order: reoriented, then permuted by `a
 from typing import Any, Literal
 
 from autoseg.dataset import LabelScheme
+from autoseg.errors import AutosegError
 from autoseg.fingerprint import IntensityStats
 from autoseg.geometry import Orientation, Shape3, Spacing3
 from autoseg.machine import Machine
 from autoseg.records import Record
 
-ConfigurationName = Literal["3d_fullres"]
+ConfigurationName = Literal["2d", "3d_fullres"]
 NormalizationKind = Literal["ct", "zscore", "rescale_0_1", "rgb_0_1", "none"]
 NetworkKind = Literal["plain_unet"]
 LossKind = Literal["ce_dice"]
@@ -96,6 +97,7 @@ class RandomRange(Record):
 class AugmentationPlan(Record):
     """Random changes to training patches; ranges are multipliers unless the name says otherwise.
 
+    Mirror axes are axes of prepared scans, 0 to 2, in two dimensions too.
     `planar`: the patch is so anisotropic that it is rotated and scaled within the plane only.
     """
 
@@ -128,7 +130,10 @@ class TrainingPlan(Record):
 
 
 class InferencePlan(Record):
-    """Sliding window: steps and Gaussian width as fractions of the patch, axes to mirror."""
+    """Sliding window: steps and Gaussian width as fractions of the patch.
+
+    Mirror axes are axes of prepared scans, 0 to 2, in two dimensions too.
+    """
 
     step_fraction: float
     gaussian_sigma_fraction: float
@@ -136,15 +141,19 @@ class InferencePlan(Record):
 
 
 class Configuration(Record):
-    """All that is needed to prepare, train and predict at one resolution."""
+    """All that is needed to prepare, train and predict at one resolution.
+
+    With two spatial dimensions slices across the first axis are segmented one by one: sizes then
+    have two entries, and the first axis keeps each scan's own spacing.
+    """
 
     name: ConfigurationName
-    spatial_dims: Literal[3]
+    spatial_dims: Literal[2, 3]
     orientation: Orientation
     axis_order: Shape3
-    target_spacing_mm: Spacing3
-    median_shape_vox: tuple[float, float, float]
-    patch_size_vox: Shape3
+    target_spacing_mm: tuple[float, ...]
+    median_shape_vox: tuple[float, ...]
+    patch_size_vox: tuple[int, ...]
     batch_size: int
     normalization: tuple[ChannelNormalization, ...]
     resampling: ResamplingPlan
@@ -153,6 +162,17 @@ class Configuration(Record):
     augmentation: AugmentationPlan
     training: TrainingPlan
     inference: InferencePlan
+
+    @property
+    def patch_box_vox(self) -> Shape3:
+        """The patch as a block of a prepared scan; a single slice deep in two dimensions."""
+        y, x = self.patch_size_vox[-2:]
+        return (1 if self.spatial_dims == 2 else self.patch_size_vox[0]), y, x
+
+    def grid_spacing_mm(self, source_mm: Spacing3) -> Spacing3:
+        """The spacing to resample a scan to, given its own along the plan's axes."""
+        y, x = self.target_spacing_mm[-2:]
+        return (source_mm[0] if self.spatial_dims == 2 else self.target_spacing_mm[0]), y, x
 
 
 class Decision(Record):
@@ -178,3 +198,13 @@ class Plan(Record):
     configurations: dict[ConfigurationName, Configuration]
     recommended: ConfigurationName
     decisions: tuple[Decision, ...]
+
+    def configuration(self, name: str | None) -> Configuration:
+        """The configuration of a name, or the recommended one. Raises AutosegError if none is."""
+        for known, configuration in self.configurations.items():
+            if known == (name or self.recommended):
+                return configuration
+        raise AutosegError(
+            f"Plan {self.name!r} has no configuration {name!r}, only "
+            f"{', '.join(self.configurations)}."
+        )

@@ -1,7 +1,7 @@
 """From a fingerprint to a plan: asks the rules for settings, runs the searches, records reasons."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,35 +88,46 @@ def make_plan(
 
     Raises AutosegError when the data cannot be planned for: 2D images, or too little memory.
     """
-    deliberation = Deliberation(rules, gather_facts(fingerprint, machine, "3d_fullres"))
-    configuration = _plan_configuration("3d_fullres", fingerprint, deliberation)
+    names: list[ConfigurationName] = ["2d", "3d_fullres"] if _has_depth(fingerprint) else ["2d"]
+    configurations: dict[ConfigurationName, Configuration] = {}
+    decisions = [_machine_decision(machine)]
+    for configuration_name in names:
+        ask = Deliberation(rules, gather_facts(fingerprint, machine, configuration_name))
+        configurations[configuration_name] = _plan_configuration(
+            configuration_name, fingerprint, ask
+        )
+        decisions += ask.decisions
     return Plan(
         name=name or rules.name,
         rule_set=rules.name,
         machine=machine,
         labels=fingerprint.labels,
         channel_names=fingerprint.channel_names,
-        configurations={configuration.name: configuration},
-        recommended=configuration.name,
-        decisions=(_machine_decision(machine), *deliberation.decisions),
+        configurations=configurations,
+        recommended=names[-1],
+        decisions=tuple(decisions),
     )
+
+
+def _has_depth(fingerprint: Fingerprint) -> bool:
+    """Whether the scans are volumes, and not single slices."""
+    return float(np.median([min(case.cropped_shape_vox) for case in fingerprint.cases])) > 1
 
 
 def _plan_configuration(
     name: ConfigurationName, fingerprint: Fingerprint, ask: Deliberation
 ) -> Configuration:
+    spatial_dims: Literal[2, 3] = 2 if name == "2d" else 3
     orientation = ask.settings("orientation")
     spacings_mm, shapes_vox = oriented_grids(fingerprint, orientation)
     target_mm = find_target_spacing(spacings_mm, shapes_vox, ask.settings("target_spacing_mm"))
     median_vox = _median_resampled_shape(spacings_mm, shapes_vox, target_mm)
     axis_order = _axis_order(target_mm, ask.settings("axis_order"))
     ask.conclude("axis_order", axis_order)
-    target_mm, median_vox = target_mm[list(axis_order)], median_vox[list(axis_order)]
+    dataset_voxels = float(np.prod(median_vox)) * len(fingerprint.cases)
+    planned_axes = list(axis_order)[-spatial_dims:]
+    target_mm, median_vox = target_mm[planned_axes], median_vox[planned_axes]
     ask.conclude("target_spacing_mm", target_mm.tolist())
-    if median_vox[0] == 1:
-        raise AutosegError(
-            "These scans are single slices. 2D data cannot be planned yet; 3D scans can."
-        )
 
     search = PatchSearch(
         spacing_mm=tuple(target_mm.tolist()),
@@ -129,20 +140,18 @@ def _plan_configuration(
     )
     patch_vox, network, elements = find_patch(search)
     _conclude_network(ask, search, patch_vox, network, elements)
-    batch_size = _batch_size(search, patch_vox, elements, len(fingerprint.cases), ask)
     patch_fraction = float(np.prod(patch_vox) / np.prod(median_vox))
-    mirror_axes = (0, 1, 2) if ask.settings("mirror_axes") == "all" else ()
+    mirror_axes = tuple(range(3))[-spatial_dims:] if ask.settings("mirror_axes") == "all" else ()
     ask.conclude("mirror_axes", mirror_axes)
-    inference = ask.settings("inference")
     return Configuration(
         name=name,
-        spatial_dims=3,
+        spatial_dims=spatial_dims,
         orientation=orientation,
         axis_order=axis_order,
-        target_spacing_mm=tuple(target_mm.tolist()),
-        median_shape_vox=tuple(median_vox.tolist()),
+        target_spacing_mm=search.spacing_mm,
+        median_shape_vox=search.median_shape_vox,
         patch_size_vox=patch_vox,
-        batch_size=batch_size,
+        batch_size=_batch_size(search, patch_vox, elements, dataset_voxels, ask),
         normalization=_normalization(fingerprint, ask),
         resampling=ask.settings("resampling"),
         network=network,
@@ -152,7 +161,7 @@ def _plan_configuration(
         ),
         augmentation=_augmentation(patch_vox, mirror_axes, ask),
         training=ask.settings("training"),
-        inference=InferencePlan(**inference.model_dump(), mirror_axes=mirror_axes),
+        inference=InferencePlan(**ask.settings("inference").model_dump(), mirror_axes=mirror_axes),
     )
 
 
@@ -178,7 +187,7 @@ def find_target_spacing(
     return target
 
 
-def find_patch(search: PatchSearch) -> tuple[Shape3, NetworkPlan, int]:
+def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
     """The largest patch whose network's estimate fits into memory, that network, the estimate.
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
@@ -200,8 +209,7 @@ def find_patch(search: PatchSearch) -> tuple[Shape3, NetworkPlan, int]:
         network = _network(topology, search.network)
         elements = convolution_elements(network.stages, patch, search.class_count)
         if elements / search.patch.reference_batch * 2 <= search.reference_elements:
-            z, y, x = patch
-            return (z, y, x), network, elements
+            return patch, network, elements
         share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
         axis = int(np.argsort(share)[-1])
         smaller = list(patch)
@@ -243,7 +251,11 @@ def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
 
 
 def _conclude_network(
-    ask: Deliberation, search: PatchSearch, patch: Shape3, network: NetworkPlan, elements: int
+    ask: Deliberation,
+    search: PatchSearch,
+    patch: tuple[int, ...],
+    network: NetworkPlan,
+    elements: int,
 ) -> None:
     ask.conclude(
         "patch_size_vox",
@@ -265,11 +277,14 @@ def _conclude_network(
 
 
 def _batch_size(
-    search: PatchSearch, patch: Shape3, elements: int, case_count: int, ask: Deliberation
+    search: PatchSearch,
+    patch: tuple[int, ...],
+    elements: int,
+    dataset_voxels: float,
+    ask: Deliberation,
 ) -> int:
     settings: BatchSettings = ask.settings("batch_size")
     fits = round(search.reference_elements / elements * search.patch.reference_batch)
-    dataset_voxels = float(np.prod(search.median_shape_vox)) * case_count
     share = round(dataset_voxels * settings.max_dataset_fraction / float(np.prod(patch)))
     batch_size = max(min(fits, share, settings.maximum or fits), settings.minimum)
     ask.conclude("batch_size", batch_size, fits_into_memory=fits, dataset_share_allows=share)
@@ -326,12 +341,15 @@ def _normalization(fingerprint: Fingerprint, ask: Deliberation) -> tuple[Channel
 
 
 def _augmentation(
-    patch: Shape3, mirror_axes: tuple[int, ...], ask: Deliberation
+    patch: tuple[int, ...], mirror_axes: tuple[int, ...], ask: Deliberation
 ) -> AugmentationPlan:
     settings: AugmentationSettings = ask.settings("augmentation")
-    planar = max(patch) / patch[0] > settings.planar_ratio
-    values = settings.model_dump(exclude={"planar_ratio", "planar_rotation_degrees"})
-    if planar:
+    flat = len(patch) == 2
+    planar = flat or max(patch) / patch[0] > settings.planar_ratio
+    values = settings.model_dump(include=set(AugmentationPlan.model_fields))
+    if flat and max(patch) / min(patch) > settings.elongated_slice_ratio:
+        values["rotation_degrees"] = settings.elongated_slice_rotation_degrees
+    elif planar:
         values["rotation_degrees"] = settings.planar_rotation_degrees
     plan = AugmentationPlan(planar=planar, mirror_axes=mirror_axes, **values)
     ask.conclude("augmentation", plan.model_dump(mode="json"), patch_size_vox=patch)

@@ -85,6 +85,8 @@ class AugmentationSettings(Record):
 
     planar_ratio: float
     planar_rotation_degrees: RandomRange
+    elongated_slice_ratio: float
+    elongated_slice_rotation_degrees: RandomRange
     mirror_probability: float
     rotation_degrees: RandomRange
     scaling: RandomRange

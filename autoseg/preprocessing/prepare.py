@@ -26,7 +26,7 @@ MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if tha
 LOCATION_FRACTION = 0.01
 
 PREPARING_FIELDS = {
-    "orientation", "axis_order", "target_spacing_mm", "normalization", "resampling",
+    "spatial_dims", "orientation", "axis_order", "target_spacing_mm", "normalization", "resampling",
 }  # fmt: skip
 
 
@@ -137,16 +137,18 @@ def _place(
         start[axis], stop[axis] = size - stop[axis], size - start[axis]
     crop = Box(start=tuple(start[a] for a in order), stop=tuple(stop[a] for a in order))
     a, b, c = order
-    spacing = (grid.spacing_mm[a], grid.spacing_mm[b], grid.spacing_mm[c])
+    source_mm = grid.planning_spacing_mm
+    spacing_mm = (source_mm[a], source_mm[b], source_mm[c])
+    target_mm = configuration.grid_spacing_mm(spacing_mm)
     z, y, x = crop.shape
     return Placement(
         source_shape_vox=grid.shape_vox,
         flipped_axes=flipped,
         axis_order=order,
         crop=crop,
-        resampled_shape_vox=resampled_shape((z, y, x), spacing, configuration.target_spacing_mm),
-        source_spacing_mm=spacing,
-        target_spacing_mm=configuration.target_spacing_mm,
+        resampled_shape_vox=resampled_shape((z, y, x), spacing_mm, target_mm),
+        source_spacing_mm=spacing_mm,
+        target_spacing_mm=target_mm,
     )
 
 

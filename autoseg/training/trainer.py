@@ -129,7 +129,7 @@ def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
     configuration = job.configuration
     return PatchSampler(
         cases=job.train_cases if training else job.validation_cases,
-        patch_size_vox=configuration.patch_size_vox,
+        patch_size_vox=configuration.patch_box_vox,
         batch_size=configuration.batch_size,
         foreground_fraction=configuration.training.foreground_fraction,
         augmentation=configuration.augmentation if training else None,
@@ -140,13 +140,16 @@ def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
 
 def _augment(job: TrainingJob, samples: Sequence[RawSample]) -> Batch:
     masked = [i for i, c in enumerate(job.configuration.normalization) if c.masked]
-    return augment_batch(
+    batch = augment_batch(
         samples,
-        job.configuration.patch_size_vox,
+        job.configuration.patch_box_vox,
         masked,
         job.configuration.augmentation.planar,
         job.device,
     )
+    if job.configuration.spatial_dims == 3:
+        return batch
+    return Batch(batch.image.squeeze(2), batch.label.squeeze(1), batch.case_ids)
 
 
 def _forward(job: TrainingJob, network: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ from tests.planning.test_rules import FACTS
 def published(planar: bool = False) -> AugmentationPlan:
     settings = load_rule_set("nnunet").decide("augmentation", FACTS)[0]
     assert isinstance(settings, AugmentationSettings)
-    values = settings.model_dump(exclude={"planar_ratio", "planar_rotation_degrees"})
+    values = settings.model_dump(include=set(AugmentationPlan.model_fields))
     return AugmentationPlan(planar=planar, mirror_axes=(0, 1, 2), **values)
 
 

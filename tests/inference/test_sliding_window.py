@@ -77,7 +77,7 @@ class Asymmetric(nn.Module):
 
 def test_mirror_images_and_folds_are_averaged() -> None:
     networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
-    engine = TorchEngine(networks, (0, 2), torch.device("cpu"), bf16=False)
+    engine = TorchEngine(networks, 3, (0, 2), torch.device("cpu"), bf16=False)
     patches = torch.randn(2, 1, 4, 5, 6)
     expected = torch.zeros(2, 2, 4, 5, 6)
     with torch.no_grad():

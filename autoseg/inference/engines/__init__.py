@@ -13,7 +13,7 @@ EngineName = Literal["torch"]
 ENGINES: dict[
     EngineName,
     Callable[
-        [Sequence[nn.Module], Sequence[int], torch.device, bool],
+        [Sequence[nn.Module], int, Sequence[int], torch.device, bool],
         Callable[[torch.Tensor], torch.Tensor],
     ],
 ] = {

@@ -16,11 +16,13 @@ class TorchEngine:
     def __init__(
         self,
         networks: Sequence[nn.Module],
+        spatial_dims: int,
         mirror_axes: Sequence[int],
         device: torch.device,
         bf16: bool,
     ) -> None:
         self.networks = [network.to(device).eval() for network in networks]
+        self.spatial_dims = spatial_dims
         self.mirror_axes = tuple(mirror_axes)
         self.device = device
         self.bf16 = bf16
@@ -33,12 +35,20 @@ class TorchEngine:
             for axes in self._mirrors():
                 mirrored = patches.flip(axes) if axes else patches
                 for network in self.networks:
-                    logits = network(mirrored).float()
+                    logits = self._run(network, mirrored).float()
                     logits = logits.flip(axes) if axes else logits
                     total = logits if total is None else total.add_(logits)
                     count += 1
         assert total is not None
         return total / count
+
+    def _run(self, network: nn.Module, patches: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor
+        if self.spatial_dims == 2:
+            logits = network(patches.squeeze(2)).unsqueeze(2)  # patches are a single slice deep
+        else:
+            logits = network(patches)
+        return logits
 
     def _mirrors(self) -> Iterator[tuple[int, ...]]:
         """Tensor axes to flip: every subset of the mirror axes, the empty one first."""
