@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(verbs)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    _add_doctor(verbs)
     _add_demo(verbs)
     return parser
 
@@ -159,6 +160,12 @@ def _add_evaluate(verbs: Any) -> None:
     parser.add_argument("references", type=Path, help="folder of reference masks")
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
+
+
+def _add_doctor(verbs: Any) -> None:
+    more = "It looks at hardware, versions, memory and disk, and changes nothing."
+    parser = _add_verb(verbs, "doctor", _doctor, "say what this machine offers and lacks", more)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _add_demo(verbs: Any) -> None:
@@ -280,8 +287,8 @@ def _predict(options: argparse.Namespace) -> None:
         models = work.trained_models(plan.name, configuration.name)
         if not models:
             raise AutosegError(
-                f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained yet. Run `autoseg train` "
-                "first, or name model files with --model."
+                f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
+                "yet. Run `autoseg train` first, or name model files with --model."
             )
     with _progress() as progress:
         done, kept = predict_files(
@@ -310,15 +317,26 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
 
 
+def _doctor(options: argparse.Namespace) -> None:
+    from autoseg.doctor import examine
+    from autoseg.screens import doctor_screen
+
+    findings = examine(Path())
+    if options.json:
+        print(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2))
+    else:
+        print(doctor_screen(findings))
+
+
 def _demo(options: argparse.Namespace) -> None:
     from autoseg.demo import run_demo
     from autoseg.screens import evaluation_screen
 
     with _progress() as progress, _training_view("0") as view:
-        evaluation, names = run_demo(options.output, options.minutes, view, progress)
-    print("Held-out scans, predicted in full:")
+        evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
+    print("Scans that were never seen, predicted in full:")
     print(evaluation_screen(evaluation, names))
-    print(f"Scans, masks and model are in {options.output}.")
+    print(f"The report with pictures is {report}; scans, masks and model lie beside it.")
 
 
 def _workers(options: argparse.Namespace) -> int:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.machine import available_cores
 from autoseg.pipeline import PlanRequest, TrainRequest, plan_dataset, predict_files, train_fold
+from autoseg.reporting.mosaic import MosaicScan
+from autoseg.reporting.report import ReportContent, write_report
 from autoseg.synthetic import LABELS, make_scan, write_dataset, write_scan
+from autoseg.volume import read_image, read_labels
 from autoseg.work import WorkFolder
 from autoseg.workers import Progress, silent
 
@@ -22,10 +25,11 @@ UNSEEN_SEED = 1000
 
 def run_demo(
     folder: Path, minutes: float, listener: "TrainingListener", progress: Progress = silent
-) -> tuple[Evaluation, dict[str, str]]:
-    """Make scans, plan, train, predict scans that were never seen, and score them.
+) -> tuple[Evaluation, dict[str, str], Path]:
+    """Make scans, plan, train, predict scans that were never seen, score them, write a report.
 
-    An earlier demo in the folder is replaced. Returns the scores and the class names by value.
+    An earlier demo in the folder is replaced. Returns the scores, the class names by value, and
+    where the report is.
     """
     dataset, unseen, truth = folder / "dataset", folder / "scans", folder / "references"
     work = WorkFolder(folder / "autoseg_work")
@@ -41,4 +45,27 @@ def run_demo(
     model = result.folder / "model.safetensors"
     predict_files([unseen], folder / "masks", [model], overwrite=True, progress=progress)
     evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
-    return evaluation, {str(value): name for name, value in LABELS.items()}
+    names = {str(value): name for name, value in LABELS.items()}
+    content = ReportContent(
+        title="autoseg demo",
+        introduction=f"A network trained for {result.seconds / 60:.1f} minutes "
+        f"({result.iterations} iterations) on {TRAINING_SCANS} synthetic scans, applied to "
+        f"{UNSEEN_SCANS} scans that it never saw.",
+        evaluation=evaluation,
+        names=names,
+        scans=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
+        curves=result.folder / "progress.png",
+    )
+    write_report(content, folder / "report.html")
+    return evaluation, names, folder / "report.html"
+
+
+def _show(folder: Path, name: str) -> MosaicScan:
+    image = read_image(folder / "scans" / f"{name}.nii.gz")
+    return MosaicScan(
+        title=name,
+        image=image.array[0],
+        mask=read_labels(folder / "masks" / f"{name}.nii.gz").array,
+        reference=read_labels(folder / "references" / f"{name}.nii.gz").array,
+        spacing_mm=image.grid.spacing_mm,
+    )

@@ -77,10 +77,14 @@ def _query_gpu() -> tuple[str | None, float, float]:
     return name, round(float(memory_mib) / 1024, 1), float(compute_capability)
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_flags() -> set[str]:
+    """The processor's instruction set extensions, as Linux names them."""
     cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
+    return set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def _memory_limit_bytes() -> int:

@@ -25,7 +25,7 @@ from autoseg.workers import Progress, silent
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, Provenance
-    from autoseg.training.log import TrainingListener
+    from autoseg.training.log import EpochSummary, TrainingListener
 
 CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
 
@@ -155,7 +155,8 @@ def train_fold(
         seed=request.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    network, position = train_model(job, listener, stop, resume)
+    with_picture = _WithPicture(listener, folder)
+    network, position = train_model(job, with_picture, stop, resume)
     if stop.is_set():
         return FoldResult(folder, position.iteration, position.elapsed_s, False, None)
     card = ModelCard(
@@ -171,6 +172,23 @@ def train_fold(
     save_model(folder / "model.safetensors", network, card)
     evaluation = validate_fold(folder, dataset, split, progress)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+class _WithPicture:
+    """Passes a training's events on, and draws `progress.png` after each epoch."""
+
+    def __init__(self, listener: "TrainingListener", folder: Path) -> None:
+        self.listener = listener
+        self.folder = folder
+
+    def on_step(self, iteration: int, fraction: float, loss: float) -> None:
+        self.listener.on_step(iteration, fraction, loss)
+
+    def on_epoch(self, summary: "EpochSummary") -> None:
+        from autoseg.reporting.curves import draw_progress
+
+        self.listener.on_epoch(summary)
+        draw_progress(self.folder / "metrics.jsonl", self.folder / "progress.png")
 
 
 def validate_fold(
@@ -321,7 +339,7 @@ def _check_fold_folder(folder: Path, request: TrainRequest) -> bool:
             raise AutosegError(f"{folder}: there is no training to resume. Leave --resume out.")
         return True
     if request.overwrite:
-        work_files = [folder / "metrics.jsonl", folder / "model.safetensors"]
+        work_files = [folder / n for n in ("metrics.jsonl", "model.safetensors", "progress.png")]
         for path in [StateFile.of(folder).path, *work_files]:
             path.unlink(missing_ok=True)
     elif begun or (folder / "model.safetensors").exists():

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from autoseg.dataset import LabelScheme
+from autoseg.doctor import Finding
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation
 from autoseg.fingerprint import Fingerprint
@@ -194,6 +195,17 @@ def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
     return "\n".join(
         f"  {label:<{width}}  Dice {'-' if dice is None else f'{dice:.4f}'}" for label, dice in rows
     )
+
+
+def doctor_screen(findings: list[Finding]) -> str:
+    """What was found, with advice below what falls short."""
+    width = max(len(finding.name) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.name:<{width}}  {finding.value}")
+        if finding.advice:
+            lines.append(f"{'':<{width}}  -> {finding.advice}")
+    return "\n".join(lines)
 
 
 def _times(values: tuple[float, ...]) -> str:

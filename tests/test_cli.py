@@ -9,7 +9,7 @@ import pytest
 
 from autoseg.cli import main
 
-VERBS = ["plan", "explain", "prepare", "train", "predict", "evaluate", "demo"]
+VERBS = ["plan", "explain", "prepare", "train", "predict", "evaluate", "doctor", "demo"]
 
 
 def test_help_names_every_verb_in_half_a_second() -> None:

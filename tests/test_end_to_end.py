@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from PIL import Image
 
 from autoseg.cli import main
 from autoseg.synthetic import make_scan, write_dataset, write_scan
@@ -174,3 +175,31 @@ def test_hippocampus_reaches_its_dice_in_fifteen_minutes(hippocampus: Path, tmp_
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["cases"]) == 40
     assert summary["mean"]["dice"] >= 0.85
+
+
+def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        label = np.zeros((40, 48), np.uint8)
+        label[10:25, 8 + index : 30] = 255
+        image = rng.normal(100, 10, (40, 48)) + label / 3
+        for name, array in (("images", image.clip(0, 255)), ("labels", label)):
+            path = tmp_path / "data" / name / f"cell_{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(path)
+    work = tmp_path / "work"
+    run("plan", tmp_path / "data", "--work", work, "--workers", 1, "--for", "cpu")
+    run("train", "--fold", 0, "--iterations", 3, "--work", work)
+    model = work / "models" / "cpu" / "2d" / "fold_0" / "model.safetensors"
+    run("predict", tmp_path / "data" / "images", tmp_path / "out", "--model", model)
+    mask = nib.load(tmp_path / "out" / "cell_0.nii.gz")
+    assert mask.shape == (48, 40, 1)
+    assert set(np.unique(mask.dataobj)) <= {0, 255}
+
+
+def test_volumes_can_be_segmented_slice_by_slice(synthetic_dataset: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")
+    run("train", "--fold", 0, "--iterations", 2, "--work", work, "--configuration", "2d")
+    summary = work / "models" / "cpu" / "2d" / "fold_0" / "validation" / "summary.json"
+    assert set(json.loads(summary.read_text())["classes"]) == {"1", "2", "3"}
