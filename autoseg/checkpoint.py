@@ -1,7 +1,10 @@
 """Model files: a configuration and its weights in one safetensors file, and nothing to execute."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -55,13 +58,28 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file on the CPU. Raises AutosegError when it is absent or none."""
+    """Tensors, on the CPU, and strings of a safetensors file.
+
+    Raises AutosegError when it is absent or none.
+    """
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings of a safetensors file. Raises AutosegError when it is absent or none."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise AutosegError(f"{path}: this model file does not exist.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise AutosegError(
             f"{path}: not a readable model file ({error}). An autoseg model is a .safetensors file "

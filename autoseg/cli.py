@@ -125,9 +125,11 @@ def _add_train(verbs: Any) -> None:
     length.add_argument(
         "--minutes", type=float, metavar="M", help="length in minutes; the schedule follows them"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="random seed (default: 0)")
     going_on = parser.add_mutually_exclusive_group()
-    going_on.add_argument("--resume", action="store_true", help="go on with a stopped training")
+    going_on.add_argument(
+        "--resume", action="store_true", help="go on where earlier trainings stopped"
+    )
     going_on.add_argument("--overwrite", action="store_true", help="replace an earlier training")
     _add_configuration(parser)
     _add_plan_name(parser)
@@ -238,7 +240,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from autoseg.errors import AutosegError
-    from autoseg.pipeline import TrainRequest, train_fold
+    from autoseg.pipeline import TrainRequest, earlier_training, train_fold
     from autoseg.screens import fold_screen
     from autoseg.work import WorkFolder
 
@@ -247,10 +249,8 @@ def _train(options: argparse.Namespace) -> int:
     if wrong:
         raise AutosegError(f"--fold {wrong[0]}: expected fold numbers, or all.")
     names = options.fold or [str(i) for i in range(len(work.splits().folds))] or ["all"]
-    stop = Event()
-    caught = _stop_gently(stop)
-    for name in names:
-        request = TrainRequest(
+    requests = [
+        TrainRequest(
             fold=None if name == "all" else int(name),
             plan_name=options.plan,
             configuration=options.configuration,
@@ -261,14 +261,21 @@ def _train(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
         )
-        with _progress() as progress, _training_view(name) as view:
-            result = train_fold(work, request, view, stop, progress)
-        if not result.finished:
-            print(
-                f"Stopped at iteration {result.iterations}; saved. Go on with: autoseg train "
-                f"--fold {name} --resume and the same length.",
-                file=sys.stderr,
-            )
+        for name in names
+    ]
+    for request in requests:  # all of them, before the first one takes hours
+        earlier_training(work, request)
+    stop = Event()
+    caught = _stop_gently(stop)
+    for name, request in zip(names, requests, strict=True):
+        try:
+            with _progress() as progress, _training_view(name) as view:
+                listen = _interruptible(progress, stop)
+                result = train_fold(work, request, view, stop, listen)
+        except KeyboardInterrupt:
+            stop.set()
+        if stop.is_set():
+            print("Stopped and saved. The same command with --resume goes on.", file=sys.stderr)
             return caught[0]
         print(fold_screen(result, work.plan(options.plan).labels))
     return 0
@@ -337,6 +344,23 @@ def _demo(options: argparse.Namespace) -> None:
     print("Scans that were never seen, predicted in full:")
     print(evaluation_screen(evaluation, names))
     print(f"The report with pictures is {report}; scans, masks and model lie beside it.")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return int(text)
+
+
+def _interruptible(progress: Any, stop: Event) -> Any:
+    """A listener that ends the stage it listens to once `stop` is set."""
+
+    def listen(done: int, total: int, what: str) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        progress(done, total, what)
+
+    return listen
 
 
 def _workers(options: argparse.Namespace) -> int:

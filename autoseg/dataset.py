@@ -11,6 +11,8 @@ from autoseg.records import Record
 
 MAX_CLASSES = 255  # with the outside of the body as one more, class indices fit into a byte
 
+UNDECLARED = 255
+
 LayoutName = Literal["nnunet_raw", "msd", "plain"]
 
 
@@ -25,13 +27,16 @@ class LabelScheme(Record):
 
     def encode(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """File values to class indices (uint8). Raises ValueError for an undeclared value."""
-        order = np.argsort(self.values)
-        ordered = np.asarray(self.values)[order]
-        position = np.clip(np.searchsorted(ordered, labels), 0, len(ordered) - 1)
-        unknown = ordered[position] != labels
-        if unknown.any():
-            raise ValueError(sorted({int(value) for value in np.unique(labels[unknown])}))
-        return order[position].astype(np.uint8)
+        table = np.full(max(self.values) + 2, UNDECLARED, dtype=np.uint8)
+        table[list(self.values)] = np.arange(len(self.values))
+        index: NDArray[np.signedinteger[Any]] = labels.astype(
+            np.int64 if labels.dtype.itemsize == 8 else np.int32
+        )
+        np.clip(index, -1, len(table) - 1, out=index)  # -1 is the last entry: undeclared
+        classes: NDArray[np.uint8] = table.take(index)
+        if (classes == UNDECLARED).any():
+            raise ValueError(sorted({int(v) for v in np.unique(labels[classes == UNDECLARED])}))
+        return classes
 
     def decode(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Class indices to file values, in the smallest unsigned type that holds them all."""

@@ -72,11 +72,7 @@ def group_channels(paths: Iterable[Path]) -> tuple[dict[str, dict[int, Path]], l
 
 
 def _is_nnunet_raw(root: Path) -> bool:
-    return (
-        (root / "dataset.json").is_file()
-        and (root / "imagesTr").is_dir()
-        and "file_ending" in _description(root)
-    )
+    return (root / "dataset.json").is_file() and (root / "imagesTr").is_dir()
 
 
 def _read_nnunet_raw(root: Path, labels: LabelScheme | None) -> Dataset:
@@ -85,7 +81,7 @@ def _read_nnunet_raw(root: Path, labels: LabelScheme | None) -> Dataset:
     problems: list[str] = []
     channel_names = _channel_names(description, "channel_names", description_path, problems)
     scheme = _label_scheme(description.get("labels"), description_path, problems)
-    ending = description["file_ending"]
+    ending = str(description.get("file_ending"))
     if ending not in READERS:
         problems.append(
             f"{description_path}: file_ending is {ending!r}, but must be one of "
@@ -129,7 +125,10 @@ def _check_channels(
 
 
 def _is_msd(root: Path) -> bool:
-    return (root / "dataset.json").is_file() and "training" in _description(root)
+    if not (root / "dataset.json").is_file():
+        return False
+    description = _description(root)
+    return "training" in description and "file_ending" not in description
 
 
 def _read_msd(root: Path, labels: LabelScheme | None) -> Dataset:
@@ -257,10 +256,10 @@ def _label_scheme(labels: Any, path: Path, problems: list[str]) -> LabelScheme |
         return None
     before = len(problems)
     for name, value in labels.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**16:
             problems.append(
-                f"{path}: label {name!r} has value {value!r}. Only non-negative whole numbers are "
-                "supported; regions (lists of numbers) are not yet."
+                f"{path}: label {name!r} has value {value!r}. Only whole numbers from 0 to 65535 "
+                "are supported; regions (lists of numbers) are not yet."
             )
     if "ignore" in labels:
         problems.append(f"{path}: the label 'ignore' is not supported yet. Remove it.")
@@ -281,16 +280,16 @@ def _label_scheme(labels: Any, path: Path, problems: list[str]) -> LabelScheme |
 
 
 LAYOUTS: dict[LayoutName, Layout] = {
+    "msd": Layout(
+        _is_msd,
+        _read_msd,
+        "Medical Segmentation Decathlon: dataset.json with modality, labels and a training list",
+    ),
     "nnunet_raw": Layout(
         _is_nnunet_raw,
         _read_nnunet_raw,
         "nnU-Net raw: dataset.json with channel_names, labels and file_ending; "
         "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz",
-    ),
-    "msd": Layout(
-        _is_msd,
-        _read_msd,
-        "Medical Segmentation Decathlon: dataset.json with modality, labels and a training list",
     ),
     "plain": Layout(
         _is_plain,

@@ -34,7 +34,7 @@ def ce_dice(logits: torch.Tensor, target: torch.Tensor, plan: LossPlan) -> torch
 def deep_supervision_loss(
     logits: Sequence[torch.Tensor], target: torch.Tensor, plan: LossPlan
 ) -> torch.Tensor:
-    """The loss at every resolution, against the target thinned out to it, weighted and summed.
+    """The loss at every resolution, against the target at cell centres, weighted and summed.
 
     `logits` [batch, class, *space] come highest resolution first; `target` is at the highest.
     """
@@ -42,7 +42,7 @@ def deep_supervision_loss(
     total = torch.zeros((), device=target.device)
     for output, weight in zip(logits, supervision_weights(len(logits)), strict=True):
         thin = tuple(
-            slice(None, None, full // size)
+            slice(full // size // 2, None, full // size)  # the voxel at the cell's centre
             for full, size in zip(target.shape[1:], output.shape[2:], strict=True)
         )
         total = total + weight * loss(output, target[:, *thin], plan)

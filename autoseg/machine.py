@@ -66,15 +66,18 @@ def _query_gpu() -> tuple[str | None, float, float]:
     if shutil.which("nvidia-smi") is None:
         return None, 0.0, 0.0
     query = "--query-gpu=name,memory.total,compute_cap"
-    answer = subprocess.run(
-        ["nvidia-smi", query, "--format=csv,noheader,nounits"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    lines = answer.stdout.strip().splitlines()
-    if answer.returncode != 0 or not lines:
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        name, memory_mib, capability = answer.stdout.splitlines()[0].rsplit(",", 2)
+    except (subprocess.SubprocessError, OSError, IndexError, ValueError):
         return None, 0.0, 0.0
-    name, memory_mib, compute_capability = (part.strip() for part in lines[0].split(","))
-    return name, round(float(memory_mib) / 1024, 1), float(compute_capability)
+    # A GPU that shares the computer's memory states none of its own.
+    shared = not memory_mib.strip().isdigit()
+    memory_gb = _memory_limit_bytes() / GIB if shared else float(memory_mib) / 1024
+    return name.strip(), round(memory_gb, 1), float(capability)
 
 
 def cpu_flags() -> set[str]:

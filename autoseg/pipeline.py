@@ -1,6 +1,9 @@
 """The table of contents: the stages, in order, each from records to files that people can read."""
 
-from collections.abc import Sequence
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -21,12 +24,16 @@ from autoseg.records import save_record
 from autoseg.splits import Fold, make_splits
 from autoseg.volume import READERS, file_ending, write_labels
 from autoseg.work import FoldName, WorkFolder, WorkState
-from autoseg.workers import Progress, silent
+from autoseg.workers import Progress, explain_failure, silent
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, Provenance
     from autoseg.training.log import EpochSummary, TrainingListener
+    from autoseg.training.state import SavedState
 
+log = logging.getLogger(__name__)
+
+TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
 
 
@@ -50,7 +57,7 @@ class TrainRequest:
     epochs: int | None = None
     iterations: int | None = None
     minutes: float | None = None
-    seed: int = 0
+    seed: int | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -85,6 +92,8 @@ def plan_dataset(
             f"{work.root} belongs to the dataset {work.state().dataset}. Choose another work "
             "folder with --work, or delete this one."
         )
+    if request.name is not None and not re.fullmatch(r"[\w.-]*\w", request.name):
+        raise AutosegError(f"--name {request.name}: use letters, digits, dots, _ and - only.")
     machine = machine_for(request.target) if request.target else detect_machine()
     rule_set = load_rule_set(request.rules or ("cpu" if machine.gpu_name is None else "default"))
     fingerprint = make_fingerprint(dataset, workers, progress)
@@ -126,7 +135,7 @@ def train_fold(
     # torch takes seconds to import; only these stages need it.
     from autoseg.checkpoint import ModelCard, save_model
     from autoseg.inference.device import choose_device
-    from autoseg.training.schedule import make_budget
+    from autoseg.training.schedule import Budget, make_budget
     from autoseg.training.trainer import TrainingJob, train_model
 
     plan = work.plan(request.plan_name)
@@ -134,14 +143,24 @@ def train_fold(
     configuration = plan.configuration(request.configuration)
     split = _split(work, dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
-    resume = _check_fold_folder(folder, request)
-    budget = make_budget(
-        configuration.training, request.epochs, request.iterations, request.minutes
-    )
+    device = choose_device()
+    if device.torch_device.type != TORCH_DEVICES[plan.machine.device]:
+        log.warning(
+            "The plan is for a %s, but this machine will train on its %s. To plan for it: "
+            "autoseg plan %s --name here",
+            plan.machine.device,
+            device.torch_device.type,
+            dataset.root,
+        )
+    earlier = earlier_training(work, request)
+    lengths = (request.epochs, request.iterations, request.minutes)
+    if earlier and lengths == (None, None, None):
+        budget = Budget(earlier.budget_iterations, earlier.budget_seconds)
+    else:
+        budget = make_budget(configuration.training, *lengths)
     stored = _prepared_cases(
         work, configuration, dataset, (*split.train, *split.validation), progress
     )
-    device = choose_device()
     job = TrainingJob(
         configuration=configuration,
         labels=plan.labels,
@@ -152,11 +171,11 @@ def train_fold(
         device=device.torch_device,
         bf16=device.bf16,
         threads=max(1, available_cores() - 1),
-        seed=request.seed,
+        seed=earlier.seed if earlier else request.seed or 0,
     )
     folder.mkdir(parents=True, exist_ok=True)
     with_picture = _WithPicture(listener, folder)
-    network, position = train_model(job, with_picture, stop, resume)
+    network, position = train_model(job, with_picture, stop, resume=earlier is not None)
     if stop.is_set():
         return FoldResult(folder, position.iteration, position.elapsed_s, False, None)
     card = ModelCard(
@@ -172,6 +191,38 @@ def train_fold(
     save_model(folder / "model.safetensors", network, card)
     evaluation = validate_fold(folder, dataset, split, progress)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | None":
+    """The state of an earlier training of this fold to go on from; None to begin.
+
+    Raises AutosegError when there is one, but the request says neither to resume nor to overwrite,
+    or asks for another seed than it was begun with.
+    """
+    from autoseg.training.state import StateFile
+
+    plan = work.plan(request.plan_name)
+    configuration = plan.configuration(request.configuration)
+    folder = work.fold(plan.name, configuration.name, request.fold)
+    state_file = StateFile.of(folder)
+    if request.overwrite:
+        for name in ("metrics.jsonl", "model.safetensors", "progress.png"):
+            (folder / name).unlink(missing_ok=True)
+        state_file.path.unlink(missing_ok=True)
+    if not state_file.exists() and not (folder / "model.safetensors").exists():
+        return None
+    if not request.resume:
+        raise AutosegError(
+            f"{folder} already holds a training. Go on with --resume, or begin anew with "
+            "--overwrite."
+        )
+    state = state_file.read()
+    if request.seed not in (None, state.seed):
+        raise AutosegError(
+            f"--seed {request.seed}: this training was begun with seed {state.seed}. Leave --seed "
+            "out to go on, or begin anew with --overwrite."
+        )
+    return state
 
 
 class _WithPicture:
@@ -229,6 +280,15 @@ def predict_files(
 
     predictor = Predictor.load(models)
     cases = list_scans(inputs, len(predictor.card.channel_names))
+    raise_if_any(
+        [
+            f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
+            for case in cases
+            for path in case.files()
+            if path.resolve() == (output / f"{case.case_id}.nii.gz").resolve()
+        ],
+        "Masks would replace scans",
+    )
     missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
     done = _predict_cases(predictor, missing, output, progress)
     return done, len(cases) - len(missing)
@@ -239,17 +299,35 @@ def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
 
     Raises AutosegError when there is none, or a group has other channels than the model needs.
     """
-    files: list[Path] = []
+    files: dict[Path, list[Path]] = {}  # by folder, since channels of a scan lie together
     for path in inputs:
         if not path.exists():
             raise AutosegError(f"{path}: there is no such file or folder.")
-        files += sorted(path.iterdir()) if path.is_dir() else [path]
-    groups, others = group_channels(files)
-    if not groups and not others:
+        for file in path.iterdir() if path.is_dir() else [path]:
+            files.setdefault(file.parent, []).append(file)
+    problems: list[str] = []
+    scans: list[Case] = []
+    for folder_files in files.values():
+        scans += _scans_of_folder(folder_files, channel_count, problems)
+    raise_if_any(problems, "Wrong channels")
+    if not scans:
         places = ", ".join(str(path) for path in inputs)
         raise AutosegError(f"{places}: no images here. Known endings: {', '.join(READERS)}.")
-    scans = []
-    problems = []
+    counts = Counter(case.case_id for case in scans)
+    raise_if_any(
+        [
+            f"{case.case_id}: {case.files()[0]} would be written to the same mask as another scan "
+            "of this name. Predict them into different folders."
+            for case in scans
+            if counts[case.case_id] > 1
+        ],
+        "Scans of equal names",
+    )
+    return sorted(scans, key=lambda case: case.case_id)
+
+
+def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str]) -> Iterator[Case]:
+    groups, others = group_channels(files)
     for case_id, channels in groups.items():
         if 0 not in channels:  # four digits that are no channel number, such as a year
             others += channels.values()
@@ -261,12 +339,10 @@ def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
             )
         else:
             sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))
-            scans.append(Case(case_id, sources, None, case_id))
-    raise_if_any(problems, "Wrong channels")
+            yield Case(case_id, sources, None, case_id)
     for path in others:
         case_id = path.name[: -len(file_ending(path) or "")]
-        scans.append(Case(case_id, (ChannelSource(path, None),), None, case_id))
-    return sorted(scans, key=lambda case: case.case_id)
+        yield Case(case_id, (ChannelSource(path, None),), None, case_id)
 
 
 def _predict_cases(
@@ -277,10 +353,10 @@ def _predict_cases(
         progress(index, len(cases), "predicting scans")
         try:
             segmentation = predictor(read_channels(case), case.case_id)
-        except AutosegError as error:
-            problems.append(str(error))
+            write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
+        except Exception as error:
+            problems.append(explain_failure(case.case_id, error))
             continue
-        write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
         done.append(segmentation.provenance)
     progress(len(cases), len(cases), "predicting scans")
     raise_if_any(problems, f"{len(problems)} of {len(cases)} scans could not be segmented")
@@ -306,48 +382,35 @@ def _make_way(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
 
 
 def _keep_or_make_splits(work: WorkFolder, dataset: Dataset, overwrite: bool) -> None:
-    patients = {case.case_id: case.patient_id for case in dataset.cases}
-    if work.has_splits() and not overwrite:
-        split_cases = {c for fold in work.splits().folds for c in (*fold.train, *fold.validation)}
-        if split_cases == patients.keys() or not split_cases:
+    """Folds stay as they are, edited by the user or not, while the cases are the same."""
+    splits = make_splits({case.case_id: case.patient_id for case in dataset.cases})
+    if work.has_splits():
+        kept = work.read_splits()
+        if kept.case_ids() == splits.case_ids():
             return
-        raise AutosegError(
-            f"{work.root / 'splits.json'} is of other cases than the dataset has now "
-            f"({len(split_cases)} against {len(patients)}). Make new folds with --overwrite, or "
-            "choose another work folder with --work."
-        )
-    work.save_splits(make_splits(patients))
+        if not overwrite:
+            raise AutosegError(
+                f"{work.root / 'splits.json'} is of other cases than the dataset has now. Make new "
+                "folds with --overwrite (models trained on the old ones have seen other cases), or "
+                "choose another work folder with --work."
+            )
+    work.save_splits(splits)
 
 
 def _split(work: WorkFolder, dataset: Dataset, fold: FoldName) -> Fold:
     if fold is None:
         return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
     folds = work.splits().folds
+    gone = work.splits().case_ids() - {case.case_id for case in dataset.cases}
+    if gone:
+        raise AutosegError(
+            f"{', '.join(sorted(gone))}: in the folds, but no longer in the dataset. Put the files "
+            "back, or plan again with --overwrite."
+        )
     if not 0 <= fold < len(folds):
         there_are = f"0 to {len(folds) - 1}, and all" if folds else "all"
         raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
     return folds[fold]
-
-
-def _check_fold_folder(folder: Path, request: TrainRequest) -> bool:
-    """Whether to go on with an earlier training; refuses to write over one unasked."""
-    from autoseg.training.state import StateFile
-
-    begun = StateFile.of(folder).exists()
-    if request.resume:
-        if not begun:
-            raise AutosegError(f"{folder}: there is no training to resume. Leave --resume out.")
-        return True
-    if request.overwrite:
-        work_files = [folder / n for n in ("metrics.jsonl", "model.safetensors", "progress.png")]
-        for path in [StateFile.of(folder).path, *work_files]:
-            path.unlink(missing_ok=True)
-    elif begun or (folder / "model.safetensors").exists():
-        raise AutosegError(
-            f"{folder} already holds a training. Go on with --resume, or begin anew with "
-            "--overwrite."
-        )
-    return False
 
 
 def _prepared_cases(

@@ -1,12 +1,15 @@
 """Saved records: frozen, typed, plain JSON on disk, strict when read back."""
 
 import errno
-import glob
+import fcntl
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +27,7 @@ class Record(BaseModel):
 R = TypeVar("R", bound=Record)
 
 PARTIAL = ".partial-"
+SECONDS_TO_LOCK = 1.0  # a holder this young may not have been locked yet
 FULL_BELOW_BYTES = 64 * 1024  # no writer of ours could have succeeded with less
 
 
@@ -74,21 +78,29 @@ def parse_record(kind: type[R], content: Any, where: str) -> R:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `path` to write a file or folder to, then put it in its place.
+    """Give a temporary place to write a file or folder to, then put it where it belongs.
 
-    When the body fails, what it wrote is removed and `path` is as it was; so is what an earlier
-    process left behind when it was killed. The name's ending is kept, since writers of images
-    choose the format by it. Raises AutosegError when the disk is full, whatever the writer raised.
+    When the body fails, what it wrote is removed and `path` is as it was; so is what a process left
+    behind here when it was killed. The temporary name is the final one, in a hidden folder beside
+    it that is locked as long as its writer lives. A folder that another process puts in place at
+    the same moment is kept instead of ours. Raises AutosegError when the disk is full, whatever the
+    writer raised.
     """
-    for left_behind in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
-        if not _is_running(left_behind.name.removeprefix(PARTIAL).split("-")[0]):
-            _remove(left_behind)
-    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    _sweep(path.parent)
     try:
-        yield temporary
-        if temporary.is_dir() and path.exists():
-            _remove(path)
-        temporary.replace(path)
+        with _locked_folder(path.parent) as holder:
+            temporary = holder / path.name
+            yield temporary
+            if not temporary.is_dir():
+                temporary.replace(path)
+                return
+            if path.is_dir():
+                path.rename(holder / "replaced")
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except Exception as error:
         if _is_full(path.parent, error):
             raise AutosegError(
@@ -96,25 +108,38 @@ def replacing(path: Path) -> Iterator[Path]:
                 "nothing half-written is left."
             ) from error
         raise
-    finally:
-        _remove(temporary)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _is_running(process_id: str) -> bool:
+@contextmanager
+def _locked_folder(parent: Path) -> Iterator[Path]:
+    holder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
+    handle = os.open(holder, os.O_RDONLY)
     try:
-        os.kill(int(process_id), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError, OverflowError):
-        return True
-    return True
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield holder
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        os.close(handle)
+
+
+@lru_cache(maxsize=256)  # once per process and folder
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes left behind: folders that nobody holds a lock on any more."""
+    for holder in parent.glob(f"{PARTIAL}*"):
+        try:
+            if time.time() - holder.stat().st_mtime < SECONDS_TO_LOCK:
+                continue
+            handle = os.open(holder, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(holder, ignore_errors=True)
+        except OSError:
+            continue  # its writer lives, here or on another machine
+        finally:
+            os.close(handle)
 
 
 def _is_full(folder: Path, error: Exception) -> bool:

@@ -192,9 +192,13 @@ def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
     ]
     rows.append((f"mean of {len(evaluation.cases)} cases", evaluation.mean.dice))
     width = max(len(label) for label, _ in rows)
-    return "\n".join(
+    lines = [
         f"  {label:<{width}}  Dice {'-' if dice is None else f'{dice:.4f}'}" for label, dice in rows
-    )
+    ]
+    if evaluation.references_without_mask:
+        count = len(evaluation.references_without_mask)
+        lines.append(f"  {count} references have no mask here and are not counted")
+    return "\n".join(lines)
 
 
 def doctor_screen(findings: list[Finding]) -> str:

@@ -16,9 +16,14 @@ class Fold(Record):
 
 
 class Splits(Record):
-    """All folds of a dataset."""
+    """All folds of a dataset; none when there is a single patient, `cases` says of what."""
 
+    cases: tuple[str, ...]
     folds: tuple[Fold, ...]
+
+    def case_ids(self) -> set[str]:
+        """Every case of the dataset when the folds were made."""
+        return set(self.cases)
 
 
 def make_splits(patients: dict[str, str]) -> Splits:
@@ -30,7 +35,7 @@ def make_splits(patients: dict[str, str]) -> Splits:
     patient_ids = sorted(set(patients.values()))
     count = min(FOLD_COUNT, len(patient_ids))
     if count < 2:
-        return Splits(folds=())
+        return Splits(cases=tuple(sorted(patients)), folds=())
     shuffled = np.random.RandomState(SEED).permutation(len(patient_ids))
     folds = []
     for held_out in np.array_split(shuffled, count):
@@ -38,4 +43,4 @@ def make_splits(patients: dict[str, str]) -> Splits:
         validation = tuple(c for c in sorted(patients) if patients[c] in held_out_patients)
         train = tuple(c for c in sorted(patients) if patients[c] not in held_out_patients)
         folds.append(Fold(train=train, validation=validation))
-    return Splits(folds=tuple(folds))
+    return Splits(cases=tuple(sorted(patients)), folds=tuple(folds))

@@ -119,6 +119,10 @@ def _read_nifti(path: Path) -> Volume:
             f"{path}: cannot be read as NIfTI ({error}). The file may be damaged or cut short; "
             "copy it again from its source."
         ) from None
+    if array.dtype.names:  # RGB voxels
+        array = np.stack([array[name] for name in array.dtype.names], axis=-1)
+    if array.dtype.kind == "c":
+        raise AutosegError(f"{path}: holds complex numbers. Save magnitude and phase apart.")
     if array.ndim == 5 and array.shape[3] == 1:
         array = array[:, :, :, 0]  # NIfTI vector images: the fifth axis holds the channels
     array = array.reshape(array.shape + (1,) * (3 - array.ndim))

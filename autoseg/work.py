@@ -66,7 +66,11 @@ class WorkFolder:
         save_record(fingerprint, self.root / "fingerprint.json")
 
     def splits(self) -> Splits:
-        self.state()  # says so when nothing is planned
+        """The folds. Raises AutosegError when nothing has been planned here yet."""
+        self.state()
+        return self.read_splits()
+
+    def read_splits(self) -> Splits:
         return load_record(Splits, self.root / "splits.json")
 
     def save_splits(self, splits: Splits) -> None:

@@ -45,7 +45,7 @@ def map_cases(
     progress(0, len(items), what)
     for done, (case_id, outcome) in enumerate(_outcomes(function, items, workers), start=1):
         if isinstance(outcome, Exception):
-            problems[case_id] = _explain(case_id, outcome)
+            problems[case_id] = explain_failure(case_id, outcome)
         else:
             results[case_id] = outcome
         progress(done, len(items), what)
@@ -83,12 +83,15 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _one_thread_each() -> None:
+    import numpy  # noqa: F401  # its BLAS must be there to be limited
+
     threadpool_limits(1)
 
 
-def _explain(case_id: str, error: Exception) -> str:
+def explain_failure(case_id: str, error: Exception) -> str:
+    """One message for a case that failed, which names the case and the cause."""
     if isinstance(error, AutosegError):
-        return str(error)
+        return str(error) if case_id in str(error) else f"{case_id}: {error}"
     if isinstance(error, BrokenProcessPool):
         return (
             f"{case_id}: its worker process died, most likely for want of memory. Close other "

@@ -24,11 +24,12 @@ class Mean(Record):
 
 
 class Evaluation(Record):
-    """Scores by case id and label value. Class means are over cases, the mean is over classes."""
+    """Scores by case id and label value; class means are over cases, the mean is over classes."""
 
     mean: Mean
     classes: dict[str, Mean]
     cases: dict[str, dict[str, ClassScore]]
+    references_without_mask: tuple[str, ...] = ()
     empty_rule: str = EMPTY_RULE
 
 
@@ -38,7 +39,7 @@ def evaluate_folders(
     """Score every mask in a folder against the reference of the same name.
 
     Every label value found in either is scored, but 0. Raises AutosegError for masks without a
-    reference, and for pairs that lie on different grids; references without a mask are left out.
+    reference, and for pairs that lie on different grids; references without a mask are only listed.
     """
     masks, truths = _by_case(predictions), _by_case(references)
     if not masks:
@@ -52,7 +53,9 @@ def evaluate_folders(
         "Masks without a reference",
     )
     pairs = {case_id: (mask, truths[case_id]) for case_id, mask in masks.items()}
-    return evaluate_pairs(pairs, None, workers, progress)
+    evaluation = evaluate_pairs(pairs, None, workers, progress)
+    missing = tuple(sorted(truths.keys() - masks.keys()))
+    return evaluation.model_copy(update={"references_without_mask": missing})
 
 
 def evaluate_pairs(

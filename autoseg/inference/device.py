@@ -18,5 +18,6 @@ class Device:
 def choose_device() -> Device:
     """The first GPU that torch can use, else the CPU."""
     if torch.cuda.is_available():
-        return Device(torch.device("cuda", 0), torch.cuda.is_bf16_supported())
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Device(torch.device("cuda", 0), bf16)
     return Device(torch.device("cpu"), detect_machine().bf16)

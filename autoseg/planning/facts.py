@@ -1,7 +1,7 @@
 """What rules may look at, as one typed record."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Facts:
     bf16: bool
     channel_name: str | None = None
     patch_fraction_of_median_image: float | None = None
+    lowres_helps: bool | None = None
 
     def known(self) -> dict[str, FactValue]:
         """Every fact that has a value, by name."""
@@ -47,7 +48,18 @@ class Facts:
         return replace(self, **found)
 
 
+def _plain_type(hint: Any) -> type:
+    """The type of a fact, without `None` and with the type of its literals."""
+    for option in get_args(hint) or (hint,):
+        if isinstance(option, str):
+            return str
+        if isinstance(option, type) and option is not type(None):
+            return option
+    raise AssertionError(hint)
+
+
 FACT_NAMES = tuple(field.name for field in fields(Facts))
+FACT_TYPES = {name: _plain_type(hint) for name, hint in get_type_hints(Facts).items()}
 
 
 def gather_facts(

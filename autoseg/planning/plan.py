@@ -23,7 +23,7 @@ class ChannelNormalization(Record):
     """How one channel's intensities are normalised.
 
     `masked`: statistics come from inside the non-zero mask, and voxels outside stay 0. `statistics`
-    are the training set's, which `ct` normalises by and prediction compares new scans with.
+    are those of the training set's foreground, which `ct` normalises by.
     """
 
     channel: str

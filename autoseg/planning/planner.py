@@ -1,6 +1,6 @@
 """From a fingerprint to a plan: asks the rules for settings, runs the searches, records reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from autoseg.planning.rules import RuleSet
 from autoseg.planning.settings import (
     AugmentationSettings,
     BatchSettings,
+    LowresSettings,
     MemorySettings,
     NetworkSettings,
     PatchSettings,
@@ -141,6 +142,10 @@ def _plan_configuration(
     patch_vox, network, elements = find_patch(search)
     _conclude_network(ask, search, patch_vox, network, elements)
     patch_fraction = float(np.prod(patch_vox) / np.prod(median_vox))
+    found = {"patch_fraction_of_median_image": patch_fraction}
+    lowres_settings = ask.settings("lowres_spacing_mm", **found)
+    lowres_mm = find_lowres_spacing(search, patch_vox, lowres_settings)
+    ask.conclude("lowres_spacing_mm", lowres_mm)
     mirror_axes = tuple(range(3))[-spatial_dims:] if ask.settings("mirror_axes") == "all" else ()
     ask.conclude("mirror_axes", mirror_axes)
     return Configuration(
@@ -157,7 +162,11 @@ def _plan_configuration(
         network=network,
         loss=LossPlan(
             **ask.settings("loss").model_dump(),
-            batch_dice=ask.settings("batch_dice", patch_fraction_of_median_image=patch_fraction),
+            batch_dice=ask.settings(
+                "batch_dice",
+                patch_fraction_of_median_image=patch_fraction,
+                lowres_helps=lowres_mm is not None,
+            ),
         ),
         augmentation=_augmentation(patch_vox, mirror_axes, ask),
         training=ask.settings("training"),
@@ -223,6 +232,34 @@ def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
                 "(--for gpu:GB)."
             )
         topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+
+
+def find_lowres_spacing(
+    search: PatchSearch, patch_vox: tuple[int, ...], settings: LowresSettings
+) -> tuple[float, ...] | None:
+    """The finest spacing at which a patch covers enough of the median scan; None if not needed.
+
+    Spacing grows step by step, finer axes first while they are far from the coarsest. None also
+    where that leaves scans nearly as large as before.
+    """
+    full_mm, median_vox = np.array(search.spacing_mm), np.array(search.median_shape_vox)
+    spacing_mm = full_mm.copy()
+    voxels = float(np.prod(median_vox))
+    patch_voxels = float(np.prod(patch_vox))
+    while patch_voxels / voxels < settings.patch_fraction:
+        finer = spacing_mm.max() / spacing_mm > settings.finer_axis_ratio
+        spacing_mm[finer if finer.any() else slice(None)] *= settings.spacing_step
+        shape_vox = full_mm / spacing_mm * median_vox
+        voxels = float(np.prod(shape_vox))
+        coarser = replace(
+            search,
+            spacing_mm=tuple(spacing_mm.tolist()),
+            median_shape_vox=tuple(round(size) for size in shape_vox.tolist()),
+        )
+        patch_voxels = float(np.prod(find_patch(coarser)[0]))
+    if np.prod(median_vox) / voxels < settings.smallest_voxel_ratio:
+        return None
+    return tuple(spacing_mm.tolist())
 
 
 def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.facts import FACT_NAMES, Facts, FactValue
+from autoseg.planning.facts import FACT_NAMES, FACT_TYPES, Facts, FactValue
 from autoseg.planning.plan import ConfigurationName, Decision
 from autoseg.planning.settings import DECISIONS
 from autoseg.records import Record
@@ -42,6 +42,13 @@ class Condition(Record):
     at_most: float | None = None
     more_than: float | None = None
     less_than: float | None = None
+
+    def compares_numbers(self) -> bool:
+        """Whether it asks for more or less of something."""
+        return any(
+            bound is not None
+            for bound in (self.at_least, self.at_most, self.more_than, self.less_than)
+        )
 
     def holds(self, fact: FactValue | None) -> bool:
         """Whether a fact satisfies every comparison; an unknown fact satisfies none."""
@@ -93,6 +100,13 @@ class RuleSet:
         raise AssertionError(f"rule set {self.name} has no default for {name}")
 
 
+class Reason(string.Formatter):
+    """Fills facts into a reason; those not known yet are called so."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return "an unknown part" if value is None else str(format(value, format_spec))
+
+
 def rules_dir() -> Path:
     """The folder of built-in rule sets: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
@@ -116,11 +130,11 @@ def load_rule_set(name_or_folder: str) -> RuleSet:
         header, rules = _load_layer(current)
         layers.append((header, rules))
         current = _find_folder(header.extends, relative_to=current) if header.extends else None
-    _check_defaults(visited[-1], layers[-1][1])
     merged: dict[str, Rule] = {}
     for _, rules in layers:
         for rule in rules:
             merged.setdefault(rule.id, rule)
+    _check_defaults(folder, list(merged.values()))
     return RuleSet(folder.name, layers[0][0].title, tuple(merged.values()))
 
 
@@ -190,6 +204,9 @@ def _load_rule(entry: dict[str, Any], path: Path, problems: list[str]) -> list[R
     for fact in [*rule.when, *placeholders]:
         if fact not in FACT_NAMES:
             problems.append(f"{where}: unknown fact {fact!r}.{_nearest(fact, FACT_NAMES)}")
+    for fact, condition in rule.when.items():
+        if FACT_TYPES.get(fact) in (str, bool) and condition.compares_numbers():
+            problems.append(f"{where}: {fact} is no number; compare it with `is` or `one_of`.")
     return [rule] if len(problems) == before else []
 
 
@@ -233,7 +250,7 @@ def _decision(name: str, rule: Rule, facts: Facts) -> Decision:
         configuration=configuration,
         value=rule.value,
         rule_id=rule.id,
-        because=rule.because.format(**{fact: known.get(fact, "?") for fact in FACT_NAMES}),
+        because=Reason().format(rule.because, **{fact: known.get(fact) for fact in FACT_NAMES}),
         facts={fact: known[fact] for fact in used},
         source=rule.source,
     )

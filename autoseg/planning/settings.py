@@ -7,6 +7,8 @@ written in Python (patch size, pooling), whose outcome then becomes the value.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import Field
+
 from autoseg.geometry import Orientation
 from autoseg.planning.plan import (
     LossKind,
@@ -65,6 +67,15 @@ class MemorySettings(Record):
     gpu_fraction: float | None = None
 
 
+class LowresSettings(Record):
+    """When a coarser configuration would help, and the search for its spacing."""
+
+    patch_fraction: float
+    spacing_step: float = Field(gt=1)
+    finer_axis_ratio: float
+    smallest_voxel_ratio: float
+
+
 class BatchSettings(Record):
     """Bounds of the batch: in samples, and as a share of the data set's voxels."""
 
@@ -102,8 +113,8 @@ class AugmentationSettings(Record):
 class InferenceSettings(Record):
     """The sliding window's step and Gaussian width, as fractions of the patch."""
 
-    step_fraction: float
-    gaussian_sigma_fraction: float
+    step_fraction: float = Field(gt=0, le=1)
+    gaussian_sigma_fraction: float = Field(gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,7 @@ DECISIONS: dict[str, DecisionKind] = {
     "network": DecisionKind(NetworkSettings),
     "pooling": DecisionKind(PoolingRule),
     "patch_size_vox": DecisionKind(PatchSettings),
+    "lowres_spacing_mm": DecisionKind(LowresSettings),
     "batch_size": DecisionKind(BatchSettings),
     "loss": DecisionKind(LossSettings),
     "batch_dice": DecisionKind(bool),

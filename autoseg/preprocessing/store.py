@@ -60,7 +60,7 @@ class StoredCase:
     @property
     def bytes_in_memory(self) -> int:
         """What the case takes once loaded."""
-        arrays = [self.image, self.label]
+        arrays = [a for a in (self.image, self.label, self.outside_mask) if a is not None]
         return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in arrays)
 
     def loaded(self) -> "StoredCase":

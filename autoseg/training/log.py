@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Protocol
 
-from autoseg.records import Record
+from autoseg.records import Record, replacing
 
 
 class EpochSummary(Record):
@@ -44,9 +44,15 @@ def append_summary(path: Path, summary: EpochSummary) -> None:
 
 
 def drop_summaries_after(path: Path, iteration: int) -> None:
-    """Forget the lines of epochs that a resumed training will run again."""
+    """Forget the lines of epochs that a resumed training will run again, and half-written ones."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

@@ -1,5 +1,6 @@
 """How long to train, and the learning rate along the way."""
 
+import math
 from dataclasses import dataclass
 
 from autoseg.errors import AutosegError
@@ -29,8 +30,8 @@ def make_budget(
     At most one of the three may be given.
     """
     for flag, value in (("--epochs", epochs), ("--iterations", iterations), ("--minutes", minutes)):
-        if value is not None and value <= 0:
-            raise AutosegError(f"{flag} {value}: must be more than 0.")
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise AutosegError(f"{flag} {value}: must be a number above 0.")
     if minutes is not None:
         return Budget(seconds=minutes * 60)
     if iterations is not None:

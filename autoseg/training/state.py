@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from autoseg.checkpoint import read_tensors, save_tensors
+from autoseg.checkpoint import read_metadata, read_tensors, save_tensors
 from autoseg.errors import AutosegError
 from autoseg.planning.plan import Configuration
 from autoseg.records import Record, parse_record
@@ -21,15 +21,16 @@ class Position(Record):
     for the next draws to be those of an uninterrupted run."""
 
     iteration: int
-    epoch: int
     elapsed_s: float
 
 
 class SavedState(Record):
-    """The position, and what was being trained."""
+    """The position, and what was being trained, for how long, from which seed."""
 
     position: Position
     configuration: Configuration
+    budget_iterations: int | None
+    budget_seconds: float | None
     seed: int
 
 
@@ -46,6 +47,11 @@ class StateFile:
     def exists(self) -> bool:
         return self.path.is_file()
 
+    def read(self) -> SavedState:
+        """The state without its tensors. Raises AutosegError when it is absent or damaged."""
+        metadata = read_metadata(self.path)
+        return parse_record(SavedState, json.loads(metadata[STATE_KEY]), str(self.path))
+
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, state: SavedState) -> None:
         """Write everything atomically: the previous state stays until the new one is whole."""
         tensors = {WEIGHT + key: value for key, value in network.state_dict().items()}
@@ -59,8 +65,8 @@ class StateFile:
         self, network: nn.Module, optimizer: torch.optim.Optimizer, configuration: Configuration
     ) -> SavedState:
         """Put weights and momentum back. Raises AutosegError when another plan was trained."""
-        tensors, metadata = read_tensors(self.path)
-        state = parse_record(SavedState, json.loads(metadata[STATE_KEY]), str(self.path))
+        state = self.read()
+        tensors, _ = read_tensors(self.path)
         if state.configuration != configuration:
             raise AutosegError(
                 f"{self.path}: this training was begun with another plan. Train anew with "

@@ -47,6 +47,27 @@ class TrainingJob:
     threads: int
     seed: int
 
+    def saved_state(self, iteration: int, elapsed_s: float) -> SavedState:
+        """What to keep in order to go on from an iteration."""
+        return SavedState(
+            position=Position(iteration=iteration, elapsed_s=elapsed_s),
+            configuration=self.configuration,
+            budget_iterations=self.budget.iterations,
+            budget_seconds=self.budget.seconds,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """One iteration's loss and gradient norm, still on the training device."""
+
+    iteration: int
+    fraction: float
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor
+    case_ids: tuple[str, ...]
+
 
 def train_model(
     job: TrainingJob, listener: TrainingListener, stop: Event, resume: bool
@@ -57,10 +78,7 @@ def train_model(
     naming the cases of the batch when the loss is no longer finite.
     """
     plan = job.configuration.training
-    torch.manual_seed(job.seed)  # initial weights
-    network = build_network(
-        job.configuration, len(job.configuration.normalization), len(job.labels.values)
-    ).to(job.device)
+    network = _new_network(job)
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=plan.learning_rate,
@@ -69,42 +87,41 @@ def train_model(
         nesterov=True,
     )
     state_file = StateFile.of(job.folder)
-    position = Position(iteration=0, epoch=0, elapsed_s=0.0)
+    position = Position(iteration=0, elapsed_s=0.0)
     if resume:
         position = state_file.load(network, optimizer, job.configuration).position
     metrics = job.folder / "metrics.jsonl"
     drop_summaries_after(metrics, position.iteration)
 
-    iteration, epoch, elapsed_s = position.iteration, position.epoch, position.elapsed_s
+    iteration, elapsed_s = position.iteration, position.elapsed_s
     started = time.monotonic() - elapsed_s
     saved_at = time.monotonic()
     sampler = make_sampler(job, "training")
     batches = prefetch(sampler.draw, itertools.count(iteration), job.threads, BATCHES_AHEAD)
     losses: list[torch.Tensor] = []
-    batch: Batch | None = None
+    last: StepOutcome | None = None
     while (fraction := job.budget.fraction(iteration, elapsed_s)) < 1 and not stop.is_set():
         rate = learning_rate(plan, fraction)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        if losses and batch is not None:  # one step late, so that a GPU never waits for it
-            _report(listener, iteration, fraction, losses[-1], batch)
+        if last is not None:  # one step late, so that a GPU never waits for it
+            _report(listener, last)
         batch = _augment(job, next(batches))
         loss = _loss(job, network, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), plan.gradient_clip_norm)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), plan.gradient_clip_norm)
         optimizer.step()
         losses.append(loss.detach())
         iteration += 1
         elapsed_s = time.monotonic() - started
+        fraction = job.budget.fraction(iteration, elapsed_s)
+        last = StepOutcome(iteration, fraction, losses[-1], norm, batch.case_ids)
 
-        epoch_ends = len(losses) == plan.iterations_per_epoch
-        if epoch_ends or job.budget.fraction(iteration, elapsed_s) >= 1:
-            _report(
-                listener, iteration, job.budget.fraction(iteration, elapsed_s), losses[-1], batch
-            )
+        if iteration % plan.iterations_per_epoch == 0 or fraction >= 1:
+            _report(listener, last)
             summary = EpochSummary(
-                epoch=epoch,
+                epoch=(iteration - 1) // plan.iterations_per_epoch,
                 iteration=iteration,
                 elapsed_s=elapsed_s,
                 learning_rate=rate,
@@ -113,14 +130,17 @@ def train_model(
             )
             append_summary(metrics, summary)
             listener.on_epoch(summary)
-            epoch, losses = epoch + 1, []
+            last, losses = None, []
             elapsed_s = time.monotonic() - started
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
-            _save(state_file, job, network, optimizer, (iteration, epoch, elapsed_s))
+            _check_finite(last)
+            state_file.save(network, optimizer, job.saved_state(iteration, elapsed_s))
             saved_at = time.monotonic()
     batches.close()
-    position = _save(state_file, job, network, optimizer, (iteration, epoch, elapsed_s))
-    return network, position
+    _check_finite(last)
+    state = job.saved_state(iteration, elapsed_s)
+    state_file.save(network, optimizer, state)
+    return network, state.position
 
 
 def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
@@ -136,6 +156,16 @@ def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
         seed=job.seed,
         purpose="training" if training else "validation",
     )
+
+
+def _new_network(job: TrainingJob) -> nn.Module:
+    """The network with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        network = build_network(
+            job.configuration, len(job.configuration.normalization), len(job.labels.values)
+        )
+    return network.to(job.device)
 
 
 def _augment(job: TrainingJob, samples: Sequence[RawSample]) -> Batch:
@@ -164,17 +194,20 @@ def _loss(job: TrainingJob, network: nn.Module, batch: Batch) -> torch.Tensor:
     return deep_supervision_loss(logits, batch.label, job.configuration.loss)
 
 
-def _report(
-    listener: TrainingListener, iteration: int, fraction: float, loss: torch.Tensor, batch: Batch
-) -> None:
-    value = float(loss)
-    if value != value or abs(value) == float("inf"):
-        raise AutosegError(
-            f"The loss became {value} at iteration {iteration}, in a batch of "
-            f"{', '.join(batch.case_ids)}. Look at these scans for extreme intensities (autoseg "
-            "plan --overwrite reads them again); resume/ still has the last good state."
-        )
-    listener.on_step(iteration, fraction, value)
+def _report(listener: TrainingListener, outcome: StepOutcome) -> None:
+    _check_finite(outcome)
+    listener.on_step(outcome.iteration, outcome.fraction, float(outcome.loss))
+
+
+def _check_finite(outcome: StepOutcome | None) -> None:
+    """Stop before anything is saved once a step's loss or gradient is no longer finite."""
+    if outcome is None or torch.isfinite(outcome.loss + outcome.gradient_norm):
+        return
+    raise AutosegError(
+        f"The loss became {float(outcome.loss)} and its gradient {float(outcome.gradient_norm)} at "
+        f"iteration {outcome.iteration}, in a batch of {', '.join(outcome.case_ids)}. Look at these "
+        "scans for extreme intensities. What resume/ holds, if anything, is from before."
+    )
 
 
 @torch.no_grad()
@@ -208,17 +241,3 @@ def _validate_patches(job: TrainingJob, network: nn.Module) -> dict[str, object]
         if index > 0
     }
     return {"validation_loss": float(torch.stack(losses).mean()), "patch_dice": dice}
-
-
-def _save(
-    state_file: StateFile,
-    job: TrainingJob,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    position: tuple[int, int, float],
-) -> Position:
-    iteration, epoch, elapsed_s = position
-    saved = Position(iteration=iteration, epoch=epoch, elapsed_s=elapsed_s)
-    state = SavedState(position=saved, configuration=job.configuration, seed=job.seed)
-    state_file.save(network, optimizer, state)
-    return saved

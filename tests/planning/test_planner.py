@@ -133,7 +133,7 @@ def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
     assert np.prod(configuration.patch_size_vox) < 400_000
     reasons = {d.name: d.because for d in plan.decisions}
     assert "no NVIDIA GPU" in reasons["machine"]
-    assert "no GPU" in reasons["network"]
+    assert "on a CPU" in reasons["network"]
 
 
 def test_every_choice_has_a_decision() -> None:

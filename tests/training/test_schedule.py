@@ -34,5 +34,5 @@ def test_lengths_become_budgets(plan: TrainingPlan) -> None:
 
 
 def test_a_length_must_be_positive(plan: TrainingPlan) -> None:
-    with pytest.raises(AutosegError, match="--minutes 0: must be more than 0"):
+    with pytest.raises(AutosegError, match="--minutes 0: must be a number above 0"):
         make_budget(plan, None, None, 0)
