@@ -20,7 +20,7 @@ from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.prepare import preparation_hash, prepare_cases
 from autoseg.preprocessing.store import StoredCase, open_case
-from autoseg.records import save_record
+from autoseg.records import load_record, read_json, save_json, save_record
 from autoseg.splits import Fold, make_splits
 from autoseg.volume import READERS, file_ending, write_labels
 from autoseg.work import FoldName, WorkFolder, WorkState
@@ -29,6 +29,7 @@ from autoseg.workers import Progress, explain_failure, silent
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, Provenance
     from autoseg.training.log import EpochSummary, TrainingListener
+    from autoseg.training.schedule import Budget
     from autoseg.training.state import SavedState
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,9 @@ def train_fold(
         budget = Budget(earlier.budget_iterations, earlier.budget_seconds)
     else:
         budget = make_budget(configuration.training, *lengths)
+    finished = _finished(folder, budget, earlier)
+    if finished is not None:
+        return finished
     stored = _prepared_cases(
         work, configuration, dataset, (*split.train, *split.validation), progress
     )
@@ -225,6 +229,18 @@ def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | N
     return state
 
 
+def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:
+    """The outcome of a training that has nothing left to do."""
+    summary = folder / "validation" / "summary.json"
+    if earlier is None or not (folder / "model.safetensors").exists() or not summary.exists():
+        return None
+    position = earlier.position
+    if budget.fraction(position.iteration, position.elapsed_s) < 1:
+        return None
+    evaluation = load_record(Evaluation, summary)
+    return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
 class _WithPicture:
     """Passes a training's events on, and draws `progress.png` after each epoch."""
 
@@ -253,7 +269,8 @@ def validate_fold(
         return None
     predictor = Predictor.load([folder / "model.safetensors"])
     output = folder / "validation"
-    _predict_cases(predictor, list(held_out.values()), output, progress)
+    _, problems = _predict_cases(predictor, list(held_out.values()), output, progress)
+    raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
         case_id: (output / f"{case_id}.nii.gz", case.label)
         for case_id, case in held_out.items()
@@ -290,7 +307,12 @@ def predict_files(
         "Masks would replace scans",
     )
     missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
-    done = _predict_cases(predictor, missing, output, progress)
+    done, problems = _predict_cases(predictor, missing, output, progress)
+    record = output / "provenance.json"
+    if done:
+        known = read_json(record) if record.exists() else {}
+        save_json(known | {p.case_id: p.model_dump(mode="json") for p in done}, record)
+    raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
     return done, len(cases) - len(missing)
 
 
@@ -347,7 +369,8 @@ def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str])
 
 def _predict_cases(
     predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
-) -> list["Provenance"]:
+) -> tuple[list["Provenance"], list[str]]:
+    """Segment cases one by one; what was done, and what went wrong with the others."""
     done, problems = [], []
     for index, case in enumerate(cases):
         progress(index, len(cases), "predicting scans")
@@ -359,8 +382,7 @@ def _predict_cases(
             continue
         done.append(segmentation.provenance)
     progress(len(cases), len(cases), "predicting scans")
-    raise_if_any(problems, f"{len(problems)} of {len(cases)} scans could not be segmented")
-    return done
+    return done, problems
 
 
 def _dataset(work: WorkFolder, labels: LabelScheme) -> Dataset:

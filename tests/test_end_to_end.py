@@ -99,6 +99,59 @@ def test_a_bad_scan_is_named_and_the_others_are_segmented(
     assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz"]
 
 
+def test_scans_of_equal_names_are_refused(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = make_scan(7, (30, 28, 12))
+    for folder in ("one", "two"):
+        write_scan(tmp_path / folder / "a.nii.gz", scan.image, scan)
+    inputs = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert main(["predict", *inputs, str(tmp_path / "out"), "--work", str(work)]) == 1
+    assert "a: " in (message := capsys.readouterr().err)
+    assert "same mask as another scan" in message
+
+
+def test_masks_never_replace_the_scans(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = make_scan(7, (30, 28, 12))
+    write_scan(tmp_path / "a.nii.gz", scan.image, scan)
+    before = (tmp_path / "a.nii.gz").read_bytes()
+    same = [str(tmp_path), str(tmp_path), "--overwrite", "--work", str(work)]
+    assert main(["predict", *same]) == 1
+    assert "would replace the scan" in capsys.readouterr().err
+    assert (tmp_path / "a.nii.gz").read_bytes() == before
+
+
+def test_each_mask_has_its_provenance(work: Path, tmp_path: Path) -> None:
+    scan = make_scan(7, (30, 28, 12))
+    write_scan(tmp_path / "in" / "a.nii.gz", scan.image, scan)
+    run("predict", tmp_path / "in", tmp_path / "out", "--work", work)
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text())["a"]
+    assert record["engine"] == "torch"
+    assert len(record["models"]) == 1
+    assert len(record["scan"]) == 32
+
+
+def test_resuming_what_is_finished_does_nothing(work: Path) -> None:
+    fold = work / "models" / "cpu" / "3d_fullres" / "fold_0"
+    before = (fold / "model.safetensors").stat().st_mtime_ns
+    run("train", "--fold", 0, "--resume", "--work", work)
+    assert (fold / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_cases_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path / "data", 5, shape_vox=(24, 24, 10))
+    arguments = ["--work", tmp_path / "work"]
+    run("plan", tmp_path / "data", *arguments, "--workers", 1)
+    (tmp_path / "data" / "imagesTr" / "case_003_0000.nii.gz").unlink()
+    (tmp_path / "data" / "labelsTr" / "case_003.nii.gz").unlink()
+    assert main(["train", "--fold", "0", *map(str, arguments)]) == 1
+    assert "case_003: in the folds, but no longer in the dataset" in capsys.readouterr().err
+    assert main(["plan", str(tmp_path / "data"), *map(str, arguments)]) == 1
+    assert "Make new folds with --overwrite" in capsys.readouterr().err
+
+
 def test_a_wrong_number_of_channels_is_refused(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

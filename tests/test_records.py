@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,29 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, pathlib; from autoseg.records import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); print('writing', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program]
+    dead, alive = (
+        subprocess.Popen([*command, str(tmp_path / name)], stdout=subprocess.PIPE, text=True)
+        for name in ("dead.txt", "alive.txt")
+    )
+    for process in (dead, alive):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+    dead.kill()
+    dead.wait()
+    time.sleep(1.1)  # what is younger may not be locked yet
+    with replacing(tmp_path / "mine.txt") as temporary:
+        temporary.write_text("whole")
+    left = [path.name for holder in tmp_path.glob(".partial-*") for path in holder.iterdir()]
+    alive.kill()
+    alive.wait()
+    assert left == ["alive.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "whole"

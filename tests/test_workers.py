@@ -39,3 +39,15 @@ def test_every_failing_case_is_named_and_the_others_are_done(workers: int) -> No
 def test_a_worker_that_is_killed_names_its_cases() -> None:
     with pytest.raises(AutosegError, match="one: its worker process died"):
         map_cases(die, {"one": 1, "two": 2}, workers=2)
+
+
+def threads_in_worker(number: int) -> list[int]:
+    from threadpoolctl import threadpool_info
+
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+
+def test_worker_processes_do_not_compete_for_cores() -> None:
+    counts = map_cases(threads_in_worker, {"a": 1, "b": 2}, workers=2)
+    assert all(threads == 1 for pools in counts.values() for threads in pools)
+    assert any(counts.values())

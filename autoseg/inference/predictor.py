@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from autoseg import __version__
@@ -26,6 +27,7 @@ class Provenance(Record):
     """Where a mask came from."""
 
     case_id: str
+    scan: str  # blake2b of the scan's voxels
     models: tuple[str, ...]  # blake2b of each model file
     autoseg_version: str
     engine: EngineName
@@ -80,7 +82,7 @@ class Predictor:
                 device.bf16,
             ),
             device=device,
-            model_hashes=tuple(_hash(path) for path in paths),
+            model_hashes=tuple(_hash(path.read_bytes()) for path in paths),
         )
 
     def __call__(self, scan: Volume, case_id: str) -> Segmentation:
@@ -102,6 +104,7 @@ class Predictor:
         labels = self.card.labels.decode(classes)
         provenance = Provenance(
             case_id=case_id,
+            scan=_hash(np.ascontiguousarray(scan.array).data),
             models=self.model_hashes,
             autoseg_version=__version__,
             engine="torch",
@@ -126,5 +129,5 @@ def _spacing_warnings(placement: Placement) -> tuple[str, ...]:
     )
 
 
-def _hash(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+def _hash(content: bytes | memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -204,9 +204,9 @@ def _check_finite(outcome: StepOutcome | None) -> None:
     if outcome is None or torch.isfinite(outcome.loss + outcome.gradient_norm):
         return
     raise AutosegError(
-        f"The loss became {float(outcome.loss)} and its gradient {float(outcome.gradient_norm)} at "
-        f"iteration {outcome.iteration}, in a batch of {', '.join(outcome.case_ids)}. Look at these "
-        "scans for extreme intensities. What resume/ holds, if anything, is from before."
+        f"The loss became {float(outcome.loss)}, its gradient {float(outcome.gradient_norm)}, at "
+        f"iteration {outcome.iteration}, in a batch of {', '.join(outcome.case_ids)}. Look at "
+        "these scans for extreme intensities. What resume/ holds, if anything, is from before."
     )
 
 

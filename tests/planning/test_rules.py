@@ -108,3 +108,21 @@ def test_a_set_without_parent_needs_every_default(tmp_path: Path) -> None:
 def test_unknown_sets_are_answered_with_those_there_are() -> None:
     with pytest.raises(AutosegError, match="Built-in sets: cpu, default, nnunet"):
         load_rule_set("nnunett")
+
+
+def test_text_facts_are_not_compared_as_numbers(tmp_path: Path) -> None:
+    rule = OWN_RULE.replace("smallest_class_foreground_fraction = {", "device = {", 1)
+    with pytest.raises(AutosegError, match=r"loss\.own: device is no number"):
+        load_rule_set(own_set(tmp_path / "own", rule))
+
+
+def test_a_default_that_got_a_condition_leaves_the_set_incomplete(tmp_path: Path) -> None:
+    rule = OWN_RULE.replace("loss.own", "loss.ce_dice")
+    with pytest.raises(AutosegError, match="no rule without conditions decides loss"):
+        load_rule_set(own_set(tmp_path / "own", rule))
+
+
+def test_a_reason_may_name_a_fact_that_is_not_known_yet(tmp_path: Path) -> None:
+    rule = OWN_RULE.replace("{smallest_class} fills", "{patch_fraction_of_median_image:.0%} and")
+    rules = load_rule_set(own_set(tmp_path / "own", rule))
+    assert rules.decide("loss", FACTS)[1].because.startswith("an unknown part and")
