@@ -1,0 +1,25 @@
+#!/bin/sh
+# Write the locks that the Dockerfile installs from.
+# usage: docker/lock.sh [--upgrade]      (needs uv; --upgrade takes newer versions)
+#
+# TORCH is the version of both variants. TORCH_CPU_WHEELS is a page or folder with its CPU wheels.
+set -eu
+cd "$(dirname "$0")/.."
+upgrade=${1:-}
+torch=${TORCH:-2.13.0}
+cpu_wheels=${TORCH_CPU_WHEELS:-https://download.pytorch.org/whl/cpu/torch/}
+
+lock() { # NAME REQUIREMENT OPTION...: for the Python of Debian bookworm
+    file=docker/requirements-$1.lock
+    requirement=$2
+    shift 2
+    echo "$requirement" | uv pip compile - "$@" ${upgrade:+"$upgrade"} \
+        --quiet --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+        --no-emit-index-url --no-emit-find-links --no-annotate \
+        --custom-compile-command docker/lock.sh --output-file "$file"
+    echo "wrote $file"
+}
+
+lock cpu "torch==$torch+cpu" pyproject.toml --find-links "$cpu_wheels"
+lock cuda "torch==$torch" pyproject.toml
+lock build "$(sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml)"
