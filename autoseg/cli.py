@@ -1,6 +1,7 @@
 """The command line: verbs to pipeline stages. Nothing else prints or ends the process."""
 
 import argparse
+import errno
 import json
 import logging
 import signal
@@ -27,6 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
         code: int | None = options.run(options)
     except AutosegError as error:
         print(f"autoseg {options.verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"autoseg {options.verb}: the disk is full ({error.filename or error}). Free some "
+            "space and run the same command again; a training goes on with --resume.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"autoseg {options.verb}: interrupted.", file=sys.stderr)

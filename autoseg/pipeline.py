@@ -2,18 +2,17 @@
 
 import logging
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from autoseg.dataset import Case, ChannelSource, Dataset, LabelScheme
+from autoseg.dataset import Case, Dataset, LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.fingerprint import Fingerprint, make_fingerprint, read_channels
-from autoseg.layouts import group_channels, open_dataset
+from autoseg.layouts import open_dataset
 from autoseg.machine import GIB, available_cores, detect_machine, machine_for
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan
@@ -21,8 +20,9 @@ from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.prepare import preparation_hash, prepare_cases
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.records import load_record, read_json, save_json, save_record
-from autoseg.splits import Fold, make_splits
-from autoseg.volume import READERS, file_ending, write_labels
+from autoseg.scans import list_scans
+from autoseg.splits import Fold
+from autoseg.volume import write_labels
 from autoseg.work import FoldName, WorkFolder, WorkState
 from autoseg.workers import Progress, explain_failure, silent
 
@@ -99,8 +99,8 @@ def plan_dataset(
     rule_set = load_rule_set(request.rules or ("cpu" if machine.gpu_name is None else "default"))
     fingerprint = make_fingerprint(dataset, workers, progress)
     plan = make_plan(fingerprint, rule_set, machine, request.name)
-    _make_way(work, plan, request.overwrite)
-    _keep_or_make_splits(work, dataset, request.overwrite)
+    work.make_way_for(plan, request.overwrite)
+    work.keep_or_make_splits(dataset, request.overwrite)
     work.save_fingerprint(fingerprint)
     work.save_plan(plan)
     work.save_state(
@@ -142,7 +142,7 @@ def train_fold(
     plan = work.plan(request.plan_name)
     dataset = _dataset(work, plan.labels)
     configuration = plan.configuration(request.configuration)
-    split = _split(work, dataset, request.fold)
+    split = work.fold_cases(dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
     device = choose_device()
     if device.torch_device.type != TORCH_DEVICES[plan.machine.device]:
@@ -316,57 +316,6 @@ def predict_files(
     return done, len(cases) - len(missing)
 
 
-def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
-    """The scans among files and folders: `<case>_0000` files are grouped, others stand alone.
-
-    Raises AutosegError when there is none, or a group has other channels than the model needs.
-    """
-    files: dict[Path, list[Path]] = {}  # by folder, since channels of a scan lie together
-    for path in inputs:
-        if not path.exists():
-            raise AutosegError(f"{path}: there is no such file or folder.")
-        for file in path.iterdir() if path.is_dir() else [path]:
-            files.setdefault(file.parent, []).append(file)
-    problems: list[str] = []
-    scans: list[Case] = []
-    for folder_files in files.values():
-        scans += _scans_of_folder(folder_files, channel_count, problems)
-    raise_if_any(problems, "Wrong channels")
-    if not scans:
-        places = ", ".join(str(path) for path in inputs)
-        raise AutosegError(f"{places}: no images here. Known endings: {', '.join(READERS)}.")
-    counts = Counter(case.case_id for case in scans)
-    raise_if_any(
-        [
-            f"{case.case_id}: {case.files()[0]} would be written to the same mask as another scan "
-            "of this name. Predict them into different folders."
-            for case in scans
-            if counts[case.case_id] > 1
-        ],
-        "Scans of equal names",
-    )
-    return sorted(scans, key=lambda case: case.case_id)
-
-
-def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str]) -> Iterator[Case]:
-    groups, others = group_channels(files)
-    for case_id, channels in groups.items():
-        if 0 not in channels:  # four digits that are no channel number, such as a year
-            others += channels.values()
-        elif sorted(channels) != list(range(channel_count)):
-            problems.append(
-                f"{case_id}: has channels {', '.join(f'{c:04d}' for c in sorted(channels))}, but "
-                f"the model needs {channel_count} (0000 to {channel_count - 1:04d}). Add or remove "
-                "files."
-            )
-        else:
-            sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))
-            yield Case(case_id, sources, None, case_id)
-    for path in others:
-        case_id = path.name[: -len(file_ending(path) or "")]
-        yield Case(case_id, (ChannelSource(path, None),), None, case_id)
-
-
 def _predict_cases(
     predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
 ) -> tuple[list["Provenance"], list[str]]:
@@ -387,52 +336,6 @@ def _predict_cases(
 
 def _dataset(work: WorkFolder, labels: LabelScheme) -> Dataset:
     return open_dataset(Path(work.state().dataset), labels)
-
-
-def _make_way(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
-    """Refuse to change a plan under models that were trained with it."""
-    if not work.plan_path(plan.name).is_file() or not work.has_models(plan.name):
-        return
-    if work.plan(plan.name).configurations == plan.configurations:
-        return
-    if not overwrite:
-        raise AutosegError(
-            f"{work.plan_models(plan.name)} holds models of another plan named {plan.name!r}. Keep "
-            "them and give the new plan a --name, or delete them with --overwrite."
-        )
-    work.delete_models(plan.name)
-
-
-def _keep_or_make_splits(work: WorkFolder, dataset: Dataset, overwrite: bool) -> None:
-    """Folds stay as they are, edited by the user or not, while the cases are the same."""
-    splits = make_splits({case.case_id: case.patient_id for case in dataset.cases})
-    if work.has_splits():
-        kept = work.read_splits()
-        if kept.case_ids() == splits.case_ids():
-            return
-        if not overwrite:
-            raise AutosegError(
-                f"{work.root / 'splits.json'} is of other cases than the dataset has now. Make new "
-                "folds with --overwrite (models trained on the old ones have seen other cases), or "
-                "choose another work folder with --work."
-            )
-    work.save_splits(splits)
-
-
-def _split(work: WorkFolder, dataset: Dataset, fold: FoldName) -> Fold:
-    if fold is None:
-        return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
-    folds = work.splits().folds
-    gone = work.splits().case_ids() - {case.case_id for case in dataset.cases}
-    if gone:
-        raise AutosegError(
-            f"{', '.join(sorted(gone))}: in the folds, but no longer in the dataset. Put the files "
-            "back, or plan again with --overwrite."
-        )
-    if not 0 <= fold < len(folds):
-        there_are = f"0 to {len(folds) - 1}, and all" if folds else "all"
-        raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
-    return folds[fold]
 
 
 def _prepared_cases(

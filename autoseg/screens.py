@@ -37,14 +37,16 @@ class ProgressBars:
     """A bar on stderr for each thing that is counted; a listener for pipeline stages."""
 
     def __init__(self) -> None:
+        console = Console(stderr=True)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
 

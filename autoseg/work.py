@@ -4,13 +4,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset import LayoutName
+from autoseg.dataset import Dataset, LayoutName
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.machine import Machine
 from autoseg.planning.plan import ConfigurationName, Plan
 from autoseg.records import Record, load_record, save_record
-from autoseg.splits import Splits
+from autoseg.splits import Fold, Splits, make_splits
 
 FoldName = int | None  # None: every case is trained on
 
@@ -78,6 +78,53 @@ class WorkFolder:
 
     def has_splits(self) -> bool:
         return (self.root / "splits.json").is_file()
+
+    def make_way_for(self, plan: Plan, overwrite: bool) -> None:
+        """Refuse to change a plan under models that were trained with it; or delete them."""
+        if not self.plan_path(plan.name).is_file() or not self.has_models(plan.name):
+            return
+        if self.plan(plan.name).configurations == plan.configurations:
+            return
+        if not overwrite:
+            raise AutosegError(
+                f"{self.plan_models(plan.name)} holds models of another plan named {plan.name!r}. "
+                "Keep them and give the new plan a --name, or delete them with --overwrite."
+            )
+        self.delete_models(plan.name)
+
+    def keep_or_make_splits(self, dataset: Dataset, overwrite: bool) -> None:
+        """Folds stay as they are, edited by the user or not, while the cases are the same."""
+        splits = make_splits({case.case_id: case.patient_id for case in dataset.cases})
+        if self.has_splits():
+            kept = self.read_splits()
+            if kept.case_ids() == splits.case_ids():
+                return
+            if not overwrite:
+                raise AutosegError(
+                    f"{self.root / 'splits.json'} is of other cases than the dataset has now. Make "
+                    "new folds with --overwrite (models trained on the old ones have seen other "
+                    "cases), or choose another work folder with --work."
+                )
+        self.save_splits(splits)
+
+    def fold_cases(self, dataset: Dataset, fold: FoldName) -> Fold:
+        """The cases to train on and those held out.
+
+        Raises AutosegError when there is no such fold, or its cases are no longer in the dataset.
+        """
+        if fold is None:
+            return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
+        folds = self.splits().folds
+        gone = self.splits().case_ids() - {case.case_id for case in dataset.cases}
+        if gone:
+            raise AutosegError(
+                f"{', '.join(sorted(gone))}: in the folds, but no longer in the dataset. Put the "
+                "files back, or plan again with --overwrite."
+            )
+        if not 0 <= fold < len(folds):
+            there_are = f"0 to {len(folds) - 1}, and all" if folds else "all"
+            raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
+        return folds[fold]
 
     def prepared(self, preparation_hash: str) -> Path:
         return self.root / "prepared" / preparation_hash

@@ -62,7 +62,7 @@ install_tools() {
     for tool in buildah podman runc debootstrap; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    if [ "$(id -u)" != 0 ]; then fail "no Docker engine answers; building without one needs root"; fi
+    [ "$(id -u)" = 0 ] || fail "no Docker engine answers; building without one needs root"
     if [ ${#missing[@]} -gt 0 ]; then
         echo "installing ${missing[*]}"
         apt-get update -qq
@@ -158,7 +158,8 @@ run() {
 }
 # With rights, for folders and files of users that the host's user may not touch.
 as_root() {
-    engine_run --user 0:0 -v "$scratch:/scratch" --workdir /scratch --entrypoint sh "$image" -ec "$1"
+    engine_run --user 0:0 -v "$scratch:/scratch" --workdir /scratch --entrypoint sh "$image" \
+        -ec "$1"
 }
 autoseg() { run "$image" "$@"; }
 python() { run --entrypoint python "$image" "$@"; }
@@ -222,7 +223,8 @@ the_whole_job() {
     check "autoseg demo" autoseg demo ${AUTOSEG_DEMO_ARGS:-}
 
     step "autoseg predict, with the demo's model"
-    model=$(cd "$data" && echo autoseg_demo/autoseg_work/models/*/3d_fullres/fold_0/model.safetensors)
+    local models=autoseg_demo/autoseg_work/models
+    model=$(cd "$data" && echo "$models"/*/3d_fullres/fold_0/model.safetensors)
     check "autoseg predict" autoseg predict autoseg_demo/scans masks --model "$model"
     check "its masks are readable" masks_are_readable autoseg_demo/scans masks
 }

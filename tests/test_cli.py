@@ -57,6 +57,8 @@ def test_wrong_usage_ends_with_2() -> None:
         (["train"], "nothing is planned here yet. Run `autoseg plan DATASET` first"),
         (["predict", "in", "out"], "nothing is planned here yet"),
         (["predict", "in", "out", "--model", "m.safetensors"], "model file does not exist"),
+        (["predict", "in", "out", "--model", __file__], "not a readable model file"),
+        (["plan", ".", "--for", "tpu"], "this folder is empty"),
         (["explain"], "nothing is planned here yet"),
         (["evaluate", "a", "b"], "a: there is no such folder"),
     ],

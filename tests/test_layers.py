@@ -18,6 +18,7 @@ LAYERS = [
     ["foreground"],
     ["dataset"],
     ["layouts"],
+    ["scans"],
     ["fingerprint"],
     ["splits"],
     ["planning"],

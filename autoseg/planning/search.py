@@ -1,0 +1,148 @@
+"""The planner's searches: target spacing, patch with its network, and a coarser spacing."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import AutosegError
+from autoseg.planning.memory import convolution_elements
+from autoseg.planning.plan import NetworkPlan, StagePlan
+from autoseg.planning.settings import (
+    LowresSettings,
+    NetworkSettings,
+    PatchSettings,
+    SpacingSettings,
+)
+from autoseg.planning.topology import PoolingRule, Topology, find_topology
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSearch:
+    """Everything that the patch search looks at."""
+
+    spacing_mm: tuple[float, ...]
+    median_shape_vox: tuple[float, ...]
+    class_count: int
+    memory_gb: float
+    patch: PatchSettings
+    network: NetworkSettings
+    pooling: PoolingRule
+
+    @property
+    def reference_elements(self) -> float:
+        """Convolution outputs that fit into the memory planned for."""
+        return self.patch.reference_elements * (self.memory_gb / self.patch.reference_memory_gb)
+
+
+def find_target_spacing(
+    spacings_mm: NDArray[np.float64], shapes_vox: NDArray[np.int64], settings: SpacingSettings
+) -> NDArray[np.float64]:
+    """Spacing to resample every case to, in mm per axis.
+
+    `spacings_mm` and `shapes_vox` are [case, axis], after cropping.
+    """
+    target: NDArray[np.float64] = np.percentile(spacings_mm, settings.percentile, axis=0)
+    median_shape = np.percentile(shapes_vox, 50, axis=0)
+    coarse = int(np.argmax(target))
+    others = [axis for axis in range(len(target)) if axis != coarse]
+    coarsest_other = max(target[others])
+    thick = target[coarse] > settings.coarse_axis_ratio * coarsest_other
+    few = median_shape[coarse] * settings.coarse_axis_ratio < min(median_shape[others])
+    if thick and few:
+        finer = np.percentile(spacings_mm[:, coarse], settings.coarse_axis_percentile)
+        if finer < coarsest_other:
+            finer = coarsest_other + 1e-5  # the axis stays the coarsest
+        target[coarse] = finer
+    return target
+
+
+def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
+    """The largest patch whose network's estimate fits into memory, that network, the estimate.
+
+    Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
+    it by one step of its pooling until a batch of two fits.
+    """
+    inverse = 1 / np.array(search.spacing_mm)
+    scale = (search.patch.initial_volume_vox / np.prod(inverse)) ** (1 / len(inverse))
+    initial = [
+        min(round(edge), size)
+        for edge, size in zip(inverse * scale, search.median_shape_vox, strict=True)
+    ]
+    topology, patch = find_topology(search.spacing_mm, initial, search.pooling)
+    if len(topology.strides) == 1:
+        raise AutosegError(
+            f"The median scan has {search.median_shape_vox} voxels on the plan's grid: too few for "
+            "a U-Net, which halves them at least once. Use scans of at least 12 voxels an axis."
+        )
+    while True:
+        network = _network(topology, search.network)
+        elements = convolution_elements(network.stages, patch, search.class_count)
+        if elements / search.patch.reference_batch * 2 <= search.reference_elements:
+            return patch, network, elements
+        share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
+        axis = int(np.argsort(share)[-1])
+        smaller = list(patch)
+        smaller[axis] -= topology.divisor[axis]
+        divisor = find_topology(search.spacing_mm, smaller, search.pooling)[0].divisor
+        smaller = list(patch)
+        smaller[axis] -= divisor[axis]
+        if smaller[axis] < 1:
+            raise AutosegError(
+                f"No patch fits into {search.memory_gb:g} GiB. Plan for a machine with more memory "
+                "(--for gpu:GB)."
+            )
+        topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+
+
+def find_lowres_spacing(
+    search: PatchSearch, patch_vox: tuple[int, ...], settings: LowresSettings
+) -> tuple[float, ...] | None:
+    """The finest spacing at which a patch covers enough of the median scan; None if not needed.
+
+    Spacing grows step by step, finer axes first while they are far from the coarsest. None also
+    where that leaves scans nearly as large as before.
+    """
+    full_mm, median_vox = np.array(search.spacing_mm), np.array(search.median_shape_vox)
+    spacing_mm = full_mm.copy()
+    voxels = float(np.prod(median_vox))
+    patch_voxels = float(np.prod(patch_vox))
+    while patch_voxels / voxels < settings.patch_fraction:
+        finer = spacing_mm.max() / spacing_mm > settings.finer_axis_ratio
+        spacing_mm[finer if finer.any() else slice(None)] *= settings.spacing_step
+        shape_vox = full_mm / spacing_mm * median_vox
+        voxels = float(np.prod(shape_vox))
+        coarser = replace(
+            search,
+            spacing_mm=tuple(spacing_mm.tolist()),
+            median_shape_vox=tuple(round(size) for size in shape_vox.tolist()),
+        )
+        patch_voxels = float(np.prod(find_patch(coarser)[0]))
+    if np.prod(median_vox) / voxels < settings.smallest_voxel_ratio:
+        return None
+    return tuple(spacing_mm.tolist())
+
+
+def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
+    lowest = len(topology.strides) - 1
+    stages = tuple(
+        StagePlan(
+            features=min(settings.max_features, settings.base_features * 2**index),
+            kernel_size=kernel_size,
+            stride=stride,
+            blocks=settings.blocks_per_stage,
+            decoder_blocks=settings.decoder_blocks_per_stage if index < lowest else 0,
+        )
+        for index, (stride, kernel_size) in enumerate(
+            zip(topology.strides, topology.kernel_sizes, strict=True)
+        )
+    )
+    return NetworkPlan(
+        kind=settings.kind,
+        stages=stages,
+        norm="instance",
+        activation="leaky_relu",
+        bias=settings.bias,
+        upsampling="transposed",
+        deep_supervision=settings.deep_supervision,
+    )
