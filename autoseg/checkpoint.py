@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from autoseg import __version__
@@ -54,7 +54,8 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {key: value.contiguous() for key, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata)
+        # Not save_file: it makes files that other users may not read.
+        temporary.write_bytes(save(contiguous, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -36,6 +36,13 @@ def test_a_model_file_is_all_that_is_needed(tmp_path: Path, card: ModelCard) -> 
     assert torch.equal(loaded(image), network(image))
 
 
+def test_other_users_may_read_a_model(tmp_path: Path, card: ModelCard) -> None:
+    save_model(tmp_path / "model.safetensors", build_network(card.configuration, 1, 2), card)
+    (tmp_path / "plain").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("model.safetensors", "plain")]
+    assert modes[0] == modes[1]
+
+
 def test_files_that_are_no_models_are_refused(tmp_path: Path, card: ModelCard) -> None:
     with pytest.raises(AutosegError, match="does not exist"):
         load_model(tmp_path / "none.safetensors")
