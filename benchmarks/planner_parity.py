@@ -1,8 +1,9 @@
 """Plans of the rule set `nnunet` against nnU-Net v2's own planner, field by field.
 
-    python benchmarks/planner_parity.py PEER_PYTHON [--count 300]
+    python -m benchmarks.planner_parity PEER_PYTHON [--count 300] [--golden FILE]
 
-PEER_PYTHON is the interpreter of an environment with nnunetv2 2.8.1.
+PEER_PYTHON is the interpreter of an environment with nnunetv2 2.8.1. `--golden` saves the peer's
+plans of small datasets, for tests that need no nnunetv2.
 """
 
 import argparse
@@ -15,18 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import CaseStats, ClassStats, Fingerprint, IntensityStats
-from autoseg.machine import Machine
-from autoseg.planning.plan import Configuration
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
+from tests.planning.specified import autoseg_plan, fields_of_ours
 
 HERE = Path(__file__).parent
-INTENSITY = IntensityStats(
-    mean=1, std=1, min=1, max=1, percentile_00_5=1, median=1, percentile_99_5=1
-)
+MOST_GOLDEN_CASES, GOLDEN_COUNT = 5, 30
 KINDS = {"CTNormalization": "ct", "ZScoreNormalization": "zscore", "NoNormalization": "none"}
 
 
@@ -52,65 +46,6 @@ def specification(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def autoseg_plan(spec: dict[str, Any]) -> dict[str, Configuration]:
-    classes = spec["classes"]
-    cases = tuple(
-        CaseStats(
-            case_id=str(index),
-            shape_vox=(shape[0], shape[1], shape[2]),
-            cropped_shape_vox=(shape[0], shape[1], shape[2]),
-            spacing_mm=(spacing[0], spacing[1], spacing[2]),
-            axis_codes="SAR",
-            class_voxels=(1,) * classes,
-            intensity=None,
-            # Not a whole number of voxels, so that every case has the very same crop fraction.
-        ).model_copy(update={"shape_vox": (shape[0] / spec["crop"], shape[1], shape[2])})
-        for index, (spacing, shape) in enumerate(zip(spec["spacings"], spec["shapes"], strict=True))
-    )
-    stats = ClassStats(
-        name="a",
-        value=1,
-        image_fraction=0.1,
-        foreground_fraction=1,
-        case_fraction=1,
-        components_per_case=1,
-        component_volume_mm3_p05=1,
-        component_volume_mm3_median=1,
-        component_volume_mm3_p95=1,
-    )
-    fingerprint = Fingerprint(
-        channel_names=tuple(spec["channels"]),
-        labels=LabelScheme(
-            values=tuple(range(classes)), names=tuple(str(i) for i in range(classes))
-        ),
-        cases=cases,
-        foreground_intensity=(INTENSITY,) * len(spec["channels"]),
-        classes=(stats,),
-    )
-    machine = Machine(gpu_name="any", gpu_memory_gb=8, cores=8, memory_gb=64, bf16=True)
-    plan = make_plan(fingerprint, load_rule_set("nnunet"), machine)
-    return {str(name): configuration for name, configuration in plan.configurations.items()}
-
-
-def fields_of_ours(plan: Configuration) -> dict[str, Any]:
-    stages = plan.network.stages
-    return {
-        "transpose": list(plan.axis_order),
-        "spacing": np.round(plan.target_spacing_mm, 9).tolist(),
-        "median_shape": list(plan.median_shape_vox),
-        "patch_size": list(plan.patch_size_vox),
-        "batch_size": plan.batch_size,
-        "features": [s.features for s in stages],
-        "strides": [list(s.stride) for s in stages],
-        "kernel_sizes": [list(s.kernel_size) for s in stages],
-        "blocks": [s.blocks for s in stages],
-        "decoder_blocks": [s.decoder_blocks for s in stages[:-1]],
-        "batch_dice": plan.loss.batch_dice,
-        "normalization": [n.kind for n in plan.normalization],
-        "mask": [n.masked for n in plan.normalization],
-    }
-
-
 def fields_of_theirs(plan: dict[str, Any], name: str) -> dict[str, Any]:
     configuration = plan["configurations"][name]
     network = configuration["architecture"]["arch_kwargs"]
@@ -131,10 +66,23 @@ def fields_of_theirs(plan: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def save_golden(
+    path: Path, specifications: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> None:
+    """The peer's plans of the first datasets that have few cases."""
+    golden = [
+        {"dataset": spec, "plans": {n: fields_of_theirs(plan, n) for n in ("2d", "3d_fullres")}}
+        for spec, plan in zip(specifications, theirs, strict=True)
+        if len(spec["spacings"]) <= MOST_GOLDEN_CASES and "error" not in plan
+    ]
+    path.write_text(json.dumps(golden[:GOLDEN_COUNT]) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer_python")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--golden", type=Path)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     specifications = [specification(rng) for _ in range(options.count)]
@@ -144,6 +92,8 @@ def main() -> None:
         script = HERE / "peer" / "nnunet_plans.py"
         subprocess.run([options.peer_python, str(script), str(question), str(answer)], check=True)
         theirs = json.loads(answer.read_text())
+    if options.golden:
+        save_golden(options.golden, specifications, theirs)
     equal: Counter[str] = Counter()
     compared = 0
     failures = {"nnunetv2": 0, "autoseg": 0}
