@@ -177,6 +177,8 @@ def train_fold(
         threads=max(1, available_cores() - 1),
         seed=earlier.seed if earlier else request.seed or 0,
     )
+    if earlier is None:
+        _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with_picture = _WithPicture(listener, folder)
     network, position = train_model(job, with_picture, stop, resume=earlier is not None)
@@ -210,9 +212,7 @@ def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | N
     folder = work.fold(plan.name, configuration.name, request.fold)
     state_file = StateFile.of(folder)
     if request.overwrite:
-        for name in ("metrics.jsonl", "model.safetensors", "progress.png"):
-            (folder / name).unlink(missing_ok=True)
-        state_file.path.unlink(missing_ok=True)
+        return None
     if not state_file.exists() and not (folder / "model.safetensors").exists():
         return None
     if not request.resume:
@@ -227,6 +227,12 @@ def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | N
             "out to go on, or begin anew with --overwrite."
         )
     return state
+
+
+def _clear(folder: Path) -> None:
+    """Delete an earlier training of a fold; its masks are replaced one by one."""
+    for name in ("metrics.jsonl", "model.safetensors", "progress.png", "resume/state.safetensors"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:

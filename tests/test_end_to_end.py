@@ -172,6 +172,15 @@ def test_a_trained_fold_is_not_written_over_unasked(
     assert "--fold 9: there is no such fold. Folds: 0 to 4, and all" in capsys.readouterr().err
 
 
+def test_overwriting_begins_anew(synthetic_dataset: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")
+    for length in (2, 1):
+        run("train", "--fold", 0, "--iterations", length, "--work", work, "--overwrite")
+    metrics = (work / "models" / "cpu" / "3d_fullres" / "fold_0" / "metrics.jsonl").read_text()
+    assert [json.loads(line)["iteration"] for line in metrics.splitlines()] == [1]
+
+
 def test_models_keep_their_plan(
     work: Path, synthetic_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
