@@ -31,7 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            print(
+                f"autoseg {options.verb}: {error.filename or ''}: {error.strerror or error}. Check "
+                "the path and its permissions.",
+                file=sys.stderr,
+            )
+            return 1
         print(
             f"autoseg {options.verb}: the disk is full ({error.filename or error}). Free some "
             "space and run the same command again; a training goes on with --resume.",
@@ -258,7 +263,11 @@ def _train(options: argparse.Namespace) -> int:
     wrong = [f for f in options.fold or [] if f != "all" and not f.isdecimal()]
     if wrong:
         raise AutosegError(f"--fold {wrong[0]}: expected fold numbers, or all.")
-    names = options.fold or [str(i) for i in range(len(work.splits().folds))] or ["all"]
+    names = (
+        list(dict.fromkeys(options.fold or []))
+        or [str(i) for i in range(len(work.splits().folds))]
+        or ["all"]
+    )
     requests = [
         TrainRequest(
             fold=None if name == "all" else int(name),
@@ -413,4 +422,5 @@ def _stop_gently(stop: Event) -> list[int]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    print("autoseg: terminated.", file=sys.stderr)
     raise SystemExit(TERMINATED)

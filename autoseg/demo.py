@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.machine import available_cores
 from autoseg.pipeline import PlanRequest, TrainRequest, plan_dataset, predict_files, train_fold
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TRAINING_SCANS = 20
 UNSEEN_SCANS = 5
 UNSEEN_SEED = 1000
+MARKER = ".autoseg_demo"  # says that a folder was made by the demo, and may be replaced
 
 
 def run_demo(
@@ -28,11 +30,19 @@ def run_demo(
 ) -> tuple[Evaluation, dict[str, str], Path]:
     """Make scans, plan, train, predict scans that were never seen, score them, write a report.
 
-    An earlier demo in the folder is replaced. Returns the scores, the class names by value, and
-    where the report is.
+    An earlier demo in the folder is replaced; any other folder that is not empty is refused.
+    Returns the scores, the class names by value, and where the report is.
     """
     dataset, unseen, truth = folder / "dataset", folder / "scans", folder / "references"
     work = WorkFolder(folder / "autoseg_work")
+    marker = folder / MARKER
+    if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
+        raise AutosegError(
+            f"{folder}: this folder holds other files, which the demo would replace. Give it a "
+            "folder of its own."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()
     for part in (dataset, unseen, truth, folder / "masks", work.root):
         shutil.rmtree(part, ignore_errors=True)
     write_dataset(dataset, TRAINING_SCANS)

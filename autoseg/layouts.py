@@ -96,11 +96,16 @@ def _read_nnunet_raw(root: Path, labels: LabelScheme | None) -> Dataset:
     problems += [f"{path}: not named <case>_<4 digits>{ending}. Rename it." for path in others]
     cases = []
     for case_id, channels in sorted(groups.items()):
+        if channels.keys() == {0} and ending == ".png":  # colours in one file
+            channels = dict.fromkeys(range(len(channel_names)), channels[0])
         _check_channels(case_id, channels, channel_names, problems)
         label = root / "labelsTr" / f"{case_id}{ending}"
         if not label.is_file():
             problems.append(f"{case_id}: its label file {label} does not exist.")
-        sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))
+        together = len(set(channels.values())) < len(channels)
+        sources = tuple(
+            ChannelSource(channels[index], index if together else 0) for index in sorted(channels)
+        )
         cases.append(Case(case_id, sources, label, patient_id=case_id))
     if not cases and not problems:
         problems.append(f"{root / 'imagesTr'}: there is no image named <case>_0000{ending} here.")
@@ -172,18 +177,18 @@ def _is_plain(root: Path) -> bool:
 def _read_plain(root: Path, labels: LabelScheme | None) -> Dataset:
     """`images/` and `labels/` with equal names; channels and labels are what the files hold."""
     problems: list[str] = []
-    groups, others = group_channels((root / "images").iterdir())
-    images: dict[str, tuple[Path, ...]] = {_stem(path): (path,) for path in others}
-    for case_id, channels in groups.items():
-        if sorted(channels) == list(range(len(channels))):
-            images[case_id] = tuple(channels[index] for index in sorted(channels))
-        else:  # four digits that number scans, not channels
-            images |= {_stem(path): (path,) for path in channels.values()}
     label_files = {
         _stem(path): path
         for path in sorted((root / "labels").iterdir())
         if file_ending(path) and not path.name.startswith(".")
     }
+    groups, others = group_channels((root / "images").iterdir())
+    images: dict[str, tuple[Path, ...]] = {_stem(path): (path,) for path in others}
+    for case_id, channels in groups.items():
+        if case_id in label_files:
+            images[case_id] = tuple(channels[index] for index in sorted(channels))
+        else:  # four digits that number scans, not channels
+            images |= {_stem(path): (path,) for path in channels.values()}
     for case_id in sorted(images.keys() - label_files.keys()):
         problems.append(f"{case_id}: there is no label of this name in {root / 'labels'}.")
     for case_id in sorted(label_files.keys() - images.keys()):
@@ -192,13 +197,22 @@ def _read_plain(root: Path, labels: LabelScheme | None) -> Dataset:
         problems.append(f"{root / 'images'}: no images here. Known: {', '.join(READERS)}.")
     raise_if_any(problems, f"{root}: images and labels do not match")
     first = images[min(images)]
+    raise_if_any(
+        [
+            f"{case_id}: has {len(paths)} channel files, but {min(images)} has {len(first)}. Every "
+            "scan must have the same channels."
+            for case_id, paths in sorted(images.items())
+            if len(paths) != len(first)
+        ],
+        f"{root}: scans differ in their channels",
+    )
     counts = [read_image(path).array.shape[0] for path in first]
     channel_names = tuple(f"channel_{index}" for index in range(sum(counts)))
     cases = []
     for case_id, paths in sorted(images.items()):
         sources = tuple(
             ChannelSource(path, component)
-            for path, count in zip(paths, counts, strict=False)
+            for path, count in zip(paths, counts, strict=True)
             for component in range(count)
         )
         cases.append(Case(case_id, sources, label_files[case_id], patient_id=case_id))
@@ -210,6 +224,11 @@ def _labels_found(files: dict[str, Path]) -> LabelScheme:
     found: set[int] = {0}
     for path in files.values():
         found |= {int(value) for value in np.unique(read_labels(path).array)}
+        if min(found) < 0 or max(found) >= 2**16:
+            raise AutosegError(
+                f"{path}: holds label values {min(found)} to {max(found)}, but labels are whole "
+                "numbers from 0 (background) to 65535. Correct the file."
+            )
         if len(found) > MANY_LABELS:
             raise AutosegError(
                 f"The label files hold more than {MANY_LABELS} different values. Are these "

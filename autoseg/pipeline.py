@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from autoseg.dataset import Case, Dataset, LabelScheme
+from autoseg.dataset import Case, Dataset
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.fingerprint import Fingerprint, make_fingerprint, read_channels
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUMMARY = "validation/summary.json"
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
 
@@ -118,7 +119,7 @@ def prepare(
 ) -> tuple[int, Path]:
     """Prepare what is missing for a plan; how many cases that was, and where they are."""
     plan = work.plan(plan_name)
-    dataset = _dataset(work, plan.labels)
+    dataset = _dataset(work, plan)
     configuration = plan.configuration(configuration_name)
     folder = work.prepared(preparation_hash(configuration, plan.labels))
     done = prepare_cases(dataset.cases, plan.labels, configuration, folder, workers, progress)
@@ -140,7 +141,7 @@ def train_fold(
     from autoseg.training.trainer import TrainingJob, train_model
 
     plan = work.plan(request.plan_name)
-    dataset = _dataset(work, plan.labels)
+    dataset = _dataset(work, plan)
     configuration = plan.configuration(request.configuration)
     split = work.fold_cases(dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
@@ -194,6 +195,7 @@ def train_fold(
         trained_iterations=position.iteration,
         trained_seconds=position.elapsed_s,
     )
+    (folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
     save_model(folder / "model.safetensors", network, card)
     evaluation = validate_fold(folder, dataset, split, progress)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
@@ -209,6 +211,7 @@ def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | N
 
     plan = work.plan(request.plan_name)
     configuration = plan.configuration(request.configuration)
+    work.check_fold(request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
     state_file = StateFile.of(folder)
     if request.overwrite:
@@ -231,13 +234,19 @@ def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | N
 
 def _clear(folder: Path) -> None:
     """Delete an earlier training of a fold; its masks are replaced one by one."""
-    for name in ("metrics.jsonl", "model.safetensors", "progress.png", "resume/state.safetensors"):
+    for name in (
+        "metrics.jsonl",
+        "model.safetensors",
+        "progress.png",
+        "resume/state.safetensors",
+        SUMMARY,
+    ):
         (folder / name).unlink(missing_ok=True)
 
 
 def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:
     """The outcome of a training that has nothing left to do."""
-    summary = folder / "validation" / "summary.json"
+    summary = folder / SUMMARY
     if earlier is None or not (folder / "model.safetensors").exists() or not summary.exists():
         return None
     position = earlier.position
@@ -340,8 +349,15 @@ def _predict_cases(
     return done, problems
 
 
-def _dataset(work: WorkFolder, labels: LabelScheme) -> Dataset:
-    return open_dataset(Path(work.state().dataset), labels)
+def _dataset(work: WorkFolder, plan: Plan) -> Dataset:
+    """The dataset as it is now. Raises AutosegError when it is no longer what was planned for."""
+    dataset = open_dataset(Path(work.state().dataset), plan.labels)
+    if (dataset.labels, dataset.channel_names) != (plan.labels, plan.channel_names):
+        raise AutosegError(
+            f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
+            "Plan again."
+        )
+    return dataset
 
 
 def _prepared_cases(

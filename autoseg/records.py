@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,7 +26,6 @@ class Record(BaseModel):
 R = TypeVar("R", bound=Record)
 
 PARTIAL = ".partial-"
-SECONDS_TO_LOCK = 1.0  # a holder this young may not have been locked yet
 FULL_BELOW_BYTES = 64 * 1024  # no writer of ours could have succeeded with less
 
 
@@ -112,14 +110,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked_folder(parent: Path) -> Iterator[Path]:
-    holder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
-    handle = os.open(holder, os.O_RDONLY)
+    holder, handle = _new_locked_folder(parent)
     try:
-        with suppress(OSError):  # some network disks have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        os.close(handle)
+
+
+def _new_locked_folder(parent: Path) -> tuple[Path, int]:
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
+        try:
+            handle = os.open(holder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # swept away by another process before it was locked
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if holder.is_dir():
+            return holder, handle
         os.close(handle)
 
 
@@ -128,8 +137,6 @@ def _sweep(parent: Path) -> None:
     """Remove what killed processes left behind: folders that nobody holds a lock on any more."""
     for holder in parent.glob(f"{PARTIAL}*"):
         try:
-            if time.time() - holder.stat().st_mtime < SECONDS_TO_LOCK:
-                continue
             handle = os.open(holder, os.O_RDONLY)
         except OSError:
             continue

@@ -114,17 +114,21 @@ class WorkFolder:
         """
         if fold is None:
             return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
-        folds = self.splits().folds
+        self.check_fold(fold)
         gone = self.splits().case_ids() - {case.case_id for case in dataset.cases}
         if gone:
             raise AutosegError(
                 f"{', '.join(sorted(gone))}: in the folds, but no longer in the dataset. Put the "
                 "files back, or plan again with --overwrite."
             )
-        if not 0 <= fold < len(folds):
-            there_are = f"0 to {len(folds) - 1}, and all" if folds else "all"
+        return self.splits().folds[fold]
+
+    def check_fold(self, fold: FoldName) -> None:
+        """Raises AutosegError when there is no such fold."""
+        count = len(self.splits().folds)
+        if fold is not None and not 0 <= fold < count:
+            there_are = f"0 to {count - 1}, and all" if count else "all"
             raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
-        return folds[fold]
 
     def prepared(self, preparation_hash: str) -> Path:
         return self.root / "prepared" / preparation_hash

@@ -59,6 +59,7 @@ def test_wrong_usage_ends_with_2() -> None:
         (["predict", "in", "out", "--model", "m.safetensors"], "model file does not exist"),
         (["predict", "in", "out", "--model", __file__], "not a readable model file"),
         (["plan", ".", "--for", "tpu"], "this folder is empty"),
+        (["demo", "/", "--minutes", "1"], "this folder holds other files"),
         (["explain"], "nothing is planned here yet"),
         (["evaluate", "a", "b"], "a: there is no such folder"),
     ],

@@ -175,3 +175,28 @@ def test_pictures_are_single_slices_with_colours_as_channels(tmp_path: Path) -> 
     deep = np.full((20, 30), 1000, np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert read_labels(tmp_path / "deep.png").array.max() == 1000
+
+
+def test_plain_scans_may_be_numbered_with_four_digits_from_0(tmp_path: Path) -> None:
+    for index in range(3):
+        save(tmp_path / "images" / f"scan_{index:04d}.nii.gz", np.ones((4, 4, 4), np.float32))
+        save(tmp_path / "labels" / f"scan_{index:04d}.nii.gz", np.ones((4, 4, 4), np.uint8))
+    assert [case.case_id for case in open_dataset(tmp_path).cases] == [
+        "scan_0000", "scan_0001", "scan_0002",
+    ]  # fmt: skip
+
+
+def test_plain_scans_with_other_channels_are_named(tmp_path: Path) -> None:
+    for name in ("a_0000", "b_0000", "b_0001"):
+        save(tmp_path / "images" / f"{name}.nii.gz", np.ones((4, 4, 4), np.float32))
+    for name in ("a", "b"):
+        save(tmp_path / "labels" / f"{name}.nii.gz", np.ones((4, 4, 4), np.uint8))
+    with pytest.raises(AutosegError, match="b: has 2 channel files, but a has 1"):
+        open_dataset(tmp_path)
+
+
+def test_negative_labels_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.nii.gz", np.ones((4, 4, 4), np.float32))
+    save(tmp_path / "labels" / "a.nii.gz", np.full((4, 4, 4), -1, np.int16))
+    with pytest.raises(AutosegError, match=r"a\.nii\.gz: holds label values -1 to 0"):
+        open_dataset(tmp_path)

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,6 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_ones_is_not(tmp_path: P
         assert process.stdout.readline() == "writing\n"
     dead.kill()
     dead.wait()
-    time.sleep(1.1)  # what is younger may not be locked yet
     with replacing(tmp_path / "mine.txt") as temporary:
         temporary.write_text("whole")
     left = [path.name for holder in tmp_path.glob(".partial-*") for path in holder.iterdir()]

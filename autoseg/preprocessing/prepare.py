@@ -137,7 +137,8 @@ def _place(
         start[axis], stop[axis] = size - stop[axis], size - start[axis]
     crop = Box(start=tuple(start[a] for a in order), stop=tuple(stop[a] for a in order))
     a, b, c = order
-    source_mm = grid.planning_spacing_mm
+    slices = configuration.spatial_dims == 2
+    source_mm = grid.planning_spacing_mm if slices else grid.spacing_mm
     spacing_mm = (source_mm[a], source_mm[b], source_mm[c])
     target_mm = configuration.grid_spacing_mm(spacing_mm)
     z, y, x = crop.shape

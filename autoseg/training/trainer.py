@@ -90,6 +90,8 @@ def train_model(
     position = Position(iteration=0, elapsed_s=0.0)
     if resume:
         position = state_file.load(network, optimizer, job.configuration).position
+    else:  # so that seed and length are known, however soon this training is killed
+        state_file.save(network, optimizer, job.saved_state(iteration=0, elapsed_s=0.0))
     metrics = job.folder / "metrics.jsonl"
     drop_summaries_after(metrics, position.iteration)
 
