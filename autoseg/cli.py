@@ -294,7 +294,10 @@ def _train(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             stop.set()
         if stop.is_set():
-            print("Stopped and saved. The same command with --resume goes on.", file=sys.stderr)
+            print(
+                "Stopped; what was saved is kept. The same command with --resume goes on.",
+                file=sys.stderr,
+            )
             return caught[0]
         print(fold_screen(result, work.plan(options.plan).labels))
     return 0
