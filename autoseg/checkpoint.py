@@ -88,6 +88,11 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
 
 
+def read_card(path: Path) -> ModelCard:
+    """What a model file says of itself. Raises AutosegError as `load_model` does."""
+    return _card(path, read_metadata(path))
+
+
 def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
     """Read a model file and build its network, ready to predict, on the CPU.
 
@@ -95,6 +100,16 @@ def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
     not fit its configuration.
     """
     tensors, metadata = read_tensors(path)
+    card = _card(path, metadata)
+    network = build_network(card.configuration, len(card.channel_names), card.labels.output_count)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise AutosegError(f"{path}: weights do not fit the configuration: {error}") from None
+    return card, network.eval()
+
+
+def _card(path: Path, metadata: dict[str, str]) -> ModelCard:
     if METADATA_KEY not in metadata:
         raise AutosegError(
             f"{path}: a safetensors file, but not one of autoseg's: its metadata has no "
@@ -106,10 +121,4 @@ def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
             f"{path}: model format {content.get('format_version')} is not the one that autoseg "
             f"{__version__} knows ({FORMAT_VERSION}). Upgrade autoseg."
         )
-    card = parse_record(ModelCard, content, str(path))
-    network = build_network(card.configuration, len(card.channel_names), len(card.labels.values))
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise AutosegError(f"{path}: weights do not fit the configuration: {error}") from None
-    return card, network.eval()
+    return parse_record(ModelCard, content, str(path))

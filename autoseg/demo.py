@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.machine import available_cores
-from autoseg.pipeline import PlanRequest, TrainRequest, plan_dataset, predict_files, train_fold
+from autoseg.pipeline.planning import PlanRequest, plan_dataset
+from autoseg.pipeline.predicting import predict_files
+from autoseg.pipeline.training import TrainRequest, train_fold
 from autoseg.reporting.mosaic import MosaicScan
 from autoseg.reporting.report import ReportContent, write_report
 from autoseg.synthetic import LABELS, make_scan, write_dataset, write_scan

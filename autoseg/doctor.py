@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoseg import __version__
-from autoseg.machine import GIB, cpu_flags, detect_machine
+from autoseg.machine import GIB, cpu_flags, detect_machine, free_memory_gb
 from autoseg.records import Record
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "blosc2", "pydantic", "safetensors")
@@ -30,7 +30,7 @@ def examine(folder: Path) -> list[Finding]:
     """Look at Python, packages, processor, memory, the disk of a folder, torch and the GPU."""
     machine = detect_machine()
     free_disk_gb = shutil.disk_usage(folder).free / GIB
-    free_memory_gb = _free_memory_gb()
+    free_gb = free_memory_gb()
     features = [name for name in CPU_FEATURES if name in cpu_flags()]
     findings = [
         Finding(name="autoseg", value=__version__),
@@ -46,9 +46,9 @@ def examine(folder: Path) -> list[Finding]:
         ),
         Finding(
             name="memory",
-            value=f"{free_memory_gb:.1f} of {machine.memory_gb:.1f} GiB free",
+            value=f"{free_gb:.1f} of {machine.memory_gb:.1f} GiB free",
             advice=None
-            if free_memory_gb > LITTLE_MEMORY_GB
+            if free_gb > LITTLE_MEMORY_GB
             else "Close other programs, or prepare with --workers 1.",
         ),
         Finding(
@@ -98,13 +98,6 @@ def _driver_version() -> str:
         timeout=30,
     )
     return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else "unknown"
-
-
-def _free_memory_gb() -> float:
-    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("MemAvailable"):
-            return int(line.split()[1]) * 1024 / GIB
-    return 0.0
 
 
 def _version(package: str) -> str:

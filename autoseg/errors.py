@@ -7,6 +7,14 @@ class AutosegError(Exception):
     """Something that the user can put right; the message says what, where and how."""
 
 
+class NotFiniteError(AutosegError):
+    """A scan holds NaN or infinity."""
+
+
+class FractionalLabelsError(AutosegError):
+    """A label map holds numbers that are not whole."""
+
+
 def raise_if_any(problems: Sequence[str], headline: str) -> None:
     """Raise one AutosegError that lists every problem, so that all can be mended at once."""
     if len(problems) == 1:

@@ -11,8 +11,8 @@ def nonzero_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Voxels [z, y, x] where any channel of [channel, z, y, x] is not 0, holes filled in 3D."""
     mask: NDArray[np.bool_] = (image != 0).any(axis=0)
     if not mask.all():
-        # Not in place: for arrays in C order the library fills a copy, whatever it is asked.
-        mask = np.asarray(fill_voids.fill(mask), dtype=np.bool_)
+        # Transposed, since the library copies arrays that are not in Fortran order.
+        mask = np.asarray(fill_voids.fill(mask.T), dtype=np.bool_).T
     return mask
 
 

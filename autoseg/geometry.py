@@ -19,6 +19,7 @@ Spacing3 = tuple[float, float, float]
 Orientation = Literal["as_stored", "canonical"]
 
 SINGLE_SLICE_RATIO = 999.0
+SAME_SPACE_MM = 0.1  # how far apart the corners of two grids may be that are called equal
 CANONICAL_AXES = ("IS", "PA", "LR")  # array axes z, y, x grow towards superior, anterior, right
 
 D = TypeVar("D", bound=np.generic)
@@ -142,7 +143,7 @@ def resampled_shape(shape_vox: Shape3, spacing_mm: Spacing3, target_mm: Spacing3
     return z, y, x
 
 
-def same_space(a: Grid, b: Grid, tolerance_mm: float = 0.1) -> bool:
+def same_space(a: Grid, b: Grid, tolerance_mm: float = SAME_SPACE_MM) -> bool:
     """Whether two grids have equal shapes and every corner within a tolerance of its twin."""
     if a.shape_vox != b.shape_vox:
         return False

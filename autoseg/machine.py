@@ -10,6 +10,7 @@ from autoseg.errors import AutosegError
 from autoseg.records import Record
 
 GIB = 1024**3
+ANY_GPU = "any"  # the name of a GPU that is planned for, and known by its memory alone
 
 
 class Machine(Record):
@@ -53,13 +54,23 @@ def machine_for(target: str) -> Machine:
     if match is None or float(match[1]) < 1:
         raise AutosegError(f"--for {target}: expected cpu or gpu:GB, for example gpu:24.")
     return here.model_copy(
-        update={"gpu_name": "any", "gpu_memory_gb": float(match[1]), "bf16": True}
+        update={"gpu_name": ANY_GPU, "gpu_memory_gb": float(match[1]), "bf16": True}
     )
 
 
 def available_cores() -> int:
     """Cores that this process may run on (containers and batch systems allow fewer than exist)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory_gb() -> float:
+    """Memory that programs may still take, in GiB, within what a container allows."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return _memory_limit_bytes() / GIB / 2
+    lines = meminfo.read_text(encoding="utf-8").splitlines()
+    available_kib = next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable"))
+    return min(available_kib * 1024, _memory_limit_bytes()) / GIB
 
 
 def _query_gpu() -> tuple[str | None, float, float]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from autoseg.dataset import Case, ChannelSource
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.layouts import group_channels
-from autoseg.volume import READERS, file_ending
+from autoseg.layouts.naming import group_channels, stem
+from autoseg.volume import READERS
 
 
 def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
@@ -57,5 +57,4 @@ def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str])
             sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))
             yield Case(case_id, sources, None, case_id)
     for path in others:
-        case_id = path.name[: -len(file_ending(path) or "")]
-        yield Case(case_id, (ChannelSource(path, None),), None, case_id)
+        yield Case(stem(path), (ChannelSource(path, None),), None, stem(path))

@@ -1,7 +1,7 @@
 """What the command line shows: text for results, bars for progress."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
@@ -17,19 +17,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
-from autoseg.dataset import LabelScheme
+from autoseg.dataset import LabelScheme, Problem
 from autoseg.doctor import Finding
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation
 from autoseg.fingerprint import Fingerprint
+from autoseg.integrity import CheckReport
 from autoseg.planning.plan import Decision, Plan
 
 if TYPE_CHECKING:
-    from autoseg.pipeline import FoldResult
+    from autoseg.pipeline.planning import PlanOutcome
+    from autoseg.pipeline.training import FoldResult
+    from autoseg.repair import Repair
     from autoseg.training.log import EpochSummary
 
-CONSEQUENTIAL = ("machine", "patch_size_vox", "network", "training", "target_spacing_mm")
+CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
+CLASSES_SHOWN = 12
+WARNINGS_SHOWN = 3
+NARROWEST_TABLE = 140
 REWRITE_LINE = "\r\x1b[K"
 
 
@@ -117,32 +124,81 @@ class TrainingView:
             self.write(REWRITE_LINE)
 
 
-def plan_screen(plan: Plan, fingerprint: Fingerprint, path: Path) -> str:
-    """What was seen, what was chosen, and the most consequential reasons."""
+def check_screen(report: CheckReport) -> str:
+    """A table of all problems, errors first, and their count."""
+    if not report.problems:
+        return f"{report.dataset}: {report.cases} cases, nothing is wrong."
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "case", "file", "what is wrong", "how to fix it"):
+        table.add_column(title, overflow="fold")
+    order = ("error", "warning", "note")
+    for problem in sorted(report.problems, key=lambda p: order.index(p.severity)):
+        file = Path(problem.file).name if problem.file else ""
+        table.add_row(problem.severity, problem.case_id or "", file, problem.what, problem.fix)
+    counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in order)
+    console = Console(width=max(Console().width, NARROWEST_TABLE), no_color=True)
+    with console.capture() as captured:
+        console.print(table, markup=False)
+    return f"{captured.get()}{report.dataset}: {report.cases} cases; {counts}."
+
+
+def repair_screen(folder: Path, repairs: "list[Repair]", left_out: list[str]) -> str:
+    """What a corrected copy differs in from its source."""
+    lines = [change for repair in repairs for change in repair.changes]
+    lines += [f"{case_id}: left out, since it cannot be corrected safely" for case_id in left_out]
+    lines.append(f"The corrected copy is {folder}; plan it with `autoseg plan {folder}`.")
+    return "\n".join(lines)
+
+
+def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
+    """What was seen, what was chosen, what it will take, and the most consequential reasons."""
+    plan, fingerprint = outcome.plan, outcome.fingerprint
     configuration = plan.configurations[plan.recommended]
     stages = configuration.network.stages
+    by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
+    expected = by_name["expectation"].value
     lines = [
         f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
         f"median scan {_times(configuration.median_shape_vox)} voxels at "
         f"{_times(configuration.target_spacing_mm)} mm",
-        *(
-            f"  class {c.value} {c.name}: {c.foreground_fraction:.1%} of the foreground, in "
-            f"{c.case_fraction:.0%} of cases, median component {c.component_volume_mm3_median:.4g} "
-            "mm³"
-            for c in fingerprint.classes
-        ),
-        f"Chosen by rule set {plan.rule_set}: {plan.recommended}, patch "
-        f"{_times(configuration.patch_size_vox)}, batch {configuration.batch_size}, "
-        f"{configuration.network.kind} of {len(stages)} stages with "
+        *_class_lines(fingerprint),
+        *_problem_lines(outcome.problems),
+        f"Chosen by rule set {plan.rule_set}: {plan.recommended} of "
+        f"{', '.join(plan.configurations)}; patch {_times(configuration.patch_size_vox)}, batch "
+        f"{configuration.batch_size}, {configuration.network.kind} of {len(stages)} stages with "
         f"{stages[0].features} to {stages[-1].features} features, loss {configuration.loss.kind}, "
         f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
         "iterations",
+        f"Expected: {expected['memory_gb']:.1f} GB of memory, {expected['epoch_minutes']:.1f} "
+        f"minutes an epoch, at most {expected['disk_gb']:.1f} GB of disk "
+        f"({by_name['expectation'].rule_id.split('.')[1]})",
         "Because:",
     ]
-    by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
     lines += [f"  {name}: {by_name[name].because}" for name in CONSEQUENTIAL]
     lines.append(f"The plan is {path}; `autoseg explain` gives every reason. Next: autoseg train")
     return "\n".join(lines)
+
+
+def _class_lines(fingerprint: Fingerprint) -> list[str]:
+    """A line for each class, the rarest first, as far as one screen holds them."""
+    rarest = sorted(fingerprint.classes, key=lambda c: c.foreground_fraction)
+    shown = fingerprint.classes if len(rarest) <= CLASSES_SHOWN else rarest[:CLASSES_SHOWN]
+    lines = [
+        f"  class {c.value} {c.name}: {c.foreground_fraction:.1%} of the foreground, in "
+        f"{c.case_fraction:.0%} of cases, median component {c.component_volume_mm3_median:.4g} mm³"
+        for c in shown
+    ]
+    if len(rarest) > len(shown):
+        lines.append(f"  and {len(rarest) - len(shown)} classes that are more common")
+    return lines
+
+
+def _problem_lines(problems: Sequence[Problem]) -> list[str]:
+    warnings = [problem for problem in problems if problem.severity == "warning"]
+    lines = [f"Warning: {problem.message()}" for problem in warnings[:WARNINGS_SHOWN]]
+    if len(warnings) > WARNINGS_SHOWN:
+        lines.append(f"{len(warnings)} warnings in all; `autoseg check` lists them")
+    return lines
 
 
 def find_decisions(plan: Plan, field: str | None) -> list[Decision]:

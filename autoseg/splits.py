@@ -1,5 +1,7 @@
 """Folds for cross-validation: no patient is in both parts of one."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from autoseg.records import Record
@@ -44,3 +46,13 @@ def make_splits(patients: dict[str, str]) -> Splits:
         train = tuple(c for c in sorted(patients) if patients[c] not in held_out_patients)
         folds.append(Fold(train=train, validation=validation))
     return Splits(cases=tuple(sorted(patients)), folds=tuple(folds))
+
+
+def given_splits(
+    cases: Sequence[str], folds: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
+) -> Splits:
+    """The folds that a dataset brings along, each the ids to train on and those held out."""
+    return Splits(
+        cases=tuple(sorted(cases)),
+        folds=tuple(Fold(train=train, validation=held_out) for train, held_out in folds),
+    )

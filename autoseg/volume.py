@@ -1,24 +1,33 @@
 """Images in and out of files, with their place in space kept to the bit."""
 
-import gzip
-import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import from_matvec
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.geometry import Grid
+from autoseg.image_files import READERS, RawImage, file_ending, nifti_header_of, read_raw
 from autoseg.records import replacing
 
-READ_ERRORS = (ImageFileError, HeaderDataError, EOFError, zlib.error, gzip.BadGzipFile, ValueError)
+__all__ = [
+    "READERS",
+    "Volume",
+    "file_ending",
+    "nifti_header_of",
+    "read_image",
+    "read_labels",
+    "write_image",
+    "write_labels",
+]
+
+SLAB_VOXELS = 2**20  # 8 MB while they are scaled
+LABEL_TOLERANCE = 1e-3  # scaled labels rarely hit integers to the last bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,42 +43,49 @@ class Volume:
     nifti_header: Any
 
 
-def read_image(path: Path) -> Volume:
+def read_image(path: Path, finite: bool = True) -> Volume:
     """Read a scan as float32 [channel, z, y, x]; a 4D file gives several channels.
 
-    Raises AutosegError when the file is absent, damaged, no image, or holds NaN or infinity.
+    Stored integers are scaled in float64 and then rounded. The peak of memory is the stored voxels
+    and the float32 ones. Raises AutosegError when the file is absent, damaged or no image, and
+    NotFiniteError when it holds NaN or infinity, unless `finite` is false.
     """
-    volume = _reader(path)(path)
-    array = np.ascontiguousarray(volume.array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise AutosegError(
-            f"{path}: contains NaN or infinite voxels. Replace them, for example with the "
-            "background's value."
-        )
-    return Volume(array, volume.grid, volume.nifti_header)
+    raw = read_raw(path)
+    stored = raw.array
+    if raw.palette is not None:
+        stored = np.moveaxis(raw.palette[stored[0]], -1, 0)  # [colour, z, y, x]
+    is_ready = stored.dtype == np.float32 and stored.flags.c_contiguous and not raw.is_scaled
+    image = stored if is_ready else np.empty(stored.shape, np.float32)
+    for slab in _slabs(stored.shape):
+        if not is_ready:
+            with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
+                image[slab] = _scale(raw, stored[slab])
+        may_be_infinite = finite and (raw.is_scaled or stored.dtype.kind == "f")
+        if may_be_infinite and not np.isfinite(image[slab]).all():
+            raise NotFiniteError(
+                f"{path}: contains NaN or infinite voxels. Replace them, for example with the "
+                "background's value."
+            )
+    return Volume(image, raw.grid, raw.nifti_header)
 
 
 def read_labels(path: Path) -> Volume:
-    """Read a label map as integers [z, y, x].
+    """Read a label map as integers [z, y, x], in the file's own type if that is one.
 
-    Raises AutosegError when the file cannot be read, has channels, or holds fractions.
+    Raises AutosegError when the file cannot be read or has channels, and FractionalLabelsError
+    when it holds fractions.
     """
-    volume = _reader(path)(path)
-    if volume.array.shape[0] != 1:
+    raw = read_raw(path)
+    if raw.array.shape[0] != 1:
         raise AutosegError(
-            f"{path}: a label map must be 3D, but this file has {volume.array.shape[0]} channels. "
+            f"{path}: a label map must be 3D, but this file has {raw.array.shape[0]} channels. "
             "Save one 3D volume of integers."
         )
-    array = volume.array[0]
-    if array.dtype.kind not in "iu":
-        rounded = np.rint(array)
-        if not np.array_equal(rounded, array):
-            raise AutosegError(
-                f"{path}: label values are not integers (for example "
-                f"{float(array[rounded != array].flat[0]):.4g}). Save the labels as integers."
-            )
-        array = rounded.astype(np.int32)
-    return Volume(np.ascontiguousarray(array), volume.grid, volume.nifti_header)
+    if raw.is_scaled or raw.array.dtype.kind not in "iu":
+        labels = _whole_numbers(path, raw)
+    else:
+        labels = np.ascontiguousarray(raw.array, raw.array.dtype.newbyteorder("="))
+    return Volume(labels[0], raw.grid, raw.nifti_header)
 
 
 def write_labels(path: Path, labels: Volume) -> None:
@@ -81,130 +97,60 @@ def write_labels(path: Path, labels: Volume) -> None:
     assert labels.array.shape == labels.grid.shape_vox, (labels.array.shape, labels.grid)
     dtype = np.min_scalar_type(int(labels.array.max(initial=0)))
     header = labels.nifti_header.copy()
-    header.set_data_dtype(dtype)
-    header["dim"][4:] = 1
-    header["scl_slope"] = header["scl_inter"] = np.nan  # labels are stored as they are
     header["cal_max"] = header["cal_min"] = 0
     header.set_intent("none")
+    _write(path, labels.array.astype(dtype, copy=False), header)
+
+
+def write_image(path: Path, image: Volume) -> None:
+    """Write one channel [z, y, x] as NIfTI in float32, atomically, placed as its header says."""
+    assert image.array.shape == image.grid.shape_vox, (image.array.shape, image.grid)
+    _write(path, image.array.astype(np.float32, copy=False), image.nifti_header.copy())
+
+
+def _write(path: Path, array: NDArray[Any], header: Any) -> None:
+    header.set_data_dtype(array.dtype)
+    header["dim"][4:] = 1
+    header["scl_slope"] = header["scl_inter"] = np.nan  # voxels are stored as they are
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine of its own the image keeps the header's transforms and codes untouched.
-    image = kind(labels.array.astype(dtype, copy=False).T, None, header)
+    image = kind(array.T, None, header)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         nib.save(image, temporary)
 
 
-def file_ending(path: Path) -> str | None:
-    """The known ending of a file's name, or None: `scan.nii.gz` gives `.nii.gz`."""
-    return next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
+def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[int, slice, slice]]:
+    """Blocks that cover an array [channel, z, y, x], as indices."""
+    channels, depth, height, width = shape
+    planes = max(1, SLAB_VOXELS // (height * width))
+    rows = max(1, SLAB_VOXELS // width)
+    for channel in range(channels):
+        for z in range(0, depth, planes):
+            for y in range(0, height, rows):
+                yield channel, slice(z, z + planes), slice(y, y + rows)
 
 
-def _reader(path: Path) -> Callable[[Path], Volume]:
-    if not path.exists():
-        raise AutosegError(f"{path}: this file does not exist.")
-    if not path.is_file():
-        raise AutosegError(f"{path}: this is a folder, where an image file is expected.")
-    ending = file_ending(path)
-    if ending is None:
-        raise AutosegError(f"{path}: unknown image format. Known endings: {', '.join(READERS)}.")
-    return READERS[ending]
+def _scale(raw: RawImage, stored: NDArray[Any]) -> NDArray[Any]:
+    """Measured values of stored voxels: themselves, or float64."""
+    if not raw.is_scaled:
+        return stored
+    scaled: NDArray[Any] = apply_read_scaling(stored, raw.slope, raw.intercept)
+    return scaled
 
 
-def _read_nifti(path: Path) -> Volume:
-    try:
-        image: Any = nib.load(path)
-        array = np.asanyarray(image.dataobj)
-    except (*READ_ERRORS, OSError) as error:
-        raise AutosegError(
-            f"{path}: cannot be read as NIfTI ({error}). The file may be damaged or cut short; "
-            "copy it again from its source."
-        ) from None
-    if array.dtype.names:  # RGB voxels
-        array = np.stack([array[name] for name in array.dtype.names], axis=-1)
-    if array.dtype.kind == "c":
-        raise AutosegError(f"{path}: holds complex numbers. Save magnitude and phase apart.")
-    if array.ndim == 5 and array.shape[3] == 1:
-        array = array[:, :, :, 0]  # NIfTI vector images: the fifth axis holds the channels
-    array = array.reshape(array.shape + (1,) * (3 - array.ndim))
-    if array.ndim not in (3, 4) or array.size == 0:
-        raise AutosegError(
-            f"{path}: has shape {array.shape}, but a 3D scan, or a 4D one of several channels, is "
-            "expected."
-        )
-    array = array.T if array.ndim == 4 else array.T[None]  # [channel, z, y, x]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise AutosegError(f"{path}: its affine is singular. Correct the header's sform or qform.")
-    _, z, y, x = array.shape
-    return Volume(array, Grid((z, y, x), affine), image.header)
-
-
-def _read_with_simpleitk(path: Path) -> Volume:
-    import SimpleITK as sitk  # noqa: N813  # 0.7 s, and not needed for NIfTI
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise AutosegError(
-            f"{path}: cannot be read ({reason}). The file may be damaged or cut short; copy it "
-            "again from its source."
-        ) from None
-    array = np.array(sitk.GetArrayViewFromImage(image))
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        array = np.moveaxis(array, -1, 0)  # [channel, z, y, x]
-    elif image.GetDimension() == 4:
-        image = image[..., 0]
-    else:
-        array = array[None]
-    if image.GetDimension() == 2:
-        image = sitk.JoinSeries(image)
-        array = array[:, None]
-    lps_affine = from_matvec(
-        np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing(), image.GetOrigin()
-    )
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps_affine
-    _, z, y, x = array.shape
-    return Volume(array, Grid((z, y, x), affine), nifti_header_of(affine))
-
-
-def _read_with_pillow(path: Path) -> Volume:
-    """A 2D picture as [channel, 1, y, x] on a grid of 1 mm; colours are channels, alpha is dropped.
-
-    A palette picture gives its indices, which is how label pictures are saved.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            array = np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise AutosegError(
-            f"{path}: cannot be read as a picture ({error}). The file may be damaged or cut short."
-        ) from None
-    if mode in ("RGBA", "LA"):
-        array = array[..., :-1]
-    array = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
-    channel, y, x = array.shape
-    affine = np.eye(4)
-    return Volume(array.reshape(channel, 1, y, x), Grid((1, y, x), affine), nifti_header_of(affine))
-
-
-def nifti_header_of(affine_ras_mm: NDArray[np.float64]) -> Any:
-    """A NIfTI-1 header with an affine as both qform and sform, in mm."""
-    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine_ras_mm).header
-    header.set_qform(affine_ras_mm, 1)
-    header.set_sform(affine_ras_mm, 1)
-    header.set_xyzt_units("mm")
-    return header
-
-
-READERS: dict[str, Callable[[Path], Volume]] = {
-    ".nii.gz": _read_nifti,
-    ".nii": _read_nifti,
-    ".nrrd": _read_with_simpleitk,
-    ".mha": _read_with_simpleitk,
-    ".mhd": _read_with_simpleitk,
-    ".png": _read_with_pillow,
-}
+def _whole_numbers(path: Path, raw: RawImage) -> NDArray[np.int32]:
+    """Measured values [channel, z, y, x] as integers, or FractionalLabelsError."""
+    whole = np.empty(raw.array.shape, np.int32)
+    for slab in _slabs(whole.shape):
+        values = _scale(raw, raw.array[slab])
+        rounded = np.rint(values)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            fits = (abs(values - rounded) <= LABEL_TOLERANCE) & (abs(rounded) < 2**31)
+        if not fits.all():
+            raise FractionalLabelsError(
+                f"{path}: label values are not integers of 32 bits (for example "
+                f"{float(values[~fits][0]):.8g}). Save the labels as integers."
+            )
+        whole[slab] = rounded
+    return whole

@@ -10,7 +10,7 @@ from autoseg.fingerprint import Fingerprint
 from autoseg.machine import Machine
 from autoseg.planning.plan import ConfigurationName, Plan
 from autoseg.records import Record, load_record, save_record
-from autoseg.splits import Fold, Splits, make_splits
+from autoseg.splits import Fold, Splits, given_splits, make_splits
 
 FoldName = int | None  # None: every case is trained on
 
@@ -62,6 +62,9 @@ class WorkFolder:
     def save_plan(self, plan: Plan) -> None:
         save_record(plan, self.plan_path(plan.name))
 
+    def fingerprint(self) -> Fingerprint:
+        return load_record(Fingerprint, self.root / "fingerprint.json")
+
     def save_fingerprint(self, fingerprint: Fingerprint) -> None:
         save_record(fingerprint, self.root / "fingerprint.json")
 
@@ -94,7 +97,10 @@ class WorkFolder:
 
     def keep_or_make_splits(self, dataset: Dataset, overwrite: bool) -> None:
         """Folds stay as they are, edited by the user or not, while the cases are the same."""
-        splits = make_splits({case.case_id: case.patient_id for case in dataset.cases})
+        patients = {case.case_id: case.patient_id for case in dataset.cases}
+        splits = (
+            given_splits(list(patients), dataset.folds) if dataset.folds else make_splits(patients)
+        )
         if self.has_splits():
             kept = self.read_splits()
             if kept.case_ids() == splits.case_ids():
@@ -129,6 +135,15 @@ class WorkFolder:
         if fold is not None and not 0 <= fold < count:
             there_are = f"0 to {count - 1}, and all" if count else "all"
             raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def inspections(self) -> Path:
+        """Where what was found in each case is kept, so that no case is looked at twice."""
+        return self.root / "inspected"
 
     def prepared(self, preparation_hash: str) -> Path:
         return self.root / "prepared" / preparation_hash

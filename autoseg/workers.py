@@ -2,10 +2,11 @@
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -13,6 +14,8 @@ from threadpoolctl import threadpool_limits
 from autoseg.errors import AutosegError, raise_if_any
 
 log = logging.getLogger(__name__)
+
+AHEAD = 2  # cases that wait in the workers' queue, so that none is idle
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,22 +31,33 @@ def silent(done: int, total: int, what: str) -> None:
     """A progress listener that says nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """How much memory all workers may take together, and what each case is expected to need."""
+
+    total_gb: float
+    needs_gb: dict[str, float]
+
+
 def map_cases(
     function: Callable[[Item], Result],
     items: dict[str, Item],
     workers: int,
     progress: Progress = silent,
     what: str = "cases",
+    budget: MemoryBudget | None = None,
 ) -> dict[str, Result]:
     """Apply a picklable function to every case; results in the order of `items`.
 
-    With one worker everything runs in this process. A case that fails does not stop the others:
-    all failures are raised together at the end, each with its case's name.
+    With one worker everything runs in this process. A case that fails, or whose worker dies, does
+    not stop the others: all failures are raised together at the end, each with its case's name.
+    With a budget a case waits until it fits beside those that run; one that is larger than the
+    whole budget runs alone.
     """
     results: dict[str, Result] = {}
     problems: dict[str, str] = {}
     progress(0, len(items), what)
-    for done, (case_id, outcome) in enumerate(_outcomes(function, items, workers), start=1):
+    for done, (case_id, outcome) in enumerate(_outcomes(function, items, workers, budget), 1):
         if isinstance(outcome, Exception):
             problems[case_id] = explain_failure(case_id, outcome)
         else:
@@ -54,7 +68,10 @@ def map_cases(
 
 
 def _outcomes(
-    function: Callable[[Item], Result], items: dict[str, Item], workers: int
+    function: Callable[[Item], Result],
+    items: dict[str, Item],
+    workers: int,
+    budget: MemoryBudget | None,
 ) -> Iterator[tuple[str, Result | Exception]]:
     if workers <= 1 or len(items) <= 1:
         for case_id, item in items.items():
@@ -64,11 +81,56 @@ def _outcomes(
                 outcome = failure
             yield case_id, outcome
         return
-    with _pool(min(workers, len(items))) as pool:
-        futures = {pool.submit(function, item): case_id for case_id, item in items.items()}
-        for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], error if isinstance(error, Exception) else future.result()
+    waiting = list(items)
+    while waiting:
+        suspects = yield from _run_together(function, items, waiting, workers, budget)
+        for case_id in suspects:  # which of them killed its worker shows when each is alone
+            yield from _run_together(function, items, [case_id], 1, None, last_try=True)
+
+
+def _run_together(
+    function: Callable[[Item], Result],
+    items: dict[str, Item],
+    waiting: list[str],
+    workers: int,
+    budget: MemoryBudget | None,
+    last_try: bool = False,
+) -> Generator[tuple[str, Result | Exception], None, list[str]]:
+    """Run cases off the list `waiting` until it is empty, or a worker dies.
+
+    Returns the cases that were running then; with `last_try` they are given as failed instead.
+    """
+    running: dict[Future[Result], str] = {}
+    suspects: list[str] = []
+    with _pool(min(workers, len(waiting))) as pool:
+        while (waiting and not suspects) or running:
+            while waiting and not suspects and _may_start(waiting[0], running, workers, budget):
+                case_id = waiting.pop(0)
+                try:
+                    running[pool.submit(function, items[case_id])] = case_id
+                except BrokenProcessPool:
+                    suspects.append(case_id)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                case_id, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool) and not last_try:
+                    suspects.append(case_id)
+                else:
+                    yield case_id, error if isinstance(error, Exception) else future.result()
+    return suspects
+
+
+def _may_start(
+    case_id: str,
+    running: dict[Future[Result], str],
+    workers: int,
+    budget: MemoryBudget | None,
+) -> bool:
+    if not running:
+        return True
+    if budget is None:
+        return len(running) < workers + AHEAD
+    needed_gb = sum(budget.needs_gb[other] for other in (case_id, *running.values()))
+    return len(running) < workers and needed_gb <= budget.total_gb
 
 
 @contextmanager

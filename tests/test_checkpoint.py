@@ -9,12 +9,14 @@ from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
-from tests.planning.test_planner import CPU, fingerprint_of
+from tests.planning.specified import CPU, Scans, made_up_fingerprint
 
 
 @pytest.fixture(scope="module")
 def card() -> ModelCard:
-    plan = make_plan(fingerprint_of((16, 16, 16), (1, 1, 1)), load_rule_set("cpu"), CPU)
+    plan = make_plan(
+        made_up_fingerprint(Scans((16, 16, 16), (1, 1, 1), count=50)), load_rule_set("cpu"), CPU
+    )
     return ModelCard(
         plan_name="cpu",
         configuration=plan.configurations["3d_fullres"],

@@ -53,7 +53,7 @@ def test_wrong_usage_ends_with_2() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "nowhere"], "nowhere: there is no such dataset folder"),
+        (["plan", "nowhere"], "nowhere: there is no such dataset"),
         (["train"], "nothing is planned here yet. Run `autoseg plan DATASET` first"),
         (["predict", "in", "out"], "nothing is planned here yet"),
         (["predict", "in", "out", "--model", "m.safetensors"], "model file does not exist"),
@@ -86,7 +86,7 @@ def test_plan_and_explain_say_what_and_why(
     assert "6 cases" in screen
     assert "Because:" in screen
     assert main(["explain", "patch_size_vox", *work]) == 0
-    assert "rule patch_size.memory" in capsys.readouterr().out
+    assert "rule patch_size.residual_gpu" in capsys.readouterr().out
     assert main(["explain", "--json", *work]) == 0
     decisions = json.loads(capsys.readouterr().out)
     assert {"name", "value", "because", "rule_id", "facts", "source"} <= set(decisions[0])

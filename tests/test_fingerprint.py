@@ -65,6 +65,6 @@ def test_labels_on_another_grid_and_undeclared_values_are_all_named(tmp_path: Pa
     (tmp_path / "dataset.json").write_text(json.dumps(description))
     with pytest.raises(AutosegError) as error:
         make_fingerprint(open_dataset(tmp_path), workers=1)
-    assert "case_000: the label" in str(error.value)
+    assert "case_000.nii.gz: the label lies on another grid" in str(error.value)
     assert "case_001" in str(error.value)
-    assert "contains label values [2]" in str(error.value)
+    assert "contains label values 2, but the dataset declares 0, 1, 3" in str(error.value)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.dataset import LabelScheme, instance_classes
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.metrics import ClassScore, score_classes
 from autoseg.geometry import same_space
@@ -60,12 +61,16 @@ def evaluate_folders(
 
 def evaluate_pairs(
     pairs: dict[str, tuple[Path, Path]],
-    values: tuple[int, ...] | None,
+    labels: LabelScheme | None,
     workers: int,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Score (mask, reference) files of each case; `values` None means all that are found."""
-    items = {case_id: (*pair, values) for case_id, pair in pairs.items()}
+    """Score (mask, reference) files of each case.
+
+    Without `labels` every value found is scored. With them the declared classes are; references
+    that number objects are compared as object and border.
+    """
+    items = {case_id: (*pair, labels) for case_id, pair in pairs.items()}
     cases = map_cases(_score_case, items, workers, progress, "evaluating cases")
     found = sorted({value for scores in cases.values() for value in scores})
     absent = ClassScore(dice=None, volume_ml=0.0, reference_volume_ml=0.0)
@@ -97,8 +102,8 @@ def _by_case(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _score_case(item: tuple[Path, Path, tuple[int, ...] | None]) -> dict[int, ClassScore]:
-    mask_path, truth_path, values = item
+def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[int, ClassScore]:
+    mask_path, truth_path, labels = item
     mask, truth = read_labels(mask_path), read_labels(truth_path)
     if not same_space(mask.grid, truth.grid):
         raise AutosegError(
@@ -106,10 +111,15 @@ def _score_case(item: tuple[Path, Path, tuple[int, ...] | None]) -> dict[int, Cl
             f"({mask.grid.shape_vox} and {truth.grid.shape_vox} voxels, or another affine). "
             "Predict again from the image that the reference was drawn on."
         )
-    if values is None:
-        found = set(np.unique(mask.array).tolist()) | set(np.unique(truth.array).tolist())
+    reference = truth.array
+    if labels is not None and labels.instances:
+        reference = instance_classes(reference)
+    if labels is None:
+        found = set(np.unique(mask.array).tolist()) | set(np.unique(reference).tolist())
         values = tuple(sorted(found - {0}))
-    return score_classes(mask.array, truth.array, values, float(np.prod(truth.grid.spacing_mm)))
+    else:
+        values = labels.values[1:]
+    return score_classes(mask.array, reference, values, float(np.prod(truth.grid.spacing_mm)))
 
 
 def _mean(scores: list[float | None]) -> float | None:

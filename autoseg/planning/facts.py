@@ -6,11 +6,14 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 
 from autoseg.fingerprint import Fingerprint
-from autoseg.geometry import Orientation, canonical_order
-from autoseg.machine import Machine
+from autoseg.geometry import CANONICAL_AXES, Orientation, canonical_order
+from autoseg.integrity import side_pairs
+from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.plan import ConfigurationName
 
 FactValue = str | float | int | bool
+
+THICK_SLICES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +27,21 @@ class Facts:
     configuration: ConfigurationName
     case_count: int
     channel_count: int
-    class_count: int
+    class_count: int  # as declared, with background and ignore label
     median_crop_fraction: float
     median_spacing_ratio: float
+    spacing_spread: float  # how far cases deviate from the median spacing, on the worst axis
+    slice_directions: int  # anatomical directions that thick slices are stacked along
     smallest_class: str
     smallest_class_foreground_fraction: float
+    smallest_class_image_fraction: float
+    smallest_class_component_vox: float  # its median component, in voxels of the median spacing
+    has_regions: bool
+    has_ignore_label: bool
+    left_right_pairs: int
     device: Literal["cpu", "gpu"]
     gpu_memory_gb: float
+    memory_given: bool  # by --for, and not read from this machine
     cores: int
     memory_gb: float
     bf16: bool
@@ -69,23 +80,57 @@ def gather_facts(
     crop_fractions = [
         np.prod(case.cropped_shape_vox) / np.prod(case.shape_vox) for case in fingerprint.cases
     ]
-    spacing = np.median([case.spacing_mm for case in fingerprint.cases], axis=0)
+    spacings = np.array([case.spacing_mm for case in fingerprint.cases])  # [case, axis]
+    median = np.median(spacings, axis=0)
     smallest = min(fingerprint.classes, key=lambda stats: stats.foreground_fraction)
     return Facts(
         configuration=configuration,
         case_count=len(fingerprint.cases),
         channel_count=len(fingerprint.channel_names),
-        class_count=len(fingerprint.labels.values),
+        class_count=fingerprint.labels.declared_count,
         median_crop_fraction=float(np.median(crop_fractions)),
-        median_spacing_ratio=float(spacing.max() / spacing.min()),
+        median_spacing_ratio=float(median.max() / median.min()),
+        spacing_spread=float(np.abs(spacings / median - 1).max()),
+        slice_directions=_slice_directions(fingerprint),
         smallest_class=smallest.name,
         smallest_class_foreground_fraction=smallest.foreground_fraction,
+        smallest_class_image_fraction=smallest.image_fraction,
+        smallest_class_component_vox=float(
+            smallest.component_volume_mm3_median / np.prod(_tissue_spacing_mm(fingerprint))
+        ),
+        has_regions=bool(fingerprint.labels.regions),
+        has_ignore_label=fingerprint.labels.ignore is not None,
+        left_right_pairs=len(side_pairs(fingerprint.labels.names)),
         device="cpu" if machine.gpu_name is None else "gpu",
         gpu_memory_gb=machine.gpu_memory_gb,
+        memory_given=machine.gpu_name == ANY_GPU,
         cores=machine.cores,
         memory_gb=machine.memory_gb,
         bf16=machine.bf16,
     )
+
+
+def _tissue_spacing_mm(fingerprint: Fingerprint) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The median spacing; across single slices, whose distance nobody knows, that of the plane."""
+    spacings = np.array([case.spacing_mm for case in fingerprint.cases])
+    lone = np.array([np.array(case.shape_vox) == 1 for case in fingerprint.cases])
+    spacings[lone] = np.repeat(spacings.min(axis=1), lone.sum(axis=1))
+    median: np.ndarray[Any, np.dtype[np.float64]] = np.median(spacings, axis=0)
+    return median
+
+
+def _slice_directions(fingerprint: Fingerprint) -> int:
+    """Along how many anatomical directions cases with thick slices, or a single one, are stacked.
+
+    Slices are thick when they are at least twice as far apart as the next coarsest axis.
+    """
+    directions = set()
+    for case in fingerprint.cases:
+        finer, coarse = sorted(case.spacing_mm)[-2:]
+        if coarse >= THICK_SLICES * finer:
+            code = case.axis_codes[case.spacing_mm.index(coarse)]
+            directions.add(next(pair for pair in CANONICAL_AXES if code in pair))
+    return len(directions)
 
 
 def oriented_grids(
@@ -98,3 +143,14 @@ def oriented_grids(
         spacings.append([case.spacing_mm[axis] for axis in order])
         shapes.append([case.cropped_shape_vox[axis] for axis in order])
     return np.array(spacings), np.array(shapes)
+
+
+def left_right_axis(fingerprint: Fingerprint, orientation: Orientation) -> int | None:
+    """The axis from left to right, in the plan's orientation; None where scans differ in it."""
+    if orientation == "canonical":
+        return CANONICAL_AXES.index("LR")
+    axes = {
+        next(axis for axis, code in enumerate(case.axis_codes) if code in "LR")
+        for case in fingerprint.cases
+    }
+    return axes.pop() if len(axes) == 1 else None

@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import IntensityStats
 from autoseg.geometry import Orientation, Shape3, Spacing3
+from autoseg.inspection import IntensityStats
 from autoseg.machine import Machine
 from autoseg.records import Record
 
-ConfigurationName = Literal["2d", "3d_fullres"]
+ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 NormalizationKind = Literal["ct", "zscore", "rescale_0_1", "rgb_0_1", "none"]
-NetworkKind = Literal["plain_unet"]
-LossKind = Literal["ce_dice"]
+NetworkKind = Literal["plain_unet", "residual_unet"]
+LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]
 Range = tuple[float, float]
 
 
@@ -36,13 +36,15 @@ class ResamplingPlan(Record):
     """Spline orders of resampling to the plan's grid and back.
 
     Where the largest spacing exceeds the smallest by more than `separate_axis_ratio`, the coarse
-    axis is resampled on its own, to the nearest slice.
+    axis is resampled on its own, to the nearest slice. A scan whose spacing is within
+    `keep_within` (a fraction) of the target on every axis is not resampled at all.
     """
 
     image_order: Literal[0, 1, 3]
     label_order: Literal[0, 1]
     logits_order: Literal[0, 1]
     separate_axis_ratio: float
+    keep_within: float = 0.0
 
 
 class StagePlan(Record):
@@ -56,7 +58,7 @@ class StagePlan(Record):
 
 
 class NetworkPlan(Record):
-    """A U-Net, highest resolution first."""
+    """A U-Net, highest resolution first; a block is a convolution, or a residual pair of them."""
 
     kind: NetworkKind
     stages: tuple[StagePlan, ...]
@@ -76,11 +78,23 @@ class NetworkPlan(Record):
 
 
 class LossPlan(Record):
-    """The loss; `batch_dice` sums Dice over the batch before dividing."""
+    """The loss; `batch_dice` sums overlaps over the batch before dividing.
+
+    Each kind reads its own constants: Tversky its two weights, focal terms `focal_gamma`, top-k the
+    share of voxels that count. `class_weights` weigh cross-entropy, one entry for each class.
+    `regions` gives the class indices that make up each output, for networks that decide overlapping
+    regions one by one; without it the outputs are classes that exclude each other.
+    """
 
     kind: LossKind
     batch_dice: bool
     dice_smooth: float
+    false_positive_weight: float = 0.5
+    false_negative_weight: float = 0.5
+    focal_gamma: float = 2.0
+    top_k_fraction: float = 1.0
+    class_weights: tuple[float, ...] | None = None
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 class RandomRange(Record):
@@ -144,7 +158,8 @@ class Configuration(Record):
     """All that is needed to prepare, train and predict at one resolution.
 
     With two spatial dimensions slices across the first axis are segmented one by one: sizes then
-    have two entries, and the first axis keeps each scan's own spacing.
+    have two entries, and the first axis keeps each scan's own spacing. A cascade sees the masks of
+    its `previous_stage` as further channels, one for each foreground class.
     """
 
     name: ConfigurationName
@@ -162,6 +177,7 @@ class Configuration(Record):
     augmentation: AugmentationPlan
     training: TrainingPlan
     inference: InferencePlan
+    previous_stage: ConfigurationName | None = None
 
     @property
     def patch_box_vox(self) -> Shape3:

@@ -1,14 +1,16 @@
 """From a fingerprint to a plan: asks the rules for settings, runs the searches, records reasons."""
 
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.fingerprint import Fingerprint
-from autoseg.geometry import Shape3, resampled_shape
+from autoseg.geometry import Orientation, Shape3
 from autoseg.machine import Machine
-from autoseg.planning.facts import Facts, gather_facts, oriented_grids
+from autoseg.planning.expectation import expectation
+from autoseg.planning.facts import Facts, gather_facts, left_right_axis, oriented_grids
 from autoseg.planning.plan import (
     AugmentationPlan,
     ChannelNormalization,
@@ -17,13 +19,13 @@ from autoseg.planning.plan import (
     Decision,
     InferencePlan,
     LossPlan,
-    NetworkPlan,
     Plan,
 )
 from autoseg.planning.rules import RuleSet
 from autoseg.planning.search import (
+    FoundPatch,
     PatchSearch,
-    find_lowres_spacing,
+    find_lowres,
     find_patch,
     find_target_spacing,
 )
@@ -61,22 +63,55 @@ class Deliberation:
             self.decisions.append(concluded)
 
 
+@dataclass(frozen=True, slots=True)
+class PlanGrid:
+    """The grid that scans are put on: target spacing and median scan in the plan's axis order."""
+
+    orientation: Orientation
+    axis_order: Shape3
+    target_mm: tuple[float, ...]
+    median_vox: tuple[float, ...]
+    left_right_axis: int | None  # of the plan's axes; None where it differs between scans
+
+
 def make_plan(
-    fingerprint: Fingerprint, rules: RuleSet, machine: Machine, name: str | None = None
+    fingerprint: Fingerprint,
+    rules: RuleSet,
+    machine: Machine,
+    name: str | None = None,
+    memory_factor: float = 1.0,
 ) -> Plan:
     """Decide everything about a dataset for a machine, with a reason for each decision.
 
-    Raises AutosegError when the data cannot be planned for: 2D images, or too little memory.
+    `memory_factor` corrects the memory to plan for, where measuring has shown that the estimate is
+    off. Raises AutosegError when the data cannot be planned for: too few voxels, or too little
+    memory.
     """
-    names: list[ConfigurationName] = ["2d", "3d_fullres"] if _has_depth(fingerprint) else ["2d"]
     configurations: dict[ConfigurationName, Configuration] = {}
     decisions = [_machine_decision(machine)]
-    for configuration_name in names:
-        ask = Deliberation(rules, gather_facts(fingerprint, machine, configuration_name))
-        configurations[configuration_name] = _plan_configuration(
-            configuration_name, fingerprint, ask
-        )
-        decisions += ask.decisions
+
+    def add(configuration: ConfigurationName, coarser: PatchSearch | None) -> PatchSearch | None:
+        ask = Deliberation(rules, gather_facts(fingerprint, machine, configuration))
+        planned, search, lowres = _plan_configuration(fingerprint, ask, memory_factor, coarser)
+        configurations[configuration] = planned
+        decisions.extend(ask.decisions)
+        decisions.append(expectation(planned, fingerprint, machine, search.gb_per_element))
+        return lowres
+
+    add("2d", None)
+    if _has_depth(fingerprint, rules, machine):
+        coarser = add("3d_fullres", None)
+        if coarser is not None:
+            add("3d_lowres", coarser)
+            configurations["3d_cascade_fullres"] = configurations["3d_fullres"].model_copy(
+                update={"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"}
+            )
+            decisions += [
+                decision.model_copy(update={"configuration": "3d_cascade_fullres"})
+                for decision in decisions
+                if decision.configuration == "3d_fullres"
+            ]
+    recommended, decision = _recommend(configurations, rules, fingerprint, machine)
     return Plan(
         name=name or rules.name,
         rule_set=rules.name,
@@ -84,135 +119,189 @@ def make_plan(
         labels=fingerprint.labels,
         channel_names=fingerprint.channel_names,
         configurations=configurations,
-        recommended=names[-1],
-        decisions=tuple(decisions),
+        recommended=recommended,
+        decisions=(*decisions, decision),
     )
 
 
-def _has_depth(fingerprint: Fingerprint) -> bool:
-    """Whether the scans are volumes, and not single slices."""
-    return float(np.median([min(case.cropped_shape_vox) for case in fingerprint.cases])) > 1
+def _has_depth(fingerprint: Fingerprint, rules: RuleSet, machine: Machine) -> bool:
+    """Whether the median scan is a volume on the plan's grid, and not a single slice."""
+    ask = Deliberation(rules, gather_facts(fingerprint, machine, "3d_fullres"))
+    return _choose_grid(fingerprint, ask).median_vox[0] != 1
 
 
-def _plan_configuration(
-    name: ConfigurationName, fingerprint: Fingerprint, ask: Deliberation
-) -> Configuration:
-    spatial_dims: Literal[2, 3] = 2 if name == "2d" else 3
-    orientation = ask.settings("orientation")
+def _recommend(
+    configurations: dict[ConfigurationName, Configuration],
+    rules: RuleSet,
+    fingerprint: Fingerprint,
+    machine: Machine,
+) -> tuple[ConfigurationName, Decision]:
+    """The first configuration of the rules' preference that there is."""
+    facts = gather_facts(fingerprint, machine, list(configurations)[-1])
+    preference, decision = rules.decide("recommended", facts)
+    chosen: ConfigurationName = next(name for name in preference if name in configurations)
+    return chosen, decision.model_copy(update={"configuration": None, "value": chosen})
+
+
+def _choose_grid(fingerprint: Fingerprint, ask: Deliberation) -> PlanGrid:
+    orientation: Orientation = ask.settings("orientation")
     spacings_mm, shapes_vox = oriented_grids(fingerprint, orientation)
     target_mm = find_target_spacing(spacings_mm, shapes_vox, ask.settings("target_spacing_mm"))
     median_vox = _median_resampled_shape(spacings_mm, shapes_vox, target_mm)
     axis_order = _axis_order(target_mm, ask.settings("axis_order"))
     ask.conclude("axis_order", axis_order)
-    dataset_voxels = float(np.prod(median_vox)) * len(fingerprint.cases)
-    planned_axes = list(axis_order)[-spatial_dims:]
-    target_mm, median_vox = target_mm[planned_axes], median_vox[planned_axes]
-    ask.conclude("target_spacing_mm", target_mm.tolist())
+    left_right = left_right_axis(fingerprint, orientation)
+    return PlanGrid(
+        orientation=orientation,
+        axis_order=axis_order,
+        target_mm=tuple(float(target_mm[axis]) for axis in axis_order),
+        median_vox=tuple(float(median_vox[axis]) for axis in axis_order),
+        left_right_axis=None if left_right is None else axis_order.index(left_right),
+    )
 
+
+def _search_of(
+    grid: PlanGrid, ask: Deliberation, memory_factor: float, coarser: PatchSearch | None
+) -> PatchSearch:
+    """What to search a patch with: at the grid's spacing, or at that of a coarser search."""
+    dims = 2 if ask.facts.configuration == "2d" else 3
     search = PatchSearch(
-        spacing_mm=tuple(target_mm.tolist()),
-        median_shape_vox=tuple(median_vox.tolist()),
-        class_count=len(fingerprint.labels.values),
-        memory_gb=_memory_gb(ask),
+        spacing_mm=grid.target_mm[-dims:],
+        median_shape_vox=grid.median_vox[-dims:],
+        median_voxels=float(np.prod(grid.median_vox)),
+        class_count=ask.facts.class_count,
+        memory_gb=_memory_gb(ask, memory_factor),
         patch=ask.settings("patch_size_vox"),
         network=ask.settings("network"),
         pooling=ask.settings("pooling"),
     )
-    patch_vox, network, elements = find_patch(search)
-    _conclude_network(ask, search, patch_vox, network, elements)
-    patch_fraction = float(np.prod(patch_vox) / np.prod(median_vox))
-    found = {"patch_fraction_of_median_image": patch_fraction}
-    lowres_settings = ask.settings("lowres_spacing_mm", **found)
-    lowres_mm = find_lowres_spacing(search, patch_vox, lowres_settings)
-    ask.conclude("lowres_spacing_mm", lowres_mm)
-    mirror_axes = tuple(range(3))[-spatial_dims:] if ask.settings("mirror_axes") == "all" else ()
-    ask.conclude("mirror_axes", mirror_axes)
-    return Configuration(
+    if coarser is not None:
+        search = replace(
+            search,
+            spacing_mm=coarser.spacing_mm,
+            median_shape_vox=coarser.median_shape_vox,
+            median_voxels=coarser.median_voxels,
+        )
+    ask.conclude("target_spacing_mm", search.spacing_mm)
+    return search
+
+
+def _plan_configuration(
+    fingerprint: Fingerprint, ask: Deliberation, memory_factor: float, coarser: PatchSearch | None
+) -> tuple[Configuration, PatchSearch, PatchSearch | None]:
+    """A configuration, its search, and that for a coarser one where it would see more context."""
+    name = ask.facts.configuration
+    grid = _choose_grid(fingerprint, ask)
+    search = _search_of(grid, ask, memory_factor, coarser)
+    patch = find_patch(search)
+    _conclude_network(ask, search, patch)
+    fraction = float(np.prod(patch.size_vox) / np.prod(search.median_shape_vox))
+    lowres = _lowres(search, patch, fraction, ask) if name == "3d_fullres" else None
+    mirror_axes = _mirror_axes(grid, ask)
+    configuration = Configuration(
         name=name,
-        spatial_dims=spatial_dims,
-        orientation=orientation,
-        axis_order=axis_order,
+        spatial_dims=2 if name == "2d" else 3,
+        orientation=grid.orientation,
+        axis_order=grid.axis_order,
         target_spacing_mm=search.spacing_mm,
         median_shape_vox=search.median_shape_vox,
-        patch_size_vox=patch_vox,
-        batch_size=_batch_size(search, patch_vox, elements, dataset_voxels, ask),
+        patch_size_vox=patch.size_vox,
+        batch_size=_batch_size(search, patch, len(fingerprint.cases), ask),
         normalization=_normalization(fingerprint, ask),
         resampling=ask.settings("resampling"),
-        network=network,
+        network=patch.network,
         loss=LossPlan(
             **ask.settings("loss").model_dump(),
             batch_dice=ask.settings(
                 "batch_dice",
-                patch_fraction_of_median_image=patch_fraction,
-                lowres_helps=lowres_mm is not None,
+                patch_fraction_of_median_image=fraction,
+                lowres_helps=lowres is not None,
             ),
+            regions=fingerprint.labels.region_classes(),
         ),
-        augmentation=_augmentation(patch_vox, mirror_axes, ask),
+        augmentation=_augmentation(patch.size_vox, mirror_axes, ask),
         training=ask.settings("training"),
         inference=InferencePlan(**ask.settings("inference").model_dump(), mirror_axes=mirror_axes),
     )
+    return configuration, search, lowres
 
 
-def _conclude_network(
-    ask: Deliberation,
-    search: PatchSearch,
-    patch: tuple[int, ...],
-    network: NetworkPlan,
-    elements: int,
-) -> None:
+def _lowres(
+    search: PatchSearch, patch: FoundPatch, fraction: float, ask: Deliberation
+) -> PatchSearch | None:
+    settings = ask.settings("lowres_spacing_mm", patch_fraction_of_median_image=fraction)
+    coarser = find_lowres(search, patch.size_vox, settings)
+    ask.conclude("lowres_spacing_mm", None if coarser is None else coarser.spacing_mm)
+    return coarser
+
+
+def _mirror_axes(grid: PlanGrid, ask: Deliberation) -> tuple[int, ...]:
+    """Axes of prepared scans to mirror; in two dimensions never across slices."""
+    choice = ask.settings("mirror_axes")
+    axes: tuple[int, ...] = (1, 2) if ask.facts.configuration == "2d" else (0, 1, 2)
+    if choice == "none" or (choice == "not_left_right" and grid.left_right_axis is None):
+        axes = ()
+    elif choice == "not_left_right":
+        axes = tuple(axis for axis in axes if axis != grid.left_right_axis)
+    ask.conclude("mirror_axes", axes)
+    return axes
+
+
+def _conclude_network(ask: Deliberation, search: PatchSearch, patch: FoundPatch) -> None:
+    stages = patch.network.stages
     ask.conclude(
         "patch_size_vox",
-        patch,
+        patch.size_vox,
         median_shape_vox=search.median_shape_vox,
         memory_gb=search.memory_gb,
-        estimated_elements=elements,
+        estimated_elements=patch.elements,
         allowed_elements=round(search.reference_elements),
     )
-    ask.conclude("network", network.kind, stages=len(network.stages))
-    ask.conclude("features", [stage.features for stage in network.stages], by="network")
+    ask.conclude("network", patch.network.kind, stages=len(stages))
+    ask.conclude("features", [stage.features for stage in stages], by="network")
     ask.conclude(
         "pooling",
-        [stage.stride for stage in network.stages],
+        [stage.stride for stage in stages],
         target_spacing_mm=search.spacing_mm,
-        patch_size_vox=patch,
+        patch_size_vox=patch.size_vox,
     )
-    ask.conclude("kernel_sizes", [stage.kernel_size for stage in network.stages], by="pooling")
+    ask.conclude("kernel_sizes", [stage.kernel_size for stage in stages], by="pooling")
 
 
-def _batch_size(
-    search: PatchSearch,
-    patch: tuple[int, ...],
-    elements: int,
-    dataset_voxels: float,
-    ask: Deliberation,
-) -> int:
+def _batch_size(search: PatchSearch, patch: FoundPatch, cases: int, ask: Deliberation) -> int:
     settings: BatchSettings = ask.settings("batch_size")
-    fits = round(search.reference_elements / elements * search.patch.reference_batch)
-    share = round(dataset_voxels * settings.max_dataset_fraction / float(np.prod(patch)))
+    exactly = search.reference_elements / patch.elements * search.patch.reference_batch
+    fits = round(exactly) if settings.fill == "rest_of_memory" else int(exactly)
+    if settings.fill == "whole_patch" and patch.shrunk:
+        fits = min(fits, search.patch.fitting_batch)
+    voxels = search.median_voxels * cases * settings.max_dataset_fraction
+    share = round(voxels / float(np.prod(patch.size_vox)))
     batch_size = max(min(fits, share, settings.maximum or fits), settings.minimum)
     ask.conclude("batch_size", batch_size, fits_into_memory=fits, dataset_share_allows=share)
     return batch_size
 
 
-def _memory_gb(ask: Deliberation) -> float:
+def _memory_gb(ask: Deliberation, factor: float) -> float:
     settings: MemorySettings = ask.settings("memory_gb")
     if settings.fixed_gb is not None:
         memory_gb = settings.fixed_gb
     else:
         memory_gb = ask.facts.gpu_memory_gb * (settings.gpu_fraction or 1.0)
-    ask.conclude("memory_gb", memory_gb)
+    memory_gb *= factor
+    ask.conclude("memory_gb", memory_gb, measured_factor=factor)
     return memory_gb
 
 
 def _median_resampled_shape(
     spacings_mm: NDArray[np.float64], shapes_vox: NDArray[np.int64], target_mm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    target = (float(target_mm[0]), float(target_mm[1]), float(target_mm[2]))
-    shapes = [
-        resampled_shape(tuple(shape), tuple(spacing), target)
-        for shape, spacing in zip(shapes_vox.tolist(), spacings_mm.tolist(), strict=True)
-    ]
-    median: NDArray[np.float64] = np.median(shapes, axis=0)
+    """The median shape at the target spacing, of single slices too.
+
+    A slice thinner than half the target counts 0 here, as in the published heuristics, although it
+    becomes a single one: else slices of unlike thickness would seem to be volumes.
+    """
+    resampled = np.rint(spacings_mm / target_mm * shapes_vox)
+    median: NDArray[np.float64] = np.maximum(np.median(resampled, axis=0), 1)
     return median
 
 
@@ -226,10 +315,12 @@ def _axis_order(target_mm: NDArray[np.float64], choice: str) -> Shape3:
 
 def _normalization(fingerprint: Fingerprint, ask: Deliberation) -> tuple[ChannelNormalization, ...]:
     masked = ask.settings("normalization_mask")
+    with_ignore = ask.settings("foreground_intensity") == "with_ignore"
+    intensity = fingerprint.foreground_intensity
+    if with_ignore and fingerprint.intensity_with_ignore is not None:
+        intensity = fingerprint.intensity_with_ignore
     channels = []
-    for channel, statistics in zip(
-        fingerprint.channel_names, fingerprint.foreground_intensity, strict=True
-    ):
+    for channel, statistics in zip(fingerprint.channel_names, intensity, strict=True):
         kind = ask.settings("normalization", channel_name=channel.casefold()).kind
         ask.conclude("normalization", kind, channel_name=channel)
         channels.append(

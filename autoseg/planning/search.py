@@ -19,10 +19,11 @@ from autoseg.planning.topology import PoolingRule, Topology, find_topology
 
 @dataclass(frozen=True, slots=True)
 class PatchSearch:
-    """Everything that the patch search looks at."""
+    """Everything that the patch search looks at; `median_voxels` are those of the whole scan."""
 
     spacing_mm: tuple[float, ...]
     median_shape_vox: tuple[float, ...]
+    median_voxels: float
     class_count: int
     memory_gb: float
     patch: PatchSettings
@@ -33,6 +34,22 @@ class PatchSearch:
     def reference_elements(self) -> float:
         """Convolution outputs that fit into the memory planned for."""
         return self.patch.reference_elements * (self.memory_gb / self.patch.reference_memory_gb)
+
+    @property
+    def gb_per_element(self) -> float:
+        """Memory that is counted for each convolution output of a batch."""
+        at_reference = self.patch.reference_elements * self.patch.reference_batch
+        return self.patch.reference_memory_gb / at_reference
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPatch:
+    """A patch with its network and its estimate of memory; `shrunk` says that memory limited it."""
+
+    size_vox: tuple[int, ...]
+    network: NetworkPlan
+    elements: int
+    shrunk: bool
 
 
 def find_target_spacing(
@@ -57,11 +74,22 @@ def find_target_spacing(
     return target
 
 
-def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
-    """The largest patch whose network's estimate fits into memory, that network, the estimate.
+def find_patch(search: PatchSearch) -> FoundPatch:
+    """The largest patch whose network's estimate fits into memory.
+
+    Raises AutosegError when the scans have too few voxels for a U-Net, or memory is too little.
+    """
+    found = _shrink_to_fit(search)
+    if len(found.network.stages) == 1:
+        raise _too_little_memory(search) if found.shrunk else _too_few_voxels(search)
+    return found
+
+
+def _shrink_to_fit(search: PatchSearch) -> FoundPatch:
+    """The first patch whose network fits, which may have a single stage.
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
-    it by one step of its pooling until a batch of two fits.
+    it by one step of its pooling until the batch to fit does.
     """
     inverse = 1 / np.array(search.spacing_mm)
     scale = (search.patch.initial_volume_vox / np.prod(inverse)) ** (1 / len(inverse))
@@ -69,17 +97,17 @@ def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
         min(round(edge), size)
         for edge, size in zip(inverse * scale, search.median_shape_vox, strict=True)
     ]
+    if min(initial) < 1:
+        raise _too_few_voxels(search)
     topology, patch = find_topology(search.spacing_mm, initial, search.pooling)
-    if len(topology.strides) == 1:
-        raise AutosegError(
-            f"The median scan has {search.median_shape_vox} voxels on the plan's grid: too few for "
-            "a U-Net, which halves them at least once. Use scans of at least 12 voxels an axis."
-        )
+    shrunk = False
     while True:
         network = _network(topology, search.network)
-        elements = convolution_elements(network.stages, patch, search.class_count)
-        if elements / search.patch.reference_batch * 2 <= search.reference_elements:
-            return patch, network, elements
+        elements = convolution_elements(network, patch, search.class_count)
+        fitting = elements * search.patch.fitting_batch / search.patch.reference_batch
+        if fitting <= search.reference_elements:
+            return FoundPatch(patch, network, elements, shrunk)
+        shrunk = True
         share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
         axis = int(np.argsort(share)[-1])
         smaller = list(patch)
@@ -88,23 +116,34 @@ def find_patch(search: PatchSearch) -> tuple[tuple[int, ...], NetworkPlan, int]:
         smaller = list(patch)
         smaller[axis] -= divisor[axis]
         if smaller[axis] < 1:
-            raise AutosegError(
-                f"No patch fits into {search.memory_gb:g} GiB. Plan for a machine with more memory "
-                "(--for gpu:GB)."
-            )
+            raise _too_little_memory(search)
         topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
 
 
-def find_lowres_spacing(
-    search: PatchSearch, patch_vox: tuple[int, ...], settings: LowresSettings
-) -> tuple[float, ...] | None:
-    """The finest spacing at which a patch covers enough of the median scan; None if not needed.
+def _too_few_voxels(search: PatchSearch) -> AutosegError:
+    return AutosegError(
+        f"The median scan has {search.median_shape_vox} voxels on the plan's grid: too few for "
+        "a U-Net, which halves them at least once. Use scans of at least 12 voxels an axis."
+    )
 
-    Spacing grows step by step, finer axes first while they are far from the coarsest. None also
-    where that leaves scans nearly as large as before.
+
+def _too_little_memory(search: PatchSearch) -> AutosegError:
+    return AutosegError(
+        f"No patch fits into {search.memory_gb:g} GiB. Plan for a machine with more memory "
+        "(--for gpu:GB)."
+    )
+
+
+def find_lowres(
+    search: PatchSearch, patch_vox: tuple[int, ...], settings: LowresSettings
+) -> PatchSearch | None:
+    """The finest spacing at which a patch covers enough of the median scan, to search again with.
+
+    Spacing grows step by step, finer axes first while they are far from the coarsest. None where
+    the patch covers enough already, or a coarser spacing leaves scans nearly as large as before.
     """
     full_mm, median_vox = np.array(search.spacing_mm), np.array(search.median_shape_vox)
-    spacing_mm = full_mm.copy()
+    spacing_mm, coarser = full_mm.copy(), search
     voxels = float(np.prod(median_vox))
     patch_voxels = float(np.prod(patch_vox))
     while patch_voxels / voxels < settings.patch_fraction:
@@ -116,11 +155,13 @@ def find_lowres_spacing(
             search,
             spacing_mm=tuple(spacing_mm.tolist()),
             median_shape_vox=tuple(round(size) for size in shape_vox.tolist()),
+            median_voxels=voxels,
         )
-        patch_voxels = float(np.prod(find_patch(coarser)[0]))
+        # A step on the way may leave a single stage: only the last one is planned with.
+        patch_voxels = float(np.prod(_shrink_to_fit(coarser).size_vox))
     if np.prod(median_vox) / voxels < settings.smallest_voxel_ratio:
         return None
-    return tuple(spacing_mm.tolist())
+    return coarser
 
 
 def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
@@ -130,8 +171,8 @@ def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
             features=min(settings.max_features, settings.base_features * 2**index),
             kernel_size=kernel_size,
             stride=stride,
-            blocks=settings.blocks_per_stage,
-            decoder_blocks=settings.decoder_blocks_per_stage if index < lowest else 0,
+            blocks=settings.blocks[min(index, len(settings.blocks) - 1)],
+            decoder_blocks=settings.decoder_blocks if index < lowest else 0,
         )
         for index, (stride, kernel_size) in enumerate(
             zip(topology.strides, topology.kernel_sizes, strict=True)

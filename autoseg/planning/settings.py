@@ -11,6 +11,7 @@ from pydantic import Field
 
 from autoseg.geometry import Orientation
 from autoseg.planning.plan import (
+    ConfigurationName,
     LossKind,
     NetworkKind,
     NormalizationKind,
@@ -42,8 +43,8 @@ class NetworkSettings(Record):
     kind: NetworkKind
     base_features: int
     max_features: int
-    blocks_per_stage: int
-    decoder_blocks_per_stage: int
+    blocks: tuple[int, ...] = Field(min_length=1)  # by stage; the last entry is that of all below
+    decoder_blocks: int
     bias: bool
     deep_supervision: bool
 
@@ -51,12 +52,14 @@ class NetworkSettings(Record):
 class PatchSettings(Record):
     """The patch search: where it starts, and the memory that its estimate is compared with.
 
-    `reference_elements` convolution outputs at `reference_batch` fit into `reference_memory_gb`.
+    A network of `reference_elements` convolution outputs trains at `reference_batch` in
+    `reference_memory_gb`; the patch is shrunk until a batch of `fitting_batch` fits.
     """
 
     initial_volume_vox: int
     reference_elements: float
     reference_batch: int
+    fitting_batch: int
     reference_memory_gb: float
 
 
@@ -77,18 +80,28 @@ class LowresSettings(Record):
 
 
 class BatchSettings(Record):
-    """Bounds of the batch: in samples, and as a share of the data set's voxels."""
+    """How the batch uses memory, and its bounds in samples and as a share of the data set's voxels.
 
+    `rest_of_memory` rounds what fits to the nearest number; `whole_patch` gives memory to the patch
+    first: the batch exceeds the one that the patch was fitted with only where no shrinking was
+    needed, and never what fits.
+    """
+
+    fill: Literal["rest_of_memory", "whole_patch"]
     minimum: int
     maximum: int | None = None
     max_dataset_fraction: float
 
 
 class LossSettings(Record):
-    """The loss and its constants."""
+    """The loss and its constants, as in the plan's loss."""
 
     kind: LossKind
     dice_smooth: float
+    false_positive_weight: float = 0.5
+    false_negative_weight: float = 0.5
+    focal_gamma: float = 2.0
+    top_k_fraction: float = 1.0
 
 
 class AugmentationSettings(Record):
@@ -129,6 +142,7 @@ DECISIONS: dict[str, DecisionKind] = {
     "orientation": DecisionKind(Orientation),
     "target_spacing_mm": DecisionKind(SpacingSettings),
     "axis_order": DecisionKind(Literal["coarsest_first", "as_is"]),
+    "foreground_intensity": DecisionKind(Literal["annotated", "with_ignore"]),
     "normalization": DecisionKind(NormalizationSettings, for_each="channel"),
     "normalization_mask": DecisionKind(bool),
     "resampling": DecisionKind(ResamplingPlan),
@@ -140,8 +154,9 @@ DECISIONS: dict[str, DecisionKind] = {
     "batch_size": DecisionKind(BatchSettings),
     "loss": DecisionKind(LossSettings),
     "batch_dice": DecisionKind(bool),
-    "mirror_axes": DecisionKind(Literal["all", "none"]),
+    "mirror_axes": DecisionKind(Literal["all", "not_left_right", "none"]),
     "augmentation": DecisionKind(AugmentationSettings),
     "training": DecisionKind(TrainingPlan),
     "inference": DecisionKind(InferenceSettings),
+    "recommended": DecisionKind(tuple[ConfigurationName, ...]),
 }

@@ -5,25 +5,35 @@ import json
 import os
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset import Case, LabelScheme
+from autoseg.cases import read_case
+from autoseg.dataset import IGNORED, OUTSIDE, Case, LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import read_case
 from autoseg.foreground import bounding_box, nonzero_mask
-from autoseg.geometry import Box, Grid, Placement, plan_axes, resampled_shape
+from autoseg.geometry import Box, Grid, Placement, canonical_order, plan_axes, resampled_shape
+from autoseg.image_files import files_of
+from autoseg.inspection import CaseStats
+from autoseg.machine import GIB
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.normalize import normalize
 from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
 from autoseg.preprocessing.store import PreparedCase, SourceFile, stored_sources, write_case
-from autoseg.workers import Progress, map_cases, silent
+from autoseg.workers import MemoryBudget, Progress, map_cases, silent
 
 FORMAT_VERSION = 1
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
 LOCATION_FRACTION = 0.01
+
+# Memory at the peak: of a worker without a case; by voxel whatever the channels, and by channel.
+WORKER_GB = 0.15
+BYTES_PER_SOURCE_VOXEL = (10, 8)
+BYTES_PER_TARGET_VOXEL = (16, 8)
 
 PREPARING_FIELDS = {
     "spatial_dims", "orientation", "axis_order", "target_spacing_mm", "normalization", "resampling",
@@ -41,26 +51,54 @@ def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A configuration to prepare cases for, and the folder to keep them in."""
+
+    configuration: Configuration
+    folder: Path
+
+
 def prepare_cases(
     cases: Sequence[Case],
     labels: LabelScheme,
-    configuration: Configuration,
-    folder: Path,
+    targets: Sequence[Target],
     workers: int,
     progress: Progress = silent,
+    budget: MemoryBudget | None = None,
 ) -> int:
-    """Prepare the cases that are missing from a folder, or whose files changed; how many that was.
+    """Prepare the cases that a folder lacks, or whose files changed; how many cases that was.
 
-    Raises AutosegError naming every case that failed; the others are stored.
+    A case is read once for all its targets. Raises AutosegError naming every case that failed; the
+    others are stored.
     """
-    stale = {
-        case.case_id: (case, labels, configuration, folder)
-        for case in cases
-        if stored_sources(folder / case.case_id) != source_files(case)
-    }
+    stale = {}
+    for case in cases:
+        sources = source_files(case)
+        missing = [t for t in targets if stored_sources(t.folder / case.case_id) != sources]
+        if missing:
+            stale[case.case_id] = (case, labels, missing)
     if stale:
-        map_cases(_prepare_and_store, stale, workers, progress, "preparing cases")
+        map_cases(_prepare_and_store, stale, workers, progress, "preparing cases", budget)
     return len(stale)
+
+
+def expected_memory_gb(case: CaseStats, channel_count: int, targets: Sequence[Target]) -> float:
+    """Memory that a worker needs for a case at its peak, in GiB."""
+    source_vox = prod(case.shape_vox)
+    peak = BYTES_PER_SOURCE_VOXEL[0] + BYTES_PER_SOURCE_VOXEL[1] * channel_count
+    largest = 0.0
+    for target in targets:
+        order = (0, 1, 2)
+        if target.configuration.orientation == "canonical":
+            order = canonical_order(case.axis_codes)
+        axes = [order[axis] for axis in target.configuration.axis_order]
+        mm = target.configuration.target_spacing_mm
+        spacing = [case.spacing_mm[axis] for axis in axes][-len(mm) :]
+        growth = prod(old / new for old, new in zip(spacing, mm, strict=True))
+        bytes_per_voxel = BYTES_PER_TARGET_VOXEL[0] + BYTES_PER_TARGET_VOXEL[1] * channel_count
+        largest = max(largest, prod(case.cropped_shape_vox) * growth * bytes_per_voxel)
+    return WORKER_GB + (source_vox * peak + largest) / GIB
 
 
 def prepare_scan(
@@ -102,7 +140,8 @@ def prepare_scan(
 def source_files(case: Case) -> tuple[SourceFile, ...]:
     """Size and time of every file of a case. Raises AutosegError when one is gone."""
     files = []
-    for path in (*case.files(), *([case.label] if case.label else [])):
+    named = (*case.files(), *([case.label] if case.label else []))
+    for path in (part for file in named for part in files_of(file)):
         try:
             status = path.stat()
         except OSError as error:
@@ -115,13 +154,17 @@ def source_files(case: Case) -> tuple[SourceFile, ...]:
     return tuple(files)
 
 
-def _prepare_and_store(item: tuple[Case, LabelScheme, Configuration, Path]) -> None:
-    case, labels, configuration, folder = item
+def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None:
+    case, labels, targets = item
     sources = source_files(case)
     image, label = read_case(case)
     classes = labels.encode(label.array)
-    prepared = prepare_scan(image.array, classes, image.grid, configuration, case.case_id)
-    write_case(folder / case.case_id, prepared, sources)
+    del label
+    for target in targets:
+        prepared = prepare_scan(
+            image.array, classes, image.grid, target.configuration, case.case_id
+        )
+        write_case(target.folder / case.case_id, prepared, sources)
 
 
 def _place(
@@ -142,12 +185,16 @@ def _place(
     spacing_mm = (source_mm[a], source_mm[b], source_mm[c])
     target_mm = configuration.grid_spacing_mm(spacing_mm)
     z, y, x = crop.shape
+    shape_vox = resampled_shape((z, y, x), spacing_mm, target_mm)
+    off = max(abs(old / new - 1) for old, new in zip(spacing_mm, target_mm, strict=True))
+    if off <= configuration.resampling.keep_within:
+        shape_vox = (z, y, x)
     return Placement(
         source_shape_vox=grid.shape_vox,
         flipped_axes=flipped,
         axis_order=order,
         crop=crop,
-        resampled_shape_vox=resampled_shape((z, y, x), spacing_mm, target_mm),
+        resampled_shape_vox=shape_vox,
         source_spacing_mm=spacing_mm,
         target_spacing_mm=target_mm,
     )
@@ -170,15 +217,14 @@ def _resample_label(
     """
     if classes is None:
         return None, None
-    outside_class = int(classes.max()) + 1
-    with_outside = np.where(mask, classes, np.uint8(outside_class))
+    with_outside = np.where(mask, classes, np.uint8(OUTSIDE))
     resampled = resample_classes(
         with_outside,
         placement.resampled_shape_vox,
         configuration.resampling.label_order,
         _separate_axis(placement, configuration),
     )
-    outside = resampled == outside_class
+    outside = resampled == OUTSIDE
     return np.where(outside, np.uint8(0), resampled), outside
 
 
@@ -188,7 +234,7 @@ def _sample_locations(label: NDArray[np.uint8], case_id: str) -> dict[int, NDArr
     flat = np.flatnonzero(label)
     present = label.ravel()[flat]
     locations = {}
-    for value in np.unique(present).tolist():
+    for value in np.unique(present[present != IGNORED]).tolist():
         voxels = flat[present == value]
         count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
         chosen = np.sort(rng.choice(voxels, count, replace=False))

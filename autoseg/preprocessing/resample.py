@@ -7,11 +7,15 @@ of view stays, and voxel centres do not coincide. Beyond the border the edge vox
 from collections.abc import Sequence
 from typing import Any
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.geometry import Shape3, Spacing3
 
+ROWS_AT_ONCE = 32
+NEGLIGIBLE = 1e-9  # of a weight: a cubic spline's prefilter reaches far, but fades
+TIE = np.float32(1e-5)
 SPLINE_MARGIN = 16  # repeated edge voxels; the prefilter's response to the cut falls below 1e-9
 
 
@@ -64,11 +68,11 @@ def resample_image(
     range_axes = tuple(1 + axis for axis in axes)
     low = image.min(axis=range_axes, keepdims=True)
     high = image.max(axis=range_axes, keepdims=True)
-    for axis in axes:
+    for axis in sorted(axes, key=lambda a: shape_vox[a] / image.shape[1 + a]):  # shrink first
         if image.shape[1 + axis] != shape_vox[axis]:
             matrix = interpolation_matrix(image.shape[1 + axis], shape_vox[axis], order)
             image = apply_along(image, matrix, axis)
-    return np.clip(image, low, high) if order > 1 else image
+    return np.clip(image, low, high, out=image) if order > 1 else image
 
 
 def resample_classes(
@@ -76,7 +80,8 @@ def resample_classes(
 ) -> NDArray[np.uint8]:
     """Resample class indices [z, y, x]: each class's indicator is interpolated, the largest wins.
 
-    Where the nearest voxel's class is among those tied for largest, it wins.
+    Where the nearest voxel's class is among those tied for largest, it wins. Each class is
+    interpolated around its own voxels only, and the most common one is what the others leave.
     """
     if classes.shape == shape_vox:
         return classes
@@ -86,35 +91,89 @@ def resample_classes(
         nearest_class = np.take(nearest_class, chosen, axis=axis)
     if order == 0:
         return nearest_class
-    tie = np.float32(1e-5)
+    statistics = cc3d.statistics(classes, no_slice_conversion=True)
+    common = int(np.argmax(statistics["voxel_counts"]))
+    maps = [
+        interpolation_matrix(size_in, size_out, 0 if axis == separate else order)
+        for axis, (size_in, size_out) in enumerate(zip(classes.shape, shape_vox, strict=True))
+    ]
+    rest = np.ones(shape_vox, dtype=np.float32)  # what the classes so far leave
     best = np.full(shape_vox, -1, dtype=np.float32)
     nearest_score = np.zeros(shape_vox, dtype=np.float32)
-    result = np.zeros(shape_vox, dtype=np.uint8)
-    for value in np.unique(classes):
-        indicator = (classes == value).astype(np.float32)[None]
-        score = resample_image(indicator, shape_vox, order, separate)[0]
-        np.copyto(nearest_score, score, where=nearest_class == value)
-        better = score > best + tie
-        np.copyto(best, score, where=better)
-        result[better] = value
-    np.copyto(result, nearest_class, where=nearest_score >= best - tie)
+    result = np.full(shape_vox, common, dtype=np.uint8)
+    for value in np.flatnonzero(statistics["voxel_counts"]).tolist():
+        if value == common:
+            continue
+        bounds = statistics["bounding_boxes"][value].reshape(3, 2)
+        reached, score = _resample_indicator(classes, value, bounds, maps)
+        rest[reached] -= score
+        np.copyto(nearest_score[reached], score, where=nearest_class[reached] == value)
+        better = score > best[reached] + TIE
+        np.copyto(best[reached], score, where=better)
+        result[reached][better] = value
+    np.copyto(nearest_score, rest, where=nearest_class == common)
+    # The lower of two classes that tie wins, unless the nearest voxel is of the other.
+    wins = rest > best + np.where(result < common, TIE, -TIE)
+    np.copyto(best, rest, where=wins)
+    result[wins] = common
+    np.copyto(result, nearest_class, where=nearest_score >= best - TIE)
     return result
+
+
+def _resample_indicator(
+    classes: NDArray[np.uint8],
+    value: int,
+    bounds: NDArray[Any],
+    maps: Sequence[NDArray[np.float32]],
+) -> tuple[tuple[slice, ...], NDArray[np.float32]]:
+    """One class's interpolated indicator, and the block of the output that it can reach.
+
+    `bounds` are the first and last voxel of the class on each axis.
+    """
+    source = tuple(slice(int(first), int(last) + 1) for first, last in bounds)
+    indicator = (classes[source] == value).astype(np.float32)[None]
+    reached = []
+    for axis, (part, matrix) in enumerate(zip(source, maps, strict=True)):
+        rows = np.flatnonzero(matrix[:, part].any(axis=1))
+        block = slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
+        indicator = apply_along(indicator, matrix[block, part], axis)
+        reached.append(block)
+    return tuple(reached), indicator[0]
 
 
 def apply_along(
     array: NDArray[np.float32], matrix: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """Multiply a matrix [out, in] along a spatial axis of [channel, z, y, x]."""
-    channels, z, y, x = array.shape
-    result: NDArray[np.float32]
-    if axis == 2:
-        result = array @ matrix.T
-    elif axis == 1:
-        result = matrix @ array
-    else:
-        flat = np.ascontiguousarray(array).reshape(channels, z, y * x)
-        result = (matrix @ flat).reshape(channels, matrix.shape[0], y, x)
+    """Multiply a matrix [out, in] along a spatial axis of [channel, z, y, x].
+
+    Interpolation looks at a few neighbours, so each block of rows is multiplied with only those
+    columns that are not 0.
+    """
+    shape = list(array.shape)
+    shape[1 + axis] = len(matrix)
+    result = np.empty(shape, dtype=np.float32)
+    before = (slice(None),) * (1 + axis)
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        rows = slice(start, min(start + ROWS_AT_ONCE, len(matrix)))
+        used = np.flatnonzero((np.abs(matrix[rows]) > NEGLIGIBLE).any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
+        _multiply(matrix[rows, columns], array[*before, columns], axis, result[*before, rows])
     return result
+
+
+def _multiply(
+    matrix: NDArray[np.float32], array: NDArray[np.float32], axis: int, out: NDArray[np.float32]
+) -> None:
+    """Write a dense product along an axis of [channel, z, y, x] into `out`."""
+    if axis == 2:
+        np.matmul(array, matrix.T, out=out)
+    elif axis == 1:
+        np.matmul(matrix, array, out=out)
+    else:
+        for channel, product in zip(array, out, strict=True):  # views, so nothing is copied
+            z, y, x = channel.shape
+            flat = np.ascontiguousarray(channel).reshape(z, y * x)
+            np.matmul(matrix, flat, out=product.reshape(len(matrix), y * x))
 
 
 def _positions(size_in: int, size_out: int) -> NDArray[Any]:

@@ -1,16 +1,18 @@
 """Slices of a scan with the outlines of its masks."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.geometry import Spacing3
+from autoseg.reporting.charts import colour_of, drawable, new_figure, to_png
 
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SLICES = 4
 
 
@@ -30,17 +32,13 @@ def draw_mosaic(scan: MosaicScan, values: Sequence[int]) -> bytes:
 
     Slices are taken across the coarsest axis; pixels have their true aspect ratio.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     axis = int(np.argmax(scan.spacing_mm)) if scan.image.shape[0] > 1 else 0
     pixel_y, pixel_x = (mm for i, mm in enumerate(scan.spacing_mm) if i != axis)
     labelled = scan.mask > 0 if scan.reference is None else (scan.mask > 0) | (scan.reference > 0)
     indices = _spread(np.moveaxis(labelled, axis, 0))
     low, high = np.percentile(scan.image, (1, 99))
-    figure = Figure(figsize=(2.6 * len(indices), 2.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(scan.title, fontsize=10)
+    figure = new_figure(2.6 * len(indices), 2.9)
+    figure.suptitle(drawable(scan.title, "scan", limit=80), fontsize=10)
     for plot, index in zip(
         figure.subplots(1, len(indices), squeeze=False)[0], indices, strict=True
     ):
@@ -52,19 +50,32 @@ def draw_mosaic(scan: MosaicScan, values: Sequence[int]) -> bytes:
             aspect=pixel_y / pixel_x,
             origin="lower",
         )
-        for labels, style in ((scan.mask, "solid"), (scan.reference, "dashed")):
-            if labels is None:
-                continue
-            plane = np.take(labels, index, axis)
-            for order, value in enumerate(values):
-                if (plane == value).any() and not (plane == value).all():
-                    colour = COLOURS[order % len(COLOURS)]
-                    inside = (plane == value).astype(float)
-                    plot.contour(inside, [0.5], colors=[colour], linewidths=1, linestyles=[style])
+        draw_outlines(plot, np.take(scan.mask, index, axis), values)
+        if scan.reference is not None:
+            draw_outlines(plot, np.take(scan.reference, index, axis), values, "dashed")
         plot.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=90, format="png")
-    return buffer.getvalue()
+    return to_png(figure, dpi=90)
+
+
+def draw_outlines(
+    plot: "Axes",
+    plane: NDArray[np.integer[Any]],
+    values: Sequence[int],
+    style: Literal["solid", "dashed"] = "solid",
+) -> None:
+    """Outline each label value of a slice in its colour, which its place in `values` gives."""
+    if min(plane.shape) < 2:  # nothing to draw a line around
+        return
+    for order, value in enumerate(values):
+        inside = plane == value
+        if inside.any() and not inside.all():
+            plot.contour(
+                inside.astype(float),
+                [0.5],
+                colors=[colour_of(order)],
+                linewidths=1.3,
+                linestyles=[style],
+            )
 
 
 def _spread(labelled: NDArray[np.bool_]) -> list[int]:

@@ -165,7 +165,7 @@ def _new_network(job: TrainingJob) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         network = build_network(
-            job.configuration, len(job.configuration.normalization), len(job.labels.values)
+            job.configuration, len(job.configuration.normalization), job.labels.output_count
         )
     return network.to(job.device)
 

@@ -1,57 +1,113 @@
+from dataclasses import dataclass, replace
+from typing import get_args
+
 import pytest
 import torch
 
 from autoseg.networks import NETWORKS
-from autoseg.planning.plan import NetworkPlan, StagePlan
+from autoseg.networks.blocks import ConvShape, ResidualBlock, initialize
+from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan
+
+KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 
 
-def unet_plan(
-    features: list[int], strides: list[tuple[int, ...]], kernels: list[tuple[int, ...]]
-) -> NetworkPlan:
-    stages = tuple(
-        StagePlan(
-            features=f,
-            kernel_size=k,
-            stride=s,
-            blocks=2,
-            decoder_blocks=2 if i < len(features) - 1 else 0,
+@dataclass(frozen=True)
+class Shape:
+    """What a test says of a network; `blocks` of each encoder stage, `decoder_blocks` of all."""
+
+    features: list[int]
+    strides: list[tuple[int, ...]]
+    kernels: list[tuple[int, ...]]
+    blocks: list[int]
+    decoder_blocks: int = 2
+
+    def plan(self, kind: NetworkKind) -> NetworkPlan:
+        stages = tuple(
+            StagePlan(
+                features=features,
+                kernel_size=self.kernels[i],
+                stride=self.strides[i],
+                blocks=self.blocks[i],
+                decoder_blocks=self.decoder_blocks if i < len(self.features) - 1 else 0,
+            )
+            for i, features in enumerate(self.features)
         )
-        for i, (f, s, k) in enumerate(zip(features, strides, kernels, strict=True))
-    )
-    return NetworkPlan(
-        kind="plain_unet",
-        stages=stages,
-        norm="instance",
-        activation="leaky_relu",
-        bias=True,
-        upsampling="transposed",
-        deep_supervision=True,
-    )
+        return NetworkPlan(
+            kind=kind,
+            stages=stages,
+            norm="instance",
+            activation="leaky_relu",
+            bias=True,
+            upsampling="transposed",
+            deep_supervision=True,
+        )
 
 
-ANISOTROPIC = unet_plan(
-    [4, 8, 16], [(1, 1, 1), (1, 2, 2), (2, 2, 2)], [(1, 3, 3), (3, 3, 3), (3, 3, 3)]
+SIX_STAGES = Shape(
+    features=[32, 64, 128, 256, 320, 320],
+    strides=[(1, 1, 1), *[(2, 2, 2)] * 5],
+    kernels=[(3, 3, 3)] * 6,
+    blocks=[2] * 6,
+)
+SIX_RESIDUAL_STAGES = replace(SIX_STAGES, blocks=[1, 3, 4, 6, 6, 6], decoder_blocks=1)
+ANISOTROPIC = Shape(
+    features=[4, 8, 16],
+    strides=[(1, 1, 1), (1, 2, 2), (2, 2, 2)],
+    kernels=[(1, 3, 3), (3, 3, 3), (3, 3, 3)],
+    blocks=[1, 2, 2],
+)
+SLICES = Shape(
+    features=[4, 8, 16, 16],
+    strides=[(1, 1), (2, 2), (2, 2), (2, 2)],
+    kernels=[(3, 3)] * 4,
+    blocks=[1, 2, 2, 2],
 )
 
 
-def test_the_published_six_stage_network_has_its_parameters() -> None:
-    plan = unet_plan([32, 64, 128, 256, 320, 320], [(1, 1, 1), *[(2, 2, 2)] * 5], [(3, 3, 3)] * 6)
+def test_the_table_has_every_kind() -> None:
+    assert set(NETWORKS) == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "millions"),
+    [("plain_unet", SIX_STAGES, 31.20), ("residual_unet", SIX_RESIDUAL_STAGES, 102.35)],
+)
+def test_the_published_six_stage_network_has_its_parameters(
+    kind: NetworkKind, shape: Shape, millions: float
+) -> None:
     with torch.device("meta"):
-        network = NETWORKS["plain_unet"](plan, 1, 3)
-    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(31.20, abs=0.01)
+        network = NETWORKS[kind](shape.plan(kind), 1, 3)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-def test_logits_have_the_patchs_shape_at_every_resolution() -> None:
-    network = NETWORKS["plain_unet"](ANISOTROPIC, 2, 5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_have_the_patchs_shape_at_every_resolution(kind: NetworkKind) -> None:
+    network = NETWORKS[kind](ANISOTROPIC.plan(kind), 2, 5)
     image = torch.randn(1, 2, 8, 16, 16)
     assert network(image).shape == (1, 5, 8, 16, 16)
     # The lowest of the decoder's outputs would weigh nothing, so it is not computed.
     assert [tuple(o.shape) for o in network(image, all_resolutions=True)] == [(1, 5, 8, 16, 16)]
 
 
-def test_two_dimensions_work_alike() -> None:
-    plan = unet_plan([4, 8, 16, 16], [(1, 1), (2, 2), (2, 2), (2, 2)], [(3, 3)] * 4)
-    network = NETWORKS["plain_unet"](plan, 1, 2)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_dimensions_work_alike(kind: NetworkKind) -> None:
+    network = NETWORKS[kind](SLICES.plan(kind), 1, 2)
     outputs = network(torch.randn(1, 1, 32, 16), all_resolutions=True)
     assert [tuple(o.shape[2:]) for o in outputs] == [(32, 16), (16, 8)]
     assert torch.equal(network(torch.ones(1, 1, 32, 16)), network(torch.ones(1, 1, 32, 16)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_learns(kind: NetworkKind) -> None:
+    network = NETWORKS[kind](SLICES.plan(kind), 1, 2)
+    outputs = network(torch.randn(1, 1, 32, 16), all_resolutions=True)
+    torch.autograd.backward([output.square().mean() for output in outputs])
+    without = {name for name, p in network.named_parameters() if p.grad is None}
+    assert without == {"decoder.heads.2.weight", "decoder.heads.2.bias"}
+
+
+def test_a_residual_block_begins_as_its_skip() -> None:
+    block = ResidualBlock(ConvShape(3, 3, (3, 3), (1, 2), bias=True)).apply(initialize)
+    image = torch.randn(2, 3, 8, 8)
+    pooled = (image[..., ::2] + image[..., 1::2]) / 2
+    torch.testing.assert_close(block(image), torch.where(pooled > 0, pooled, 0.01 * pooled))

@@ -1,75 +1,144 @@
-"""Plans of datasets that are given by numbers alone, for comparing with nnU-Net v2's."""
+"""Datasets given by numbers alone, and their plans: for tests, and to compare with nnU-Net v2's."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoseg.dataset import LabelScheme
-from autoseg.fingerprint import CaseStats, ClassStats, Fingerprint, IntensityStats
-from autoseg.machine import Machine
-from autoseg.planning.plan import Configuration
+from autoseg.fingerprint import ClassStats, Fingerprint
+from autoseg.geometry import Box, Shape3, Spacing3
+from autoseg.inspection import CaseStats, IntensityStats
+from autoseg.layouts.description import declared_channels, declared_labels
+from autoseg.machine import ANY_GPU, Machine
+from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 
+RULE_SETS = {
+    "ExperimentPlanner": "nnunet",
+    "nnUNetPlannerResEncM": "residual_m",
+    "nnUNetPlannerResEncL": "residual_l",
+    "nnUNetPlannerResEncXL": "residual_xl",
+}
 INTENSITY = IntensityStats(
-    mean=1, std=1, min=1, max=1, percentile_00_5=1, median=1, percentile_99_5=1
+    mean=1, std=1, min=0, max=9, percentile_00_5=0, median=1, percentile_99_5=8
 )
+TWO_CLASSES = LabelScheme(values=(0, 1), names=("background", "organ"))
+CPU = Machine(gpu_name=None, gpu_memory_gb=0, cores=2, memory_gb=16, bf16=False)
 
 
-def autoseg_plan(spec: dict[str, Any]) -> dict[str, Configuration]:
-    classes = spec["classes"]
-    cases = tuple(
-        CaseStats(
-            case_id=str(index),
-            shape_vox=(shape[0], shape[1], shape[2]),
-            cropped_shape_vox=(shape[0], shape[1], shape[2]),
-            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+@dataclass(frozen=True, slots=True)
+class Scans:
+    """A number of scans that are alike; without `cropped_vox` nothing is cropped."""
+
+    shape_vox: Shape3
+    spacing_mm: Spacing3
+    count: int = 1
+    cropped_vox: Shape3 | None = None
+
+    def stats(self) -> tuple[CaseStats, ...]:
+        case = CaseStats(
+            case_id="a",
+            patient_id="a",
+            shape_vox=self.shape_vox,
+            crop=Box(start=(0, 0, 0), stop=self.cropped_vox or self.shape_vox),
+            spacing_mm=self.spacing_mm,
             axis_codes="SAR",
-            class_voxels=(1,) * classes,
+            label_voxels={0: 10, 1: 1},
             intensity=None,
-            # Not a whole number of voxels, so that every case has the very same crop fraction.
-        ).model_copy(update={"shape_vox": (shape[0] / spec["crop"], shape[1], shape[2])})
-        for index, (spacing, shape) in enumerate(zip(spec["spacings"], spec["shapes"], strict=True))
-    )
-    stats = ClassStats(
-        name="a",
+            intensity_with_ignore=None,
+            pixel_hash="",
+        )
+        return (case,) * self.count
+
+
+def gpu(memory_gb: float, name: str = ANY_GPU) -> Machine:
+    return Machine(gpu_name=name, gpu_memory_gb=memory_gb, cores=8, memory_gb=64, bf16=True)
+
+
+def made_up_fingerprint(
+    *scans: Scans,
+    channels: tuple[str, ...] = ("MRI",),
+    labels: LabelScheme = TWO_CLASSES,
+    intensity: tuple[IntensityStats, ...] | None = None,
+) -> Fingerprint:
+    """A fingerprint of scans whose one foreground class is neither rare nor small."""
+    organ = ClassStats(
+        name="organ",
         value=1,
         image_fraction=0.1,
         foreground_fraction=1,
         case_fraction=1,
         components_per_case=1,
-        component_volume_mm3_p05=1,
-        component_volume_mm3_median=1,
-        component_volume_mm3_p95=1,
+        component_volume_mm3_p05=1e6,
+        component_volume_mm3_median=1e6,
+        component_volume_mm3_p95=1e6,
     )
-    fingerprint = Fingerprint(
-        channel_names=tuple(spec["channels"]),
-        labels=LabelScheme(
-            values=tuple(range(classes)), names=tuple(str(i) for i in range(classes))
-        ),
-        cases=cases,
-        foreground_intensity=(INTENSITY,) * len(spec["channels"]),
-        classes=(stats,),
+    return Fingerprint(
+        channel_names=channels,
+        labels=labels,
+        cases=tuple(case for group in scans for case in group.stats()),
+        foreground_intensity=intensity or (INTENSITY,) * len(channels),
+        classes=(organ,),
     )
-    machine = Machine(gpu_name="any", gpu_memory_gb=8, cores=8, memory_gb=64, bf16=True)
-    plan = make_plan(fingerprint, load_rule_set("nnunet"), machine)
-    return {str(name): configuration for name, configuration in plan.configurations.items()}
+
+
+def configure(fingerprint: Fingerprint, rules: str, machine: Machine) -> Configuration:
+    """The configuration at full resolution."""
+    return make_plan(fingerprint, load_rule_set(rules), machine).configurations["3d_fullres"]
+
+
+def specified_plan(spec: dict[str, Any]) -> Plan:
+    """Our plan of a specification, which names one of nnU-Net's planners.
+
+    Memory that is given is that of a GPU known by nothing else; else a GPU is there, whose memory
+    must not matter.
+    """
+    path, memory_gb = Path("dataset.json"), spec["memory_gb"]
+    scans = [
+        Scans(
+            shape_vox=_three(scan["shape_vox"]),
+            spacing_mm=_three(scan["spacing_mm"]),
+            count=scan["count"],
+            cropped_vox=_three(scan["cropped_vox"]),
+        )
+        for scan in spec["scans"]
+    ]
+    fingerprint = made_up_fingerprint(
+        *scans,
+        channels=declared_channels(spec["description"], path),
+        labels=declared_labels(spec["description"], path),
+        intensity=tuple(IntensityStats(**intensity) for intensity in spec["intensity"]),
+    )
+    machine = gpu(17, name="one that is here") if memory_gb is None else gpu(memory_gb)
+    return make_plan(fingerprint, load_rule_set(RULE_SETS[spec["planner"]]), machine)
+
+
+def _three(values: list[Any]) -> tuple[Any, Any, Any]:
+    first, second, third = values
+    return first, second, third
 
 
 def fields_of_ours(plan: Configuration) -> dict[str, Any]:
-    stages = plan.network.stages
+    """A configuration in words that nnU-Net's can be put into as well."""
+    network = plan.network
     return {
         "transpose": list(plan.axis_order),
-        "spacing": np.round(plan.target_spacing_mm, 9).tolist(),
+        "spacing": list(plan.target_spacing_mm),
         "median_shape": list(plan.median_shape_vox),
         "patch_size": list(plan.patch_size_vox),
         "batch_size": plan.batch_size,
-        "features": [s.features for s in stages],
-        "strides": [list(s.stride) for s in stages],
-        "kernel_sizes": [list(s.kernel_size) for s in stages],
-        "blocks": [s.blocks for s in stages],
-        "decoder_blocks": [s.decoder_blocks for s in stages[:-1]],
+        "network": network.kind,
+        "operators": [f"bias={network.bias}", network.norm, network.activation],
+        "features": [stage.features for stage in network.stages],
+        "strides": [list(stage.stride) for stage in network.stages],
+        "kernel_sizes": [list(stage.kernel_size) for stage in network.stages],
+        "blocks": [stage.blocks for stage in network.stages],
+        "decoder_blocks": [stage.decoder_blocks for stage in network.stages[:-1]],
         "batch_dice": plan.loss.batch_dice,
-        "normalization": [n.kind for n in plan.normalization],
-        "mask": [n.masked for n in plan.normalization],
+        "normalization": [channel.kind for channel in plan.normalization],
+        "mask": [channel.masked for channel in plan.normalization],
+        "intensity": [channel.statistics.model_dump() for channel in plan.normalization],
+        "resampling": plan.resampling.model_dump(),
+        "previous_stage": plan.previous_stage,
     }

@@ -2,89 +2,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import (
-    CaseStats,
-    ClassStats,
-    Fingerprint,
-    IntensityStats,
-    make_fingerprint,
-)
+from autoseg.fingerprint import make_fingerprint
 from autoseg.layouts import open_dataset
 from autoseg.machine import Machine
 from autoseg.planning.memory import convolution_elements
-from autoseg.planning.plan import Configuration, StagePlan
+from autoseg.planning.plan import NetworkPlan, StagePlan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
-
-INTENSITY = IntensityStats(
-    mean=1, std=1, min=0, max=9, percentile_00_5=0, median=1, percentile_99_5=8
-)
-CPU = Machine(gpu_name=None, gpu_memory_gb=0, cores=2, memory_gb=16, bf16=False)
+from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint
 
 
-def gpu(memory_gb: float) -> Machine:
-    return Machine(gpu_name="any", gpu_memory_gb=memory_gb, cores=8, memory_gb=64, bf16=True)
-
-
-def fingerprint_of(
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    case_count: int = 50,
-    channels: tuple[str, ...] = ("MRI",),
-    crop: float = 1.0,
-) -> Fingerprint:
-    z, y, x = (max(1, int(n * crop)) for n in shape)
-    case = CaseStats(
-        case_id="a",
-        shape_vox=shape,
-        cropped_shape_vox=(z, y, x),
-        spacing_mm=spacing_mm,
-        axis_codes="SAR",
-        class_voxels=(10, 1),
-        intensity=None,
-    )
-    classes = ClassStats(
-        name="organ",
-        value=1,
-        image_fraction=0.1,
-        foreground_fraction=1,
-        case_fraction=1,
-        components_per_case=1,
-        component_volume_mm3_p05=1,
-        component_volume_mm3_median=1,
-        component_volume_mm3_p95=1,
-    )
-    return Fingerprint(
-        channel_names=channels,
-        labels=LabelScheme(values=(0, 1), names=("background", "organ")),
-        cases=(case,) * case_count,
-        foreground_intensity=(INTENSITY,) * len(channels),
-        classes=(classes,),
-    )
-
-
-def configure(fingerprint: Fingerprint, rules: str, machine: Machine) -> Configuration:
-    return make_plan(fingerprint, load_rule_set(rules), machine).configurations["3d_fullres"]
+def here(memory_gb: float) -> Machine:
+    return gpu(memory_gb, name="one that is here")
 
 
 def test_the_memory_estimate_is_the_published_one() -> None:
-    strides = [(1, 1, 1), *[(2, 2, 2)] * 5]
-    stages = [
+    stages = tuple(
         StagePlan(
             features=min(320, 32 * 2**i),
             kernel_size=(3, 3, 3),
-            stride=stride,
+            stride=(2, 2, 2) if i else (1, 1, 1),
             blocks=2,
             decoder_blocks=2 if i < 5 else 0,
         )
-        for i, stride in enumerate(strides)
-    ]
-    assert convolution_elements(stages, (128, 128, 128), 3) == 452_796_416
+        for i in range(6)
+    )
+    network = NetworkPlan(
+        kind="plain_unet",
+        stages=stages,
+        norm="instance",
+        activation="leaky_relu",
+        bias=True,
+        upsampling="transposed",
+        deep_supervision=True,
+    )
+    assert convolution_elements(network, (128, 128, 128), 3) == 452_796_416
 
 
 def test_hippocampus_gets_the_plan_that_nnunet_makes(hippocampus: Path) -> None:
@@ -99,34 +53,79 @@ def test_hippocampus_gets_the_plan_that_nnunet_makes(hippocampus: Path) -> None:
 
 
 def test_thick_slices_come_first_and_stay_thick() -> None:
-    plan = configure(fingerprint_of((256, 256, 20), (0.8, 0.8, 5)), "nnunet", gpu(8))
+    scans = Scans((256, 256, 20), (0.8, 0.8, 5))
+    plan = configure(made_up_fingerprint(scans), "nnunet", gpu(8))
     assert plan.axis_order == (2, 0, 1)
     assert plan.target_spacing_mm == (5, 0.8, 0.8)
     assert plan.network.stages[0].kernel_size == (1, 3, 3)
 
 
 def test_a_coarse_axis_takes_its_tenth_percentile() -> None:
-    thin = fingerprint_of((24, 256, 256), (4, 1, 1), case_count=10)
-    thick = fingerprint_of((24, 256, 256), (8, 1, 1), case_count=30)
-    both = thin.model_copy(update={"cases": thin.cases + thick.cases})
+    both = made_up_fingerprint(
+        Scans((24, 256, 256), (4, 1, 1), count=10), Scans((24, 256, 256), (8, 1, 1), count=30)
+    )
     assert configure(both, "nnunet", gpu(8)).target_spacing_mm == (4, 1, 1)
 
 
 def test_large_scans_sum_dice_over_the_batch() -> None:
-    plan = configure(fingerprint_of((400, 512, 512), (1, 0.8, 0.8)), "nnunet", gpu(8))
+    scans = Scans((400, 512, 512), (1, 0.8, 0.8))
+    plan = configure(made_up_fingerprint(scans), "nnunet", gpu(8))
     assert plan.loss.batch_dice
     assert plan.batch_size == 2
 
 
+def test_a_cascade_is_full_resolution_after_low_resolution() -> None:
+    scans = Scans((400, 512, 512), (1, 0.8, 0.8))
+    configurations = make_plan(
+        made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(8)
+    ).configurations
+    full, cascade = configurations["3d_fullres"], configurations["3d_cascade_fullres"]
+    changed = {"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"}
+    assert cascade == full.model_copy(update=changed)
+    assert not configurations["3d_lowres"].loss.batch_dice
+
+
+def test_single_slices_are_planned_in_two_dimensions_only() -> None:
+    scans = Scans((1, 400, 300), (999, 1, 1), count=30)
+    plan = make_plan(made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(8))
+    assert list(plan.configurations) == ["2d"]
+    assert plan.recommended == "2d"
+
+
+def test_a_slice_thinner_than_half_the_target_counts_nothing_in_the_median() -> None:
+    """As nnU-Net plans these two, although both are resampled to a single slice at least."""
+    thin, thick = Scans((1, 200, 200), (0.3, 1, 1)), Scans((1, 200, 200), (1, 1, 1))
+    plan = configure(made_up_fingerprint(thin, thick), "nnunet", gpu(8))
+    assert plan.median_shape_vox == (200, 1, 200)
+    assert plan.patch_size_vox == (224, 1, 224)
+
+
+def test_a_spacing_on_the_way_to_low_resolution_may_have_no_network() -> None:
+    """Coarser on its long axis only, the patch cannot be pooled; a few steps on it can again."""
+    scans = Scans((562, 62, 366), (4.9429, 0.1, 1.6), count=100)
+    plans = make_plan(made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(6))
+    assert plans.configurations["3d_lowres"].median_shape_vox[1] < 8
+
+
 def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:
-    plan = configure(
-        fingerprint_of((60, 60, 60), (1, 1, 1), channels=("CT", "PET"), crop=0.7), "nnunet", gpu(8)
-    )
+    scans = Scans((60, 60, 60), (1, 1, 1), cropped_vox=(42, 60, 60))
+    plan = configure(made_up_fingerprint(scans, channels=("CT", "PET")), "nnunet", gpu(8))
     assert [(n.kind, n.masked) for n in plan.normalization] == [("ct", False), ("zscore", True)]
 
 
+@pytest.mark.parametrize(("rules", "memory_gb"), [("nnunet", 8), ("residual_l", 24)])
+def test_presets_ignore_the_gpu_that_is_here_but_not_memory_that_is_given(
+    rules: str, memory_gb: float
+) -> None:
+    fingerprint = made_up_fingerprint(Scans((400, 512, 512), (1, 0.8, 0.8)))
+    preset = configure(fingerprint, rules, here(80))
+    assert preset == configure(fingerprint, rules, gpu(memory_gb))
+    given = configure(fingerprint, rules, gpu(80))
+    assert np.prod(given.patch_size_vox) > np.prod(preset.patch_size_vox)
+
+
 def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
-    fingerprint = fingerprint_of((400, 512, 512), (1, 0.8, 0.8))
+    fingerprint = made_up_fingerprint(Scans((400, 512, 512), (1, 0.8, 0.8)))
     plan = make_plan(fingerprint, load_rule_set("cpu"), CPU)
     configuration = plan.configurations["3d_fullres"]
     assert configuration.network.stages[0].features == 16
@@ -137,42 +136,29 @@ def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
 
 
 def test_every_choice_has_a_decision() -> None:
-    plan = make_plan(fingerprint_of((60, 60, 60), (1, 1, 1)), load_rule_set("default"), gpu(24))
-    names = {decision.name for decision in plan.decisions}
-    assert names >= {
-        "target_spacing_mm", "patch_size_vox", "pooling", "kernel_sizes", "features",
-        "batch_size", "normalization", "loss", "augmentation", "training", "machine",
-    }  # fmt: skip
-    by_name = {decision.name: decision for decision in plan.decisions}
-    configuration = plan.configurations["3d_fullres"]
-    assert by_name["patch_size_vox"].value == configuration.patch_size_vox
-    assert by_name["batch_size"].value == configuration.batch_size
-    assert by_name["memory_gb"].value == pytest.approx(24 * 0.9)
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
+    plan = make_plan(fingerprint, load_rule_set("default"), here(24))
+    for name in ("2d", "3d_fullres"):
+        by_name = {d.name: d for d in plan.decisions if d.configuration in (None, name)}
+        assert by_name.keys() >= {
+            "orientation", "target_spacing_mm", "axis_order", "normalization", "resampling",
+            "memory_gb", "patch_size_vox", "network", "features", "pooling", "kernel_sizes",
+            "batch_size", "loss", "batch_dice", "mirror_axes", "augmentation", "training",
+            "inference", "expectation", "machine", "recommended",
+        }  # fmt: skip
+        configuration = plan.configuration(name)
+        assert by_name["patch_size_vox"].value == configuration.patch_size_vox
+        assert by_name["batch_size"].value == configuration.batch_size
+        assert by_name["memory_gb"].value == pytest.approx(24 * 0.9)
 
 
 def test_tiny_scans_are_refused() -> None:
+    fingerprint = made_up_fingerprint(Scans((5, 6, 7), (1, 1, 1)))
     with pytest.raises(AutosegError, match="too few for a U-Net"):
-        configure(fingerprint_of((5, 6, 7), (1, 1, 1)), "nnunet", gpu(8))
+        configure(fingerprint, "nnunet", gpu(8))
 
 
-shapes = st.tuples(*[st.integers(16, 600)] * 3)
-spacings = st.tuples(*[st.floats(0.3, 6)] * 3)
-
-
-@settings(max_examples=40, deadline=None)
-@given(shape=shapes, spacing_mm=spacings, memory_gb=st.floats(4, 80), cases=st.integers(1, 1000))
-def test_any_plan_is_valid_and_fits(
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    memory_gb: float,
-    cases: int,
-) -> None:
-    fingerprint = fingerprint_of(shape, spacing_mm, cases)
-    plan = configure(fingerprint, "default", gpu(memory_gb))
-    for patch, divisor in zip(plan.patch_size_vox, plan.network.patch_divisor, strict=True):
-        assert patch % divisor == 0
-    assert plan.batch_size >= 2
-    elements = convolution_elements(plan.network.stages, plan.patch_size_vox, 2)
-    allowed = 560e6 * memory_gb * 0.9 / 8
-    assert elements / 2 * plan.batch_size <= 1.25 * allowed
-    assert plan == configure(fingerprint, "default", gpu(memory_gb))
+def test_too_little_memory_is_not_blamed_on_the_scans() -> None:
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
+    with pytest.raises(AutosegError, match=r"No patch fits into 0\.001 GiB"):
+        configure(fingerprint, "nnunet", gpu(0.001))

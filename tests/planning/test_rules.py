@@ -13,10 +13,18 @@ FACTS = Facts(
     class_count=3,
     median_crop_fraction=0.5,
     median_spacing_ratio=1.0,
+    spacing_spread=0.0,
+    slice_directions=1,
     smallest_class="tumour",
     smallest_class_foreground_fraction=0.02,
+    smallest_class_image_fraction=0.001,
+    smallest_class_component_vox=500,
+    has_regions=False,
+    has_ignore_label=False,
+    left_right_pairs=0,
     device="gpu",
     gpu_memory_gb=24,
+    memory_given=False,
     cores=8,
     memory_gb=64,
     bf16=True,
@@ -42,7 +50,7 @@ def own_set(folder: Path, rules: str, header: str = 'title = "own"\nextends = "n
 
 def test_built_in_rule_sets_are_found_and_complete() -> None:
     names = sorted(path.parent.name for path in rules_dir().glob("*/ruleset.toml"))
-    assert names == ["cpu", "default", "nnunet"]
+    assert names == ["cpu", "default", "nnunet", "residual_l", "residual_m", "residual_xl"]
     for name in names:
         assert load_rule_set(name).title
 

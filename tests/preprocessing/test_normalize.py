@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import IntensityStats
+from autoseg.inspection import IntensityStats
 from autoseg.planning.plan import ChannelNormalization, NormalizationKind
 from autoseg.preprocessing.normalize import normalize
 

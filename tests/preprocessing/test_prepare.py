@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from autoseg.dataset import IGNORED, Dataset, LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import make_fingerprint
 from autoseg.geometry import Grid
@@ -13,7 +14,12 @@ from autoseg.machine import detect_machine
 from autoseg.planning.plan import Configuration
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
-from autoseg.preprocessing.prepare import preparation_hash, prepare_cases, prepare_scan
+from autoseg.preprocessing.prepare import (
+    Target,
+    preparation_hash,
+    prepare_cases,
+    prepare_scan,
+)
 from autoseg.preprocessing.store import open_case
 from autoseg.synthetic import write_dataset
 
@@ -23,6 +29,11 @@ def configuration(synthetic_dataset: Path) -> Configuration:
     fingerprint = make_fingerprint(open_dataset(synthetic_dataset), workers=1)
     plan = make_plan(fingerprint, load_rule_set("cpu"), detect_machine())
     return plan.configurations["3d_fullres"]
+
+
+def declared(dataset: Dataset) -> LabelScheme:
+    assert dataset.labels is not None
+    return dataset.labels
 
 
 def changed(configuration: Configuration, **fields: Any) -> Configuration:
@@ -41,7 +52,9 @@ def test_only_what_is_missing_or_changed_is_prepared(
     dataset = open_dataset(tmp_path / "data")
 
     def prepare() -> int:
-        return prepare_cases(dataset.cases, dataset.labels, configuration, tmp_path / "out", 1)
+        return prepare_cases(
+            dataset.cases, declared(dataset), [Target(configuration, tmp_path / "out")], 1
+        )
 
     assert prepare() == 3
     assert prepare() == 0
@@ -58,7 +71,7 @@ def test_workers_store_the_same_voxels(
     dataset = open_dataset(synthetic_dataset)
     for workers in (1, 2):
         folder = tmp_path / str(workers)
-        prepare_cases(dataset.cases, dataset.labels, configuration, folder, workers)
+        prepare_cases(dataset.cases, declared(dataset), [Target(configuration, folder)], workers)
     for case in dataset.cases:
         one, two = (open_case(tmp_path / w / case.case_id) for w in ("1", "2"))
         np.testing.assert_array_equal(one.image[:], two.image[:])
@@ -73,7 +86,9 @@ def test_a_failing_case_is_named_and_the_others_are_stored(
     image = tmp_path / "data" / "imagesTr" / "case_001_0000.nii.gz"
     image.write_bytes(image.read_bytes()[:1000])
     with pytest.raises(AutosegError, match=r"case_001_0000\.nii\.gz: cannot be read"):
-        prepare_cases(dataset.cases, dataset.labels, configuration, tmp_path / "out", 2)
+        prepare_cases(
+            dataset.cases, declared(dataset), [Target(configuration, tmp_path / "out")], 2
+        )
     stored = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert stored == ["case_000", "case_002"]
 
@@ -81,7 +96,7 @@ def test_a_failing_case_is_named_and_the_others_are_stored(
 def test_only_settings_that_matter_change_the_hash(
     synthetic_dataset: Path, configuration: Configuration
 ) -> None:
-    labels = open_dataset(synthetic_dataset).labels
+    labels = declared(open_dataset(synthetic_dataset))
     training = configuration.training.model_copy(update={"epochs": 7})
     original = preparation_hash(configuration, labels)
     assert preparation_hash(changed(configuration, training=training), labels) == original
@@ -141,3 +156,29 @@ def test_locations_are_voxels_of_their_class(configuration: Configuration) -> No
     for value, voxels in prepared.class_locations.items():
         assert (prepared.label[tuple(voxels.T)] == value).all()
         assert len(voxels) == (prepared.label == value).sum()
+
+
+def test_scans_near_the_target_spacing_may_be_left_as_they_are(
+    configuration: Configuration,
+) -> None:
+    keeping = configuration.resampling.model_copy(update={"keep_within": 0.05})
+    keep = changed(configuration, resampling=keeping)
+    scan = np.random.default_rng(0).normal(size=(1, 14, 36, 40)).astype(np.float32)
+    target = np.array(configuration.target_spacing_mm)
+    for factor, shape in ((1.04, scan.shape[1:]), (1.06, None)):
+        grid = Grid((14, 36, 40), np.diag([*(target * factor)[::-1], 1.0]))
+        prepared = prepare_scan(scan, None, grid, keep, "a")
+        assert (prepared.image.shape[1:] == scan.shape[1:]) == (shape is not None)
+    assert prepare_scan(scan, None, grid, configuration, "a").image.shape != scan.shape
+
+
+def test_voxels_that_nobody_annotated_keep_their_mark(configuration: Configuration) -> None:
+    classes = np.zeros((14, 36, 40), np.uint8)
+    classes[:7] = IGNORED
+    classes[10:, 10:20, 10:20] = 2
+    scan = np.random.default_rng(0).normal(size=(1, *classes.shape)).astype(np.float32)
+    coarser = np.diag([*np.array(configuration.target_spacing_mm)[::-1] * 1.5, 1.0])
+    prepared = prepare_scan(scan, classes, Grid((14, 36, 40), coarser), configuration, "a")
+    assert prepared.label is not None
+    assert set(np.unique(prepared.label)) == {0, 2, IGNORED}
+    assert list(prepared.class_locations) == [2]

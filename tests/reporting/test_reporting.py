@@ -8,6 +8,7 @@ from PIL import Image
 
 from autoseg.evaluation.evaluate import Evaluation, Mean
 from autoseg.evaluation.metrics import ClassScore
+from autoseg.reporting.charts import COLOURS
 from autoseg.reporting.curves import draw_progress
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic
 from autoseg.reporting.report import ReportContent, write_report
@@ -27,9 +28,9 @@ def colours_in(png: bytes) -> set[tuple[int, ...]]:
 
 
 def test_a_mosaic_outlines_the_classes(scan: MosaicScan) -> None:
-    red = (0xE6, 0x19, 0x4B)
-    assert red in colours_in(draw_mosaic(scan, [1]))
-    assert red not in colours_in(draw_mosaic(scan, [2]))
+    first = tuple(bytes.fromhex(COLOURS[0][1:]))
+    assert first in colours_in(draw_mosaic(scan, [1]))
+    assert first not in colours_in(draw_mosaic(scan, [2]))
 
 
 def test_empty_masks_and_single_slices_are_drawn_too() -> None:
@@ -49,7 +50,7 @@ def test_the_report_stands_on_its_own(tmp_path: Path, scan: MosaicScan) -> None:
     assert "0.876" in html
     assert "&lt;organ&gt;" in html
     assert "data:image/png;base64," in html
-    assert "http" not in html
+    assert "http:" not in html and "https:" not in html
 
 
 def test_progress_is_drawn_whatever_is_missing(tmp_path: Path) -> None:

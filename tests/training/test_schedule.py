@@ -5,12 +5,14 @@ from autoseg.planning.plan import TrainingPlan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.training.schedule import Budget, learning_rate, make_budget
-from tests.planning.test_planner import CPU, fingerprint_of
+from tests.planning.specified import CPU, Scans, made_up_fingerprint
 
 
 @pytest.fixture(scope="module")
 def plan() -> TrainingPlan:
-    made = make_plan(fingerprint_of((40, 40, 40), (1, 1, 1)), load_rule_set("nnunet"), CPU)
+    made = make_plan(
+        made_up_fingerprint(Scans((40, 40, 40), (1, 1, 1), count=50)), load_rule_set("nnunet"), CPU
+    )
     return made.configurations["3d_fullres"].training
 
 

@@ -17,7 +17,7 @@ from autoseg.training.log import EpochSummary
 from autoseg.training.schedule import Budget
 from autoseg.training.state import StateFile
 from autoseg.training.trainer import TrainingJob, train_model
-from tests.planning.test_planner import CPU, fingerprint_of
+from tests.planning.specified import CPU, Scans, made_up_fingerprint
 
 
 class Recorder:
@@ -48,7 +48,9 @@ def make_case(seed: int) -> StoredCase:
 
 
 def job_in(folder: Path, iterations: int, broken: bool = False) -> TrainingJob:
-    plan = make_plan(fingerprint_of((16, 18, 20), (1, 1, 1)), load_rule_set("cpu"), CPU)
+    plan = make_plan(
+        made_up_fingerprint(Scans((16, 18, 20), (1, 1, 1), count=50)), load_rule_set("cpu"), CPU
+    )
     configuration = plan.configurations["3d_fullres"]
     stages = tuple(
         s.model_copy(update={"features": 4 * 2**i})

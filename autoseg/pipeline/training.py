@@ -1,33 +1,33 @@
-"""The table of contents: the stages, in order, each from records to files that people can read."""
+"""Preparing and training: from a plan to models, each scored on its held-out cases."""
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from autoseg.dataset import Case, Dataset
+from autoseg.dataset import Case, Dataset, LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
-from autoseg.fingerprint import Fingerprint, make_fingerprint, read_channels
 from autoseg.layouts import open_dataset
-from autoseg.machine import GIB, available_cores, detect_machine, machine_for
+from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
+from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits
+from autoseg.pipeline.predicting import predict_cases
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
-from autoseg.preprocessing.prepare import preparation_hash, prepare_cases
+from autoseg.preprocessing.prepare import (
+    Target,
+    expected_memory_gb,
+    preparation_hash,
+    prepare_cases,
+)
 from autoseg.preprocessing.store import StoredCase, open_case
-from autoseg.records import load_record, read_json, save_json, save_record
-from autoseg.scans import list_scans
+from autoseg.records import load_record, save_record
 from autoseg.splits import Fold
-from autoseg.volume import write_labels
-from autoseg.work import FoldName, WorkFolder, WorkState
-from autoseg.workers import Progress, explain_failure, silent
+from autoseg.work import FoldName, WorkFolder
+from autoseg.workers import MemoryBudget, Progress, silent
 
 if TYPE_CHECKING:
-    from autoseg.inference.predictor import Predictor, Provenance
     from autoseg.training.log import EpochSummary, TrainingListener
     from autoseg.training.schedule import Budget
     from autoseg.training.state import SavedState
@@ -35,18 +35,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUMMARY = "validation/summary.json"
-TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
+FREE_MEMORY_FRACTION = 0.75
 CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """What a user may say about planning; None leaves it to autoseg."""
+class Resources:
+    """Processes to use, and memory for all of them; None is three quarters of what is free."""
 
-    rules: str | None = None
-    target: str | None = None
-    name: str | None = None
-    overwrite: bool = False
+    workers: int
+    memory_gb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,55 +73,49 @@ class FoldResult:
     evaluation: Evaluation | None
 
 
-def plan_dataset(
-    dataset_path: Path,
-    work: WorkFolder,
-    request: PlanRequest,
-    workers: int,
-    progress: Progress = silent,
-) -> tuple[Plan, Fingerprint]:
-    """Look at a dataset, decide everything, and save fingerprint, splits and plan.
-
-    Raises AutosegError when the work folder belongs to another dataset, or holds models of another
-    plan of this name.
-    """
-    dataset = open_dataset(dataset_path)
-    root = str(dataset.root.resolve())
-    if work.is_planned() and work.state().dataset != root:
-        raise AutosegError(
-            f"{work.root} belongs to the dataset {work.state().dataset}. Choose another work "
-            "folder with --work, or delete this one."
-        )
-    if request.name is not None and not re.fullmatch(r"[\w.-]*\w", request.name):
-        raise AutosegError(f"--name {request.name}: use letters, digits, dots, _ and - only.")
-    machine = machine_for(request.target) if request.target else detect_machine()
-    rule_set = load_rule_set(request.rules or ("cpu" if machine.gpu_name is None else "default"))
-    fingerprint = make_fingerprint(dataset, workers, progress)
-    plan = make_plan(fingerprint, rule_set, machine, request.name)
-    work.make_way_for(plan, request.overwrite)
-    work.keep_or_make_splits(dataset, request.overwrite)
-    work.save_fingerprint(fingerprint)
-    work.save_plan(plan)
-    work.save_state(
-        WorkState(dataset=root, layout=dataset.layout, machine=machine, current_plan=plan.name)
-    )
-    return plan, fingerprint
-
-
 def prepare(
     work: WorkFolder,
     plan_name: str | None,
-    configuration_name: str | None,
-    workers: int,
+    configuration_names: Sequence[str],
+    resources: Resources,
     progress: Progress = silent,
-) -> tuple[int, Path]:
-    """Prepare what is missing for a plan; how many cases that was, and where they are."""
+) -> tuple[int, list[Path]]:
+    """Prepare what is missing for a plan; how many cases that was, and where they are.
+
+    Without names the recommended configuration is prepared.
+    """
     plan = work.plan(plan_name)
     dataset = _dataset(work, plan)
-    configuration = plan.configuration(configuration_name)
-    folder = work.prepared(preparation_hash(configuration, plan.labels))
-    done = prepare_cases(dataset.cases, plan.labels, configuration, folder, workers, progress)
-    return done, folder
+    targets = [
+        _target(work, plan.configuration(name), plan.labels)
+        for name in configuration_names or [plan.recommended]
+    ]
+    done = _prepare(work, dataset, dataset.cases, targets, resources, progress)
+    return done, [target.folder for target in targets]
+
+
+def _prepare(
+    work: WorkFolder,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    targets: Sequence[Target],
+    resources: Resources,
+    progress: Progress,
+) -> int:
+    """Prepare what is missing of some cases, as many at once as memory allows."""
+    assert dataset.labels is not None
+    stats = {case.case_id: case for case in work.fingerprint().cases}
+    channels = len(dataset.channel_names)
+    needs_gb = {
+        case.case_id: expected_memory_gb(stats[case.case_id], channels, targets) for case in cases
+    }
+    total_gb = resources.memory_gb or FREE_MEMORY_FRACTION * free_memory_gb()
+    budget = MemoryBudget(total_gb, needs_gb)
+    return prepare_cases(cases, dataset.labels, targets, resources.workers, progress, budget)
+
+
+def _target(work: WorkFolder, configuration: Configuration, labels: LabelScheme) -> Target:
+    return Target(configuration, work.prepared(preparation_hash(configuration, labels)))
 
 
 def train_fold(
@@ -143,6 +135,7 @@ def train_fold(
     plan = work.plan(request.plan_name)
     dataset = _dataset(work, plan)
     configuration = plan.configuration(request.configuration)
+    _check_trainable(plan.labels, configuration)
     split = work.fold_cases(dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
     device = choose_device()
@@ -163,6 +156,10 @@ def train_fold(
     finished = _finished(folder, budget, earlier)
     if finished is not None:
         return finished
+    if earlier is None and device.torch_device.type == TORCH_DEVICES[plan.machine.device]:
+        plan = plan_that_fits(plan, configuration.name)
+        work.save_plan(plan)
+        configuration = plan.configurations[configuration.name]
     stored = _prepared_cases(
         work, configuration, dataset, (*split.train, *split.validation), progress
     )
@@ -199,6 +196,18 @@ def train_fold(
     save_model(folder / "model.safetensors", network, card)
     evaluation = validate_fold(folder, dataset, split, progress)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+def _check_trainable(labels: LabelScheme, configuration: Configuration) -> None:
+    """Refuse what can be planned, but not trained yet."""
+    beyond = {
+        "regions": bool(labels.regions),
+        "an ignore label": labels.ignore is not None,
+        "the second stage of a cascade": configuration.previous_stage is not None,
+    }
+    for what, found in beyond.items():
+        if found:
+            raise AutosegError(f"autoseg plans {what}, but cannot train with it yet.")
 
 
 def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | None":
@@ -284,69 +293,16 @@ def validate_fold(
         return None
     predictor = Predictor.load([folder / "model.safetensors"])
     output = folder / "validation"
-    _, problems = _predict_cases(predictor, list(held_out.values()), output, progress)
+    _, problems = predict_cases(predictor, list(held_out.values()), output, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
         case_id: (output / f"{case_id}.nii.gz", case.label)
         for case_id, case in held_out.items()
         if case.label is not None
     }
-    evaluation = evaluate_pairs(pairs, dataset.labels.values[1:], 1, progress)
+    evaluation = evaluate_pairs(pairs, predictor.card.labels, 1, progress)
     save_record(evaluation, output / "summary.json")
     return evaluation
-
-
-def predict_files(
-    inputs: Sequence[Path],
-    output: Path,
-    models: Sequence[Path],
-    overwrite: bool,
-    progress: Progress = silent,
-) -> tuple[list["Provenance"], int]:
-    """Segment files, or all images of folders; provenance of each mask, and how many were kept.
-
-    Masks that are already there are kept unless `overwrite`. A case that fails does not stop the
-    others; AutosegError then names every one at the end.
-    """
-    from autoseg.inference.predictor import Predictor
-
-    predictor = Predictor.load(models)
-    cases = list_scans(inputs, len(predictor.card.channel_names))
-    raise_if_any(
-        [
-            f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
-            for case in cases
-            for path in case.files()
-            if path.resolve() == (output / f"{case.case_id}.nii.gz").resolve()
-        ],
-        "Masks would replace scans",
-    )
-    missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
-    done, problems = _predict_cases(predictor, missing, output, progress)
-    record = output / "provenance.json"
-    if done:
-        known = read_json(record) if record.exists() else {}
-        save_json(known | {p.case_id: p.model_dump(mode="json") for p in done}, record)
-    raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
-    return done, len(cases) - len(missing)
-
-
-def _predict_cases(
-    predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
-) -> tuple[list["Provenance"], list[str]]:
-    """Segment cases one by one; what was done, and what went wrong with the others."""
-    done, problems = [], []
-    for index, case in enumerate(cases):
-        progress(index, len(cases), "predicting scans")
-        try:
-            segmentation = predictor(read_channels(case), case.case_id)
-            write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
-        except Exception as error:
-            problems.append(explain_failure(case.case_id, error))
-            continue
-        done.append(segmentation.provenance)
-    progress(len(cases), len(cases), "predicting scans")
-    return done, problems
 
 
 def _dataset(work: WorkFolder, plan: Plan) -> Dataset:
@@ -368,10 +324,11 @@ def _prepared_cases(
     progress: Progress,
 ) -> dict[str, StoredCase]:
     """Prepare what is missing of some cases and open them, in memory when they are small."""
-    folder = work.prepared(preparation_hash(configuration, dataset.labels))
+    assert dataset.labels is not None
+    target = _target(work, configuration, dataset.labels)
     cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
-    prepare_cases(cases, dataset.labels, configuration, folder, available_cores(), progress)
-    stored = {case_id: open_case(folder / case_id) for case_id in case_ids}
+    _prepare(work, dataset, cases, [target], Resources(available_cores()), progress)
+    stored = {case_id: open_case(target.folder / case_id) for case_id in case_ids}
     if sum(case.bytes_in_memory for case in stored.values()) < _memory_for_cases():
         return {case_id: case.loaded() for case_id, case in stored.items()}
     return stored

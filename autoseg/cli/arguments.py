@@ -1,0 +1,216 @@
+"""What can be typed: verbs and their options. Imports nothing that takes time."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autoseg import __version__
+from autoseg.cli import verbs
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="autoseg",
+        description="Self-configuring segmentation of medical images.",
+        epilog="Each verb explains itself: autoseg VERB --help",
+    )
+    parser.add_argument("--version", action="version", version=f"autoseg {__version__}")
+    table = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_check(table)
+    _add_plan(table)
+    _add_explain(table)
+    _add_prepare(table)
+    _add_train(table)
+    _add_predict(table)
+    _add_evaluate(table)
+    _add_doctor(table)
+    _add_demo(table)
+    return parser
+
+
+def _add_verb(
+    table: Any, name: str, run: Callable[[argparse.Namespace], int | None], summary: str, more: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = table.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("autoseg_work"),
+        metavar="DIR",
+        help="work folder (default: ./autoseg_work)",
+    )
+
+
+def _add_check(table: Any) -> None:
+    more = "All problems are reported together; the exit code is 1 when there are errors."
+    parser = _add_verb(table, "check", verbs.check, "read every file and say what is wrong", more)
+    parser.add_argument("dataset", type=Path, help="dataset folder, manifest, or a single scan")
+    parser.add_argument(
+        "--fix", type=Path, metavar="OUT", help="write a corrected copy there, where that is safe"
+    )
+    _add_workers(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _add_plan(table: Any) -> None:
+    more = "Nothing but the work folder is written; `autoseg explain` gives every reason."
+    parser = _add_verb(table, "plan", verbs.plan, "look at a dataset and decide everything", more)
+    parser.add_argument("dataset", type=Path, help="dataset folder or manifest")
+    parser.add_argument(
+        "--rules",
+        metavar="NAME|DIR",
+        help="rule set: default, cpu, nnunet, residual_m, residual_l, residual_xl, or own",
+    )
+    parser.add_argument(
+        "--for", dest="target", metavar="cpu|gpu:GB", help="plan for another machine than this one"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="run a training step here, and plan what fits"
+    )
+    parser.add_argument(
+        "--like", type=Path, metavar="MODEL", help="keep a model's grid, patch and network"
+    )
+    parser.add_argument(
+        "--html", action="store_true", help="write report.html, with pictures, to the work folder"
+    )
+    parser.add_argument("--name", help="name of the plan (default: the rule set's)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a plan of this name, with its models"
+    )
+    _add_workers(parser)
+    _add_work(parser)
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def _add_explain(table: Any) -> None:
+    more = "Without a field, one line for each decision; with one, rule, facts and source."
+    parser = _add_verb(table, "explain", verbs.explain, "say why the plan is what it is", more)
+    parser.add_argument("field", nargs="?", help="such as patch_size_vox or loss")
+    _add_plan_name(parser)
+    _add_work(parser)
+    parser.add_argument("--json", action="store_true", help="print the decisions as JSON")
+
+
+def _add_prepare(table: Any) -> None:
+    more = "Only what is missing or changed is done; `autoseg train` does it by itself."
+    parser = _add_verb(table, "prepare", verbs.prepare, "put all scans on the plan's grid", more)
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        nargs="+",
+        help="one or more, such as 2d 3d_fullres (default: as planned)",
+    )
+    parser.add_argument(
+        "--memory-gb",
+        type=float,
+        metavar="GB",
+        help="memory for all processes together (default: three quarters of what is free)",
+    )
+    _add_plan_name(parser)
+    _add_workers(parser)
+    _add_work(parser)
+
+
+def _add_train(table: Any) -> None:
+    more = "At the end the held-out cases are predicted in full and evaluated."
+    parser = _add_verb(table, "train", verbs.train, "train one or more folds", more)
+    parser.add_argument(
+        "--fold",
+        nargs="+",
+        metavar="N",
+        help="fold numbers, or `all` to train on every case (default: all folds in order)",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, metavar="N", help="length in epochs")
+    length.add_argument("--iterations", type=int, metavar="N", help="length in iterations")
+    length.add_argument(
+        "--minutes", type=float, metavar="M", help="length in minutes; the schedule follows them"
+    )
+    parser.add_argument("--seed", type=_seed, metavar="N", help="random seed (default: 0)")
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument(
+        "--resume", action="store_true", help="go on where earlier trainings stopped"
+    )
+    going_on.add_argument("--overwrite", action="store_true", help="replace an earlier training")
+    _add_configuration(parser)
+    _add_plan_name(parser)
+    _add_work(parser)
+
+
+def _add_predict(table: Any) -> None:
+    more = "Masks are NIfTI files on each scan's own grid, named like the scans."
+    parser = _add_verb(table, "predict", verbs.predict, "segment scans with trained models", more)
+    parser.add_argument("inputs", type=Path, nargs="+", help="scans, or folders of scans")
+    parser.add_argument("output", type=Path, help="folder for the masks")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="model files to average (default: all trained folds of the work folder)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
+    _add_configuration(parser)
+    _add_plan_name(parser)
+    _add_work(parser)
+    parser.add_argument("--json", action="store_true", help="print each mask's provenance as JSON")
+
+
+def _add_evaluate(table: Any) -> None:
+    more = "Masks and references are paired by name; a class absent from both has no Dice."
+    parser = _add_verb(table, "evaluate", verbs.evaluate, "score masks against references", more)
+    parser.add_argument("predictions", type=Path, help="folder of masks")
+    parser.add_argument("references", type=Path, help="folder of reference masks")
+    _add_workers(parser)
+    parser.add_argument("--json", action="store_true", help="print all scores as JSON")
+
+
+def _add_doctor(table: Any) -> None:
+    more = "It looks at hardware, versions, memory and disk, and changes nothing."
+    parser = _add_verb(
+        table, "doctor", verbs.doctor, "say what this machine offers and lacks", more
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _add_demo(table: Any) -> None:
+    more = "Synthetic scans are made from a seed, and held-out ones are predicted and scored."
+    parser = _add_verb(
+        table, "demo", verbs.demo, "run the whole job on a small synthetic dataset", more
+    )
+    parser.add_argument(
+        "output", type=Path, nargs="?", default=Path("autoseg_demo"), help="default: ./autoseg_demo"
+    )
+    parser.add_argument("--minutes", type=float, default=2.2, help="training time (default: 2.2)")
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="such as 2d or 3d_fullres (default: the plan's choice)",
+    )
+
+
+def _add_plan_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", metavar="NAME", help="plan to use (default: the latest one made)")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core; 1: in-process)"
+    )
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return int(text)

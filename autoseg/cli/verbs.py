@@ -1,0 +1,256 @@
+"""What each verb does: calls a pipeline stage and prints its outcome."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Any
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def check(options: argparse.Namespace) -> int:
+    """`autoseg check`: 1 when the dataset has errors."""
+    from autoseg.pipeline.planning import check_dataset
+    from autoseg.screens import check_screen, repair_screen
+
+    with _progress() as progress:
+        report, repairs, left_out = check_dataset(
+            options.dataset, options.fix, _workers(options), progress
+        )
+    if options.json:
+        problems = [p.model_dump() | {"severity": p.severity} for p in report.problems]
+        print(json.dumps(report.model_dump() | {"problems": problems}, indent=2))
+    else:
+        print(check_screen(report))
+    if options.fix:
+        print(repair_screen(options.fix, repairs, left_out), file=sys.stderr)
+    return 1 if report.count("error") else 0
+
+
+def plan(options: argparse.Namespace) -> None:
+    """`autoseg plan`."""
+    from autoseg.pipeline.planning import PlanRequest, plan_dataset, write_plan_report
+    from autoseg.screens import plan_screen
+    from autoseg.work import WorkFolder
+
+    request = PlanRequest(
+        rules=options.rules,
+        target=options.target,
+        name=options.name,
+        like=options.like,
+        measure=options.measure,
+        overwrite=options.overwrite,
+    )
+    work = WorkFolder(options.work)
+    with _progress() as progress:
+        outcome = plan_dataset(options.dataset, work, request, _workers(options), progress)
+        if options.html:
+            write_plan_report(outcome, work.report)
+    if options.json:
+        print(outcome.plan.model_dump_json(indent=2))
+    else:
+        print(plan_screen(outcome, work.plan_path(outcome.plan.name)))
+
+
+def explain(options: argparse.Namespace) -> None:
+    """`autoseg explain`."""
+    from autoseg.screens import explain_screen, find_decisions
+    from autoseg.work import WorkFolder
+
+    decisions = find_decisions(WorkFolder(options.work).plan(options.plan), options.field)
+    if options.json:
+        print(json.dumps([d.model_dump(mode="json") for d in decisions], indent=2))
+    else:
+        print(explain_screen(decisions, in_full=options.field is not None))
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """`autoseg prepare`."""
+    from autoseg.pipeline.training import Resources
+    from autoseg.pipeline.training import prepare as prepare_stage
+    from autoseg.work import WorkFolder
+
+    with _progress() as progress:
+        done, folders = prepare_stage(
+            WorkFolder(options.work),
+            options.plan,
+            options.configuration or (),
+            Resources(_workers(options), options.memory_gb),
+            progress,
+        )
+    where = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    print(f"Prepared {done} cases in {where}; the others were there already.")
+
+
+def train(options: argparse.Namespace) -> int:
+    """`autoseg train`."""
+    from autoseg.errors import AutosegError
+    from autoseg.pipeline.training import TrainRequest, earlier_training, train_fold
+    from autoseg.screens import fold_screen
+    from autoseg.work import WorkFolder
+
+    work = WorkFolder(options.work)
+    wrong = [f for f in options.fold or [] if f != "all" and not f.isdecimal()]
+    if wrong:
+        raise AutosegError(f"--fold {wrong[0]}: expected fold numbers, or all.")
+    names = (
+        list(dict.fromkeys(options.fold or []))
+        or [str(i) for i in range(len(work.splits().folds))]
+        or ["all"]
+    )
+    requests = [
+        TrainRequest(
+            fold=None if name == "all" else int(name),
+            plan_name=options.plan,
+            configuration=options.configuration,
+            epochs=options.epochs,
+            iterations=options.iterations,
+            minutes=options.minutes,
+            seed=options.seed,
+            resume=options.resume,
+            overwrite=options.overwrite,
+        )
+        for name in names
+    ]
+    for request in requests:  # all of them, before the first one takes hours
+        earlier_training(work, request)
+    stop = Event()
+    caught = _stop_gently(stop)
+    for name, request in zip(names, requests, strict=True):
+        try:
+            with _progress() as progress, _training_view(name) as view:
+                listen = _interruptible(progress, stop)
+                result = train_fold(work, request, view, stop, listen)
+        except KeyboardInterrupt:
+            stop.set()
+        if stop.is_set():
+            print(
+                "Stopped; what was saved is kept. The same command with --resume goes on.",
+                file=sys.stderr,
+            )
+            return caught[0]
+        print(fold_screen(result, work.plan(options.plan).labels))
+    return 0
+
+
+def predict(options: argparse.Namespace) -> None:
+    """`autoseg predict`."""
+    from autoseg.errors import AutosegError
+    from autoseg.pipeline.predicting import predict_files
+    from autoseg.work import WorkFolder
+
+    models = options.model
+    if not models:
+        work = WorkFolder(options.work)
+        plan = work.plan(options.plan)
+        configuration = plan.configuration(options.configuration)
+        models = work.trained_models(plan.name, configuration.name)
+        if not models:
+            raise AutosegError(
+                f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
+                "yet. Run `autoseg train` first, or name model files with --model."
+            )
+    with _progress() as progress:
+        done, kept = predict_files(
+            options.inputs, options.output, models, options.overwrite, progress
+        )
+    for provenance in done:
+        for warning in provenance.warnings:
+            print(f"{provenance.case_id}: {warning}", file=sys.stderr)
+    if options.json:
+        print(json.dumps([p.model_dump(mode="json") for p in done], indent=2))
+        return
+    also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
+    print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """`autoseg evaluate`."""
+    from autoseg.evaluation.evaluate import evaluate_folders
+    from autoseg.screens import evaluation_screen
+
+    with _progress() as progress:
+        evaluation = evaluate_folders(
+            options.predictions, options.references, _workers(options), progress
+        )
+    print(
+        evaluation.model_dump_json(indent=2) if options.json else evaluation_screen(evaluation, {})
+    )
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """`autoseg doctor`."""
+    from autoseg.doctor import examine
+    from autoseg.screens import doctor_screen
+
+    findings = examine(Path())
+    if options.json:
+        print(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2))
+    else:
+        print(doctor_screen(findings))
+
+
+def demo(options: argparse.Namespace) -> None:
+    """`autoseg demo`."""
+    from autoseg.demo import run_demo
+    from autoseg.screens import evaluation_screen
+
+    with _progress() as progress, _training_view("0") as view:
+        evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
+    print("Scans that were never seen, predicted in full:")
+    print(evaluation_screen(evaluation, names))
+    print(f"The report with pictures is {report}; scans, masks and model lie beside it.")
+
+
+def _interruptible(progress: Any, stop: Event) -> Any:
+    """A listener that ends the stage it listens to once `stop` is set."""
+
+    def listen(done: int, total: int, what: str) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        progress(done, total, what)
+
+    return listen
+
+
+def _workers(options: argparse.Namespace) -> int:
+    from autoseg.machine import available_cores
+
+    return int(options.workers or available_cores())
+
+
+def _progress() -> Any:
+    from autoseg.screens import ProgressBars
+
+    return ProgressBars()
+
+
+def _training_view(fold: str) -> Any:
+    from autoseg.screens import TrainingView
+
+    def write(text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
+
+    return TrainingView(fold, write, live=sys.stderr.isatty())
+
+
+def _stop_gently(stop: Event) -> list[int]:
+    """Let the first Ctrl-C or SIGTERM end training after its iteration; the second one at once.
+
+    The list that is returned holds the exit code of the signal that came.
+    """
+    caught = [0]
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        caught[0] = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return caught

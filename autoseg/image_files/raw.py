@@ -1,0 +1,103 @@
+"""What every reader gives: voxels as stored, where they lie, and what they mean."""
+
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import AutosegError
+from autoseg.geometry import Grid
+
+FLAT = 1e-6  # volume of a voxel over that of a box with its edge lengths: below, it has none
+CHUNK_BYTES = 32 * 1024  # deflate expands up to 1032 times, so to 33 MB at most
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """Voxels [channel, z, y, x] as their file stores them, on a grid.
+
+    A measured value is `slope * stored + intercept`; with a palette [index, colour] it is the
+    stored voxel's row of it.
+    """
+
+    array: NDArray[Any]
+    grid: Grid
+    nifti_header: Any
+    slope: float = 1.0
+    intercept: float = 0.0
+    palette: NDArray[np.uint8] | None = None
+
+    @property
+    def is_scaled(self) -> bool:
+        return (self.slope, self.intercept) != (1.0, 0.0)
+
+
+def place(path: Path, array: NDArray[Any], affine_ras_mm: NDArray[np.float64]) -> Grid:
+    """The grid of an array [channel, z, y, x].
+
+    Raises AutosegError when a voxel has no volume there, for example because a spacing is 0.
+    """
+    edges_mm = affine_ras_mm[:3, :3]  # one per column
+    box_mm3 = np.linalg.norm(edges_mm, axis=0).prod()
+    if not np.isfinite(affine_ras_mm).all() or abs(np.linalg.det(edges_mm)) <= FLAT * box_mm3:
+        rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine_ras_mm[:3])
+        raise AutosegError(
+            f"{path}: its affine is singular ({rows}), so voxels have no place in space. Correct "
+            "spacing and orientation in the header (in NIfTI its sform or qform)."
+        )
+    _, z, y, x = array.shape
+    return Grid((z, y, x), affine_ras_mm)
+
+
+def nifti_header_of(affine_ras_mm: NDArray[np.float64]) -> Any:
+    """A NIfTI-1 header with an affine as both qform and sform, in mm."""
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine_ras_mm).header
+    header.set_qform(affine_ras_mm, 1)
+    header.set_sform(affine_ras_mm, 1)
+    header.set_xyzt_units("mm")
+    return header
+
+
+@contextmanager
+def reading(path: Path, kind: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn what a library raises on a damaged file into an AutosegError."""
+    try:
+        yield
+    except errors as error:
+        raise AutosegError(
+            f"{path}: cannot be read as {kind} ({_reason(error)}). The file may be damaged or cut "
+            "short; copy it again from its source."
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The last line of a message, which in ITK is the most telling, without its decoration."""
+    if isinstance(error, KeyError):
+        return f"unknown code {error}"
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Reason:")]  # a stale errno
+    last = lines[-1] if lines else type(error).__name__
+    return re.sub(r"^ITK ERROR: \w+\(\w+\): ", "", last).rstrip(".")
+
+
+def inflated_bytes(file: BinaryIO, start: int) -> int:
+    """The size of what a zlib or gzip stream within a file holds, once its checksum is confirmed.
+
+    Raises zlib.error or EOFError when the stream is damaged or cut short.
+    """
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either kind, as its header says
+    size = 0
+    file.seek(start)
+    while not inflater.eof:
+        chunk = file.read(CHUNK_BYTES)
+        if not chunk:
+            raise EOFError("the compressed voxels end too early")
+        size += len(inflater.decompress(chunk))
+    return size

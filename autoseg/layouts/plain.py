@@ -1,0 +1,113 @@
+"""Two folders with equal names: `images/` with `labels/`, or with `instances/`."""
+
+from pathlib import Path
+
+from autoseg.dataset import INSTANCE_SCHEME, Case, ChannelSource, Dataset, LabelScheme, Problem
+from autoseg.errors import AutosegError
+from autoseg.image_files import READERS, count_channels
+from autoseg.layouts.description import declared_channels, declared_labels, read_description
+from autoseg.layouts.naming import group_channels, image_files, stem
+
+
+def is_plain(root: Path) -> bool:
+    return (root / "images").is_dir() and (root / "labels").is_dir()
+
+
+def is_instances(root: Path) -> bool:
+    return (root / "images").is_dir() and (root / "instances").is_dir()
+
+
+def read_plain(root: Path, problems: list[Problem]) -> Dataset:
+    """Channels and labels are what the files hold, unless a `dataset.json` names them."""
+    description = root / "dataset.json"
+    labels = None
+    if description.is_file():
+        labels = declared_labels(read_description(description), description)
+    return _read_pairs(root, "labels", labels, problems)
+
+
+def read_instances(root: Path, problems: list[Problem]) -> Dataset:
+    """Each file of `instances/` numbers the objects of its image."""
+    return _read_pairs(root, "instances", INSTANCE_SCHEME, problems)
+
+
+def _read_pairs(
+    root: Path, label_folder: str, labels: LabelScheme | None, problems: list[Problem]
+) -> Dataset:
+    label_files = {stem(path): path for path in image_files(root / label_folder)}
+    images = _images_by_case(root / "images", label_files)
+    if not images:
+        raise AutosegError(f"{root / 'images'}: no images here. Known: {', '.join(READERS)}.")
+    problems += [
+        _without_twin(case_id, images[case_id][0], f"there is no label of this name in {root}.")
+        for case_id in sorted(images.keys() - label_files.keys())
+    ]
+    problems += [
+        _without_twin(case_id, label_files[case_id], f"there is no image of this name in {root}.")
+        for case_id in sorted(label_files.keys() - images.keys())
+    ]
+    paired = {case_id: images[case_id] for case_id in sorted(images.keys() & label_files.keys())}
+    if not paired:
+        return Dataset(root, "plain", (), labels, ())
+    first_id, first = next(iter(paired.items()))
+    counts = [count_channels(path) for path in first]
+    cases = []
+    for case_id, paths in paired.items():
+        if len(paths) != len(first):
+            problems.append(
+                Problem(
+                    kind="channel_count",
+                    case_id=case_id,
+                    file=None,
+                    what=f"has {len(paths)} channel files, but {first_id} has {len(first)}.",
+                    fix="Give every scan the same channels.",
+                )
+            )
+            continue
+        sources = tuple(
+            ChannelSource(path, component)
+            for path, count in zip(paths, counts, strict=True)
+            for component in range(count)
+        )
+        cases.append(Case(case_id, sources, label_files[case_id], patient_id=case_id))
+    return Dataset(
+        root=root,
+        layout="instances" if label_folder == "instances" else "plain",
+        channel_names=_channel_names(root / "dataset.json", sum(counts)),
+        labels=labels,
+        cases=tuple(cases),
+    )
+
+
+def _images_by_case(folder: Path, label_files: dict[str, Path]) -> dict[str, tuple[Path, ...]]:
+    groups, others = group_channels(image_files(folder))
+    images: dict[str, tuple[Path, ...]] = {stem(path): (path,) for path in others}
+    for case_id, channels in groups.items():
+        if case_id in label_files:
+            images[case_id] = tuple(channels[index] for index in sorted(channels))
+        else:  # four digits that number scans, not channels
+            images |= {stem(path): (path,) for path in channels.values()}
+    return images
+
+
+def _channel_names(description: Path, count: int) -> tuple[str, ...]:
+    if description.is_file():
+        content = read_description(description)
+        if "channel_names" in content or "modality" in content:
+            names = declared_channels(content, description)
+            if len(names) != count:
+                raise AutosegError(
+                    f"{description}: declares {len(names)} channels, but scans have {count}."
+                )
+            return names
+    return tuple(f"channel_{index}" for index in range(count))
+
+
+def _without_twin(case_id: str, path: Path, what: str) -> Problem:
+    return Problem(
+        kind="missing_file",
+        case_id=case_id,
+        file=str(path),
+        what=what,
+        fix="Add it, or remove this file.",
+    )

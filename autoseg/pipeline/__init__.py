@@ -1,0 +1,1 @@
+"""The stages, in order, each from records to files that people can read."""

@@ -1,0 +1,132 @@
+"""Measuring a plan on the machine that it is for, and correcting what does not fit."""
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.machine import ANY_GPU, Machine
+from autoseg.planning.plan import Configuration, ConfigurationName, Decision, Plan
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import RuleSet
+
+USABLE = {"gpu": 0.95, "cpu": 0.75}  # of the memory; the rest is for data and other programs
+TORCH_DEVICES = {"gpu": "cuda", "cpu": "cpu"}
+ATTEMPTS = 4
+SMALLEST_BATCH = 2
+EASILY = 0.5  # of the usable memory: below, estimates are not doubted
+MEASURED = "expectation.measured"
+
+
+def measured_plan(plan: Plan, fingerprint: Fingerprint, rules: RuleSet, name: str | None) -> Plan:
+    """Run training steps of the recommended configuration, and plan smaller until it fits.
+
+    What was measured replaces the estimate among the plan's decisions. Raises AutosegError when the
+    plan is for another machine, or nothing fits.
+    """
+    machine = plan.machine
+    if machine.gpu_name == ANY_GPU:
+        raise AutosegError("--measure runs on this machine, so it cannot be used with --for gpu.")
+    usable_gb = usable_memory_gb(machine)
+    factor = 1.0
+    for _ in range(ATTEMPTS):
+        peak_gb, seconds = measure(plan.configurations[plan.recommended], plan)
+        if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
+            return with_measurement(plan, plan.recommended, peak_gb, seconds)
+        factor *= 0.5 if peak_gb is None else 0.95 * usable_gb / peak_gb
+        plan = make_plan(fingerprint, rules, machine, name, factor)
+    raise AutosegError(
+        f"Training does not fit into {usable_gb:.1f} GiB, however small the patch. Close other "
+        "programs, or plan for another machine with --for gpu:GB."
+    )
+
+
+def plan_that_fits(plan: Plan, name: ConfigurationName) -> Plan:
+    """The plan with a batch that this machine can train, where its memory may be too small.
+
+    The patch stays, since models of other folds have it. Raises AutosegError when not even the
+    smallest batch fits.
+    """
+    usable_gb = usable_memory_gb(plan.machine)
+    while not _surely_fits(plan, name, usable_gb):
+        configuration = plan.configurations[name]
+        peak_gb, seconds = measure(configuration, plan)
+        if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
+            return with_measurement(plan, name, peak_gb, seconds)
+        if configuration.batch_size == SMALLEST_BATCH:
+            raise AutosegError(
+                f"{SMALLEST_BATCH} patches of {configuration.patch_size_vox} voxels do not fit "
+                f"into {usable_gb:.1f} GiB. `autoseg plan DATASET --measure` finds a smaller patch."
+            )
+        plan = _with_smaller_batch(plan, name)
+    return plan
+
+
+def _surely_fits(plan: Plan, name: ConfigurationName, usable_gb: float) -> bool:
+    """Whether it was measured, or the estimate is so low that measuring would be idle."""
+    expected = _decision(plan, "expectation", name)
+    measured = expected.rule_id == MEASURED
+    return measured or expected.value["memory_gb"] < EASILY * usable_gb
+
+
+def _with_smaller_batch(plan: Plan, name: ConfigurationName) -> Plan:
+    configuration = plan.configurations[name]
+    batch_size = max(SMALLEST_BATCH, configuration.batch_size * 3 // 4)
+    smaller = configuration.model_copy(update={"batch_size": batch_size})
+    decided = _decision(plan, "batch_size", name)
+    because = f"{configuration.batch_size} were planned, but did not fit into memory when measured"
+    decision = decided.model_copy(
+        update={"value": batch_size, "rule_id": "batch_size.measured", "because": because}
+    )
+    return plan.model_copy(
+        update={
+            "configurations": plan.configurations | {name: smaller},
+            "decisions": tuple(decision if d is decided else d for d in plan.decisions),
+        }
+    )
+
+
+def _decision(plan: Plan, name: str, configuration: ConfigurationName) -> Decision:
+    return next(d for d in plan.decisions if (d.name, d.configuration) == (name, configuration))
+
+
+def measure(configuration: Configuration, plan: Plan) -> tuple[float | None, float | None]:
+    """Peak memory in GiB and seconds of a training step; None when it does not fit."""
+    from autoseg.training.measure import measure_training  # torch takes seconds to import
+
+    device = TORCH_DEVICES[plan.machine.device]
+    channels = len(plan.channel_names)
+    outcome = measure_training(
+        configuration, channels, plan.labels.output_count, device, plan.machine.bf16
+    )
+    return outcome.peak_memory_gb, outcome.step_seconds
+
+
+def with_measurement(
+    plan: Plan, configuration_name: ConfigurationName, peak_gb: float, seconds: float
+) -> Plan:
+    """The plan, with a configuration's expectation replaced by what was measured."""
+    training = plan.configurations[configuration_name].training
+    steps = training.iterations_per_epoch + training.validation_iterations / 3
+    decisions = []
+    for decision in plan.decisions:
+        if (decision.name, decision.configuration) == ("expectation", configuration_name):
+            value = decision.value | {
+                "memory_gb": round(peak_gb, 2),
+                "step_seconds": round(seconds, 3),
+                "epoch_minutes": round(seconds * steps / 60, 2),
+            }
+            decision = Decision(
+                name="expectation",
+                configuration=configuration_name,
+                value=value,
+                rule_id=MEASURED,
+                because="training steps of random patches were run on this machine",
+                facts={"estimated": decision.value},
+                source="--measure",
+            )
+        decisions.append(decision)
+    return plan.model_copy(update={"decisions": tuple(decisions)})
+
+
+def usable_memory_gb(machine: Machine) -> float:
+    """What training may take of a machine's memory."""
+    memory_gb = machine.memory_gb if machine.gpu_name is None else machine.gpu_memory_gb
+    return memory_gb * USABLE[machine.device]

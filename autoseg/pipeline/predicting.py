@@ -1,0 +1,69 @@
+"""Predicting: from scans and models to masks on the scans' own grids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.cases import read_channels
+from autoseg.dataset import Case
+from autoseg.errors import raise_if_any
+from autoseg.records import read_json, save_json
+from autoseg.scans import list_scans
+from autoseg.volume import write_labels
+from autoseg.workers import Progress, explain_failure, silent
+
+if TYPE_CHECKING:
+    from autoseg.inference.predictor import Predictor, Provenance
+
+
+def predict_files(
+    inputs: Sequence[Path],
+    output: Path,
+    models: Sequence[Path],
+    overwrite: bool,
+    progress: Progress = silent,
+) -> tuple[list["Provenance"], int]:
+    """Segment files, or all images of folders; provenance of each mask, and how many were kept.
+
+    Masks that are already there are kept unless `overwrite`. A case that fails does not stop the
+    others; AutosegError then names every one at the end.
+    """
+    from autoseg.inference.predictor import Predictor
+
+    predictor = Predictor.load(models)
+    cases = list_scans(inputs, len(predictor.card.channel_names))
+    raise_if_any(
+        [
+            f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
+            for case in cases
+            for path in case.files()
+            if path.resolve() == (output / f"{case.case_id}.nii.gz").resolve()
+        ],
+        "Masks would replace scans",
+    )
+    missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
+    done, problems = predict_cases(predictor, missing, output, progress)
+    record = output / "provenance.json"
+    if done:
+        known = read_json(record) if record.exists() else {}
+        save_json(known | {p.case_id: p.model_dump(mode="json") for p in done}, record)
+    raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
+    return done, len(cases) - len(missing)
+
+
+def predict_cases(
+    predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
+) -> tuple[list["Provenance"], list[str]]:
+    """Segment cases one by one; what was done, and what went wrong with the others."""
+    done, problems = [], []
+    for index, case in enumerate(cases):
+        progress(index, len(cases), "predicting scans")
+        try:
+            segmentation = predictor(read_channels(case), case.case_id)
+            write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
+        except Exception as error:
+            problems.append(explain_failure(case.case_id, error))
+            continue
+        done.append(segmentation.provenance)
+    progress(len(cases), len(cases), "predicting scans")
+    return done, problems

@@ -1,0 +1,129 @@
+"""What holds of every plan, whatever the scans."""
+
+from math import prod
+from typing import Any
+
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.machine import Machine
+from autoseg.planning.facts import gather_facts
+from autoseg.planning.memory import convolution_elements
+from autoseg.planning.plan import Configuration, ConfigurationName, Plan
+from autoseg.planning.planner import make_plan
+from autoseg.planning.rules import load_rule_set
+from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint
+
+RULES = {name: load_rule_set(name) for name in ("nnunet", "default", "cpu")}
+# nnU-Net rounds what fits to the nearest batch: 2.51 becomes 3, a fifth too much.
+MOST_OF_MEMORY = {"nnunet": 1.2, "default": 1.0, "cpu": 1.2}
+TARGET_SPACING: tuple[ConfigurationName, ...] = ("2d", "3d_fullres")
+
+quickly = settings(max_examples=20, deadline=None, derandomize=True)
+sizes = st.integers(8, 700)
+millimetres = st.floats(0.2, 10)
+memories_gb = st.floats(4, 80)
+
+
+@st.composite
+def fingerprints(draw: st.DrawFn) -> Fingerprint:
+    """Volumes or single slices, in up to three groups that differ in shape and spacing."""
+    flat = draw(st.booleans())
+    cases = draw(st.sampled_from([1, 2, 3, 5, 10, 20, 50, 200, 3000]))
+    groups = draw(st.integers(1, min(3, cases)))
+    scans = []
+    for _ in range(groups):
+        z, y, x = draw(sizes), draw(sizes), draw(sizes)
+        across, down, along = draw(millimetres), draw(millimetres), draw(millimetres)
+        if flat:
+            z, across = 1, 999 * max(down, along)
+        scans.append(Scans((z, y, x), (across, down, along), count=cases // groups))
+    return made_up_fingerprint(*scans)
+
+
+def plan_of(fingerprint: Fingerprint, rules: str, machine: Machine) -> Plan:
+    """The plan; scans that are refused for having too few voxels show nothing."""
+    try:
+        return make_plan(fingerprint, RULES[rules], machine)
+    except AutosegError as error:
+        assert "too few for a U-Net" in str(error)
+        reject()
+
+
+def assert_can_be_built(configuration: Configuration) -> None:
+    stages, dims = configuration.network.stages, configuration.spatial_dims
+    assert len(stages) > 1
+    for index, stage in enumerate(stages):
+        assert len(stage.stride) == len(stage.kernel_size) == dims
+        assert set(stage.stride) <= ({1, 2} if index else {1})
+        assert set(stage.kernel_size) <= {1, 3}
+    divisors = configuration.network.patch_divisor
+    assert len(configuration.patch_size_vox) == len(divisors) == dims
+    assert all(p % d == 0 for p, d in zip(configuration.patch_size_vox, divisors, strict=True))
+    assert configuration.batch_size >= 2
+
+
+def share_of_memory(plan: Plan, fingerprint: Fingerprint, name: ConfigurationName) -> float:
+    """The estimate for a batch as a share of what fits into the memory that was planned for."""
+    configuration = plan.configurations[name]
+    facts = gather_facts(fingerprint, plan.machine, name)
+    patch, _ = RULES[plan.rule_set].decide("patch_size_vox", facts)
+    elements = convolution_elements(
+        configuration.network, configuration.patch_size_vox, facts.class_count
+    )
+    needed = elements * configuration.batch_size / patch.reference_batch
+    memory_gb = fact(plan, name, "patch_size_vox", "memory_gb")
+    return float(needed / (patch.reference_elements * memory_gb / patch.reference_memory_gb))
+
+
+def fact(plan: Plan, name: ConfigurationName, decision: str, wanted: str) -> Any:
+    """What a decision looked at."""
+    key = (decision, name)
+    return next(d.facts[wanted] for d in plan.decisions if (d.name, d.configuration) == key)
+
+
+def limited_by_cases(plan: Plan, name: ConfigurationName) -> bool:
+    """Whether more would fit into memory than 5 % of the dataset's voxels."""
+    allowed = fact(plan, name, "batch_size", "dataset_share_allows")
+    return bool(allowed < fact(plan, name, "batch_size", "fits_into_memory"))
+
+
+@pytest.mark.parametrize("rules", RULES)
+@quickly
+@given(fingerprint=fingerprints(), memory_gb=memories_gb)
+def test_any_plan_can_be_built_fits_into_memory_and_is_made_again_alike(
+    rules: str, fingerprint: Fingerprint, memory_gb: float
+) -> None:
+    machine = CPU if rules == "cpu" else gpu(memory_gb)
+    plan = plan_of(fingerprint, rules, machine)
+    for name, configuration in plan.configurations.items():
+        assert_can_be_built(configuration)
+        if name != "3d_cascade_fullres":  # which is 3d_fullres once more
+            share = share_of_memory(plan, fingerprint, name)
+            assert share <= MOST_OF_MEMORY[rules] * (1 + 1e-9)
+    assert plan_of(fingerprint, rules, machine) == plan
+
+
+@pytest.mark.parametrize("rules", ["nnunet", "default"])
+@quickly
+@given(fingerprint=fingerprints(), memory_gb=st.tuples(memories_gb, memories_gb))
+def test_more_memory_never_gives_a_smaller_patch_and_by_default_never_less_in_all(
+    rules: str, fingerprint: Fingerprint, memory_gb: tuple[float, float]
+) -> None:
+    """nnU-Net's patch times batch may fall: a batch of 2.6 becomes 3, then 2 of a larger patch.
+
+    So may that of `default` where 5 % of the dataset limit the batch to whole samples. The spacing
+    of low resolution depends on the memory, so its patches cannot be compared.
+    """
+    less, more = (plan_of(fingerprint, rules, gpu(gb)) for gb in sorted(memory_gb))
+    for name in TARGET_SPACING:
+        if name in less.configurations:
+            small, large = less.configurations[name], more.configurations[name]
+            before, after = prod(small.patch_size_vox), prod(large.patch_size_vox)
+            assert after >= before
+            limited = limited_by_cases(less, name) or limited_by_cases(more, name)
+            if rules == "default" and not limited:
+                assert after * large.batch_size >= before * small.batch_size
