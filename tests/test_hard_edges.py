@@ -155,6 +155,22 @@ def test_a_killed_prepare_is_finished_by_running_it_again(tmp_path: Path) -> Non
     check_prepare_survives_kills(tmp_path, [1.2, 1.6])
 
 
+def test_a_prepared_case_with_a_flipped_byte_is_named_and_prepared_again(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = ["--work", str(tmp_path / "work")]
+    assert main(["plan", str(dataset), *work, "--for", "cpu", "--workers", "1"]) == 0
+    assert main(["prepare", *work, "--workers", "1"]) == 0
+    stored = next((tmp_path / "work" / "prepared").glob("*/case_002.prepared"))
+    whole = stored.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 4
+    stored.write_bytes(damaged)
+    assert main(["train", "--fold", "all", "--iterations", "2", *work]) == 0
+    assert "case_002.prepared: its" in caplog.text
+    assert stored.read_bytes() == whole
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing_in_what_is_prepared(tmp_path: Path) -> None:
     check_prepare_survives_kills(tmp_path, np.random.default_rng(0).uniform(0.5, 2, 20).tolist())

@@ -21,7 +21,7 @@ from autoseg.preprocessing.prepare import (
     preparation_hash,
     prepare_cases,
 )
-from autoseg.preprocessing.store import StoredCase, open_case
+from autoseg.preprocessing.store import DamagedCaseError, StoredCase, open_case
 from autoseg.records import load_record, save_record
 from autoseg.splits import Fold
 from autoseg.work import FoldName, WorkFolder
@@ -328,7 +328,15 @@ def _prepared_cases(
     target = _target(work, configuration, dataset.labels)
     cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
     _prepare(work, dataset, cases, [target], Resources(available_cores()), progress)
-    stored = {case_id: open_case(target.folder / case_id) for case_id in case_ids}
+    stored = {}
+    for case in cases:
+        try:
+            stored[case.case_id] = open_case(target.path(case.case_id))
+        except DamagedCaseError as damage:
+            log.warning("%s It is prepared again now.", damage)
+            target.path(case.case_id).unlink()
+            _prepare(work, dataset, [case], [target], Resources(1), progress)
+            stored[case.case_id] = open_case(target.path(case.case_id))
     if sum(case.bytes_in_memory for case in stored.values()) < _memory_for_cases():
         return {case_id: case.loaded() for case_id, case in stored.items()}
     return stored

@@ -23,10 +23,16 @@ from autoseg.machine import GIB
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.normalize import normalize
 from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
-from autoseg.preprocessing.store import PreparedCase, SourceFile, stored_sources, write_case
+from autoseg.preprocessing.store import (
+    SUFFIX,
+    PreparedCase,
+    SourceFile,
+    stored_sources,
+    write_case,
+)
 from autoseg.workers import MemoryBudget, Progress, map_cases, silent
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
 LOCATION_FRACTION = 0.01
 
@@ -58,6 +64,10 @@ class Target:
     configuration: Configuration
     folder: Path
 
+    def path(self, case_id: str) -> Path:
+        """The file of a prepared case."""
+        return self.folder / f"{case_id}{SUFFIX}"
+
 
 def prepare_cases(
     cases: Sequence[Case],
@@ -75,7 +85,7 @@ def prepare_cases(
     stale = {}
     for case in cases:
         sources = source_files(case)
-        missing = [t for t in targets if stored_sources(t.folder / case.case_id) != sources]
+        missing = [t for t in targets if stored_sources(t.path(case.case_id)) != sources]
         if missing:
             stale[case.case_id] = (case, labels, missing)
     if stale:
@@ -164,7 +174,7 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
         prepared = prepare_scan(
             image.array, classes, image.grid, target.configuration, case.case_id
         )
-        write_case(target.folder / case.case_id, prepared, sources)
+        write_case(target.path(case.case_id), prepared, sources)
 
 
 def _place(

@@ -1,5 +1,13 @@
-"""Prepared cases on disk: chunked, compressed, read by the patch."""
+"""Prepared cases on disk: a file each, chunked, compressed, checksummed, read by the patch.
 
+A file begins with eight known bytes, then length (64 bits) and checksum (CRC-32) of the JSON that
+follows, both unsigned and little-endian; after the JSON lie the arrays that it lists.
+"""
+
+import io
+import itertools
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +16,16 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement
-from autoseg.records import Record, load_record, replacing, save_record
+from autoseg.records import Record, replacing
 
+SUFFIX = ".prepared"
+MAGIC = b"ASEGPREP"
+LENGTH_AND_CHECKSUM = "<QI"
+PREFIX_BYTES = len(MAGIC) + struct.calcsize(LENGTH_AND_CHECKSUM)
+BYTES_AT_ONCE = 2**22
+LARGEST_HALF = 1000.0  # beyond, half precision is coarser than 0.5
 CHUNK_EDGE_VOX = 64
 BLOCK_EDGE_VOX = 32
 
@@ -39,12 +54,24 @@ class SourceFile(Record):
     modified_ns: int
 
 
+class StoredPart(Record):
+    """Where an array lies, counted from the end of the text, and its checksum (CRC-32)."""
+
+    offset: int
+    size_bytes: int
+    crc32: int
+
+
 class StoredCaseInfo(Record):
-    """What stands beside a stored case's arrays."""
+    """The text at the beginning of a stored case."""
 
     sources: tuple[SourceFile, ...]
     placement: Placement
-    has_outside_mask: bool
+    parts: dict[str, StoredPart]
+
+
+class DamagedCaseError(AutosegError):
+    """A stored case is not what was written; preparing it again puts it right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +110,7 @@ class StoredCase:
             before = min(max(-first, 0), last - first)
             inside.append(part)
             padding.append((before, last - first - before - (part.stop - part.start)))
-        image = np.pad(self.image[:, *inside], [(0, 0), *padding])
+        image = np.pad(self.image[:, *inside].astype(np.float32), [(0, 0), *padding])
         label = np.pad(self.label[*inside], padding)
         if self.outside_mask is None:
             return image, label, None
@@ -91,61 +118,111 @@ class StoredCase:
         return image, label, outside
 
 
-def write_case(folder: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) -> None:
-    """Store a prepared case as a folder; it appears whole or not at all."""
+def write_case(path: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) -> None:
+    """Store a prepared case as one file; it appears whole or not at all."""
     assert case.label is not None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder) as partial:
-        partial.mkdir()
-        _write_array(partial / "image.b2nd", case.image)
-        _write_array(partial / "label.b2nd", case.label)
-        if case.outside_mask is not None:
-            _write_array(partial / "outside.b2nd", case.outside_mask.astype(np.uint8))
-        locations: dict[str, Any] = {str(k): v for k, v in case.class_locations.items()}
-        np.savez(partial / "locations.npz", **locations)
-        info = StoredCaseInfo(
-            sources=sources,
-            placement=case.placement,
-            has_outside_mask=case.outside_mask is not None,
-        )
-        save_record(info, partial / "case.json")
+    arrays: dict[str, NDArray[Any]] = {"image": _smaller(case.image), "label": case.label}
+    if case.outside_mask is not None:
+        arrays["outside"] = case.outside_mask.astype(np.uint8)
+    blobs = {name: _compress(array) for name, array in arrays.items()}
+    locations = io.BytesIO()
+    np.savez(locations, **{str(value): voxels for value, voxels in case.class_locations.items()})
+    blobs["locations"] = locations.getvalue()
+    offsets = itertools.accumulate((len(blob) for blob in blobs.values()), initial=0)
+    parts = {
+        name: StoredPart(offset=offset, size_bytes=len(blob), crc32=zlib.crc32(blob))
+        for (name, blob), offset in zip(blobs.items(), offsets, strict=False)
+    }
+    info = StoredCaseInfo(sources=sources, placement=case.placement, parts=parts)
+    text = info.model_dump_json().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(MAGIC + struct.pack(LENGTH_AND_CHECKSUM, len(text), zlib.crc32(text)) + text)
+        for blob in blobs.values():
+            file.write(blob)
 
 
-def stored_sources(folder: Path) -> tuple[SourceFile, ...] | None:
+def stored_sources(path: Path) -> tuple[SourceFile, ...] | None:
     """The source files that a stored case was made from; None when it is not stored."""
-    info = folder / "case.json"
-    return load_record(StoredCaseInfo, info).sources if info.exists() else None
+    try:
+        return _read_info(path)[0].sources
+    except (FileNotFoundError, DamagedCaseError):
+        return None
 
 
-def open_case(folder: Path) -> StoredCase:
-    """Open a stored case for reading patches."""
-    info = load_record(StoredCaseInfo, folder / "case.json")
-    with np.load(folder / "locations.npz", allow_pickle=False) as locations:
+def open_case(path: Path) -> StoredCase:
+    """Open a stored case for reading patches, once all its bytes are what was written.
+
+    Raises DamagedCaseError when they are not.
+    """
+    info, start = _read_info(path)
+    _check_parts(path, info, start)
+    with path.open("rb") as file:
+        file.seek(start + info.parts["locations"].offset)
+        content = io.BytesIO(file.read(info.parts["locations"].size_bytes))
+    with np.load(content, allow_pickle=False) as locations:
         class_locations = {int(key): locations[key] for key in locations.files}
-    outside = _open_array(folder / "outside.b2nd") if info.has_outside_mask else None
+    arrays = {
+        name: blosc2.open(
+            str(path), mode="r", offset=start + part.offset, dparams=blosc2.DParams(nthreads=1)
+        )
+        for name, part in info.parts.items()
+        if name != "locations"
+    }
     return StoredCase(
         shape_vox=info.placement.resampled_shape_vox,
-        image=_open_array(folder / "image.b2nd"),
-        label=_open_array(folder / "label.b2nd"),
-        outside_mask=outside,
+        image=arrays["image"],
+        label=arrays["label"],
+        outside_mask=arrays.get("outside"),
         class_locations=class_locations,
     )
 
 
-def _write_array(path: Path, array: NDArray[Any]) -> None:
+def _read_info(path: Path) -> tuple[StoredCaseInfo, int]:
+    """The text of a stored case, and where its arrays begin."""
+    with path.open("rb") as file:
+        start = file.read(PREFIX_BYTES)
+        if len(start) < PREFIX_BYTES or not start.startswith(MAGIC):
+            raise DamagedCaseError(f"{path}: is no prepared case. Delete it and prepare again.")
+        length, checksum = struct.unpack(LENGTH_AND_CHECKSUM, start[len(MAGIC) :])
+        text = file.read(min(length, path.stat().st_size))
+    if zlib.crc32(text) != checksum:
+        raise DamagedCaseError(f"{path}: its description is damaged. Delete it and prepare again.")
+    return StoredCaseInfo.model_validate_json(text), PREFIX_BYTES + length
+
+
+def _check_parts(path: Path, info: StoredCaseInfo, start: int) -> None:
+    with path.open("rb") as file:
+        for name, part in info.parts.items():
+            file.seek(start + part.offset)
+            checksum, left = 0, part.size_bytes
+            while left > 0 and (block := file.read(min(left, BYTES_AT_ONCE))):
+                checksum = zlib.crc32(block, checksum)
+                left -= len(block)
+            if left or checksum != part.crc32:
+                raise DamagedCaseError(
+                    f"{path}: its {name} is not what was written. Check the disk; delete the file "
+                    "and prepare again."
+                )
+
+
+def _smaller(image: NDArray[np.float32]) -> NDArray[Any]:
+    """The image in half precision, unless its numbers are too large for that."""
+    if np.abs(image).max(initial=0) > LARGEST_HALF:
+        return image
+    return image.astype(np.float16)
+
+
+def _compress(array: NDArray[Any]) -> bytes:
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(CHUNK_EDGE_VOX, size) for size in array.shape[-3:])
     blocks = lead + tuple(min(BLOCK_EDGE_VOX, size) for size in array.shape[-3:])
-    blosc2.asarray(
+    compressed = blosc2.asarray(
         np.ascontiguousarray(array),
         chunks=chunks,
         blocks=blocks,
-        urlpath=str(path),
-        mode="w",
         cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
         dparams=blosc2.DParams(nthreads=1),
     )
-
-
-def _open_array(path: Path) -> Any:
-    return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    frame: bytes = compressed.to_cframe()
+    return frame

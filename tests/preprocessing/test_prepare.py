@@ -62,7 +62,7 @@ def test_only_what_is_missing_or_changed_is_prepared(
     image = nib.load(label)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 0, image.affine), label)
     assert prepare() == 1
-    assert not open_case(tmp_path / "out" / "case_001").class_locations
+    assert not open_case(tmp_path / "out" / "case_001.prepared").class_locations
 
 
 def test_workers_store_the_same_voxels(
@@ -73,7 +73,7 @@ def test_workers_store_the_same_voxels(
         folder = tmp_path / str(workers)
         prepare_cases(dataset.cases, declared(dataset), [Target(configuration, folder)], workers)
     for case in dataset.cases:
-        one, two = (open_case(tmp_path / w / case.case_id) for w in ("1", "2"))
+        one, two = (open_case(tmp_path / w / f"{case.case_id}.prepared") for w in ("1", "2"))
         np.testing.assert_array_equal(one.image[:], two.image[:])
         np.testing.assert_array_equal(one.class_locations[1], two.class_locations[1])
 
@@ -90,7 +90,7 @@ def test_a_failing_case_is_named_and_the_others_are_stored(
             dataset.cases, declared(dataset), [Target(configuration, tmp_path / "out")], 2
         )
     stored = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert stored == ["case_000", "case_002"]
+    assert stored == ["case_000.prepared", "case_002.prepared"]
 
 
 def test_only_settings_that_matter_change_the_hash(

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from autoseg.geometry import Box, Placement
 from autoseg.preprocessing.store import (
+    DamagedCaseError,
     PreparedCase,
     SourceFile,
     open_case,
@@ -48,7 +50,9 @@ def test_a_patch_that_leaves_the_case_is_padded(
     assert case.outside_mask is not None
     padding = [(3, 0), (0, 5), (0, 15)]
     inside = (slice(0, 5), slice(10, 70), slice(60, 65))
-    np.testing.assert_array_equal(image, np.pad(case.image[:, *inside], [(0, 0), *padding]))
+    half = case.image.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(image, np.pad(half[:, *inside], [(0, 0), *padding]))
+    assert image.dtype == np.float32
     np.testing.assert_array_equal(label, np.pad(case.label[inside], padding))
     np.testing.assert_array_equal(
         outside, np.pad(case.outside_mask[inside], padding, constant_values=True)
@@ -69,3 +73,26 @@ def test_sources_and_locations_are_kept(tmp_path: Path, case: PreparedCase) -> N
     assert stored_sources(tmp_path / "a") == SOURCES
     np.testing.assert_array_equal(open_case(tmp_path / "a").class_locations[1], [[1, 2, 3]])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_large_numbers_keep_their_precision(tmp_path: Path, case: PreparedCase) -> None:
+    large = dataclasses.replace(case, image=case.image * 1e5)
+    write_case(tmp_path / "a", large, SOURCES)
+    image, _, _ = open_case(tmp_path / "a").read(Box(start=(0, 0, 0), stop=SHAPE))
+    np.testing.assert_array_equal(image, large.image)
+
+
+def test_any_flipped_byte_is_found(tmp_path: Path, case: PreparedCase) -> None:
+    path = tmp_path / "a"
+    write_case(path, case, SOURCES)
+    content = path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, len(content), 60):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(position) % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedCaseError, match=str(path)):
+            open_case(path)
+    for length in (0, 7, 300, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(DamagedCaseError):
+            open_case(path)
