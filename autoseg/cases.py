@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.dataset import Case, Problem, raise_errors
-from autoseg.geometry import SAME_SPACE_MM, Grid, same_space
+from autoseg.geometry import SAME_SPACE_MM, Grid, corner_distance_mm, same_space
 from autoseg.volume import Volume, read_image, read_labels
 
 
@@ -72,7 +72,7 @@ def grid_problems(case: Case, reference: Grid, others: dict[Path, Grid]) -> list
             file=str(path),
             what=f"{'the label' if path == case.label else 'this channel'} lies on another grid "
             f"than {first}: {_differences(grid, reference)} (corners may be {SAME_SPACE_MM} mm "
-            "apart).",
+            "apart, or a quarter of a voxel).",
             fix="`autoseg check DATASET --fix OUT` writes a copy on one grid.",
         )
         for path, grid in others.items()
@@ -94,6 +94,8 @@ def _differences(grid: Grid, reference: Grid) -> str:
     if not np.allclose(own[:3, 3], other[:3, 3], atol=1e-2):
         origins = [", ".join(f"{mm:.4g}" for mm in a[:3, 3]) for a in (own, other)]
         parts.append(f"origin ({origins[0]}) against ({origins[1]}) mm")
+    if grid.shape_vox == reference.shape_vox:
+        parts.append(f"corners {corner_distance_mm(grid, reference):.3g} mm apart")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from autoseg.errors import raise_if_any
 from autoseg.records import Record
@@ -87,7 +88,7 @@ class LabelScheme(Record):
     the border where objects touch.
     """
 
-    values: tuple[int, ...]
+    values: tuple[int, ...] = Field(max_length=MAX_CLASSES)
     names: tuple[str, ...]
     regions: tuple[Region, ...] = ()
     region_order: tuple[int, ...] = ()
@@ -104,6 +105,10 @@ class LabelScheme(Record):
     def output_count(self) -> int:
         """How many outputs a network has: one for each region, or for each class."""
         return len(self.regions) or len(self.values)
+
+    def all_names(self) -> tuple[str, ...]:
+        """The names of classes, and of regions where there are any."""
+        return (*self.names, *(region.name for region in self.regions))
 
     def region_classes(self) -> tuple[tuple[int, ...], ...]:
         """The class indices of each region; empty without regions."""

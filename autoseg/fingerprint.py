@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset import Dataset, LabelScheme, raise_errors
+from autoseg.dataset import MAX_CLASSES, Dataset, LabelScheme, raise_errors
 from autoseg.errors import AutosegError
 from autoseg.inspection import (
     PERCENTILES,
+    SKETCH_WEIGHTS,
     CaseStats,
     Inspection,
     IntensityStats,
@@ -122,6 +123,11 @@ def pool_fingerprint(dataset: Dataset, inspections: dict[str, Inspection]) -> Fi
 def _labels_found(stats: list[CaseStats]) -> LabelScheme:
     """The scheme of a dataset that declares none: every value that was found is a class."""
     values = tuple(sorted({0, *(value for case in stats for value in case.label_voxels)}))
+    if len(values) > MAX_CLASSES:
+        raise AutosegError(
+            f"The label files hold {len(values)} different values, {MAX_CLASSES} at most can be. "
+            "Do they number objects? Then put them into instances/ in place of labels/."
+        )
     return LabelScheme(
         values=values, names=("background", *(f"label_{value}" for value in values[1:]))
     )
@@ -136,8 +142,7 @@ def _pool_intensity(
     stats = [intensity[channel] for intensity in intensities if intensity is not None]
     mean = float(np.mean([s.mean for s in stats]))
     second_moment = float(np.mean([s.std**2 + s.mean**2 for s in stats]))
-    pooled = np.concatenate([sketch[channel] for sketch in sketches])
-    low, median, high = np.percentile(pooled, PERCENTILES)
+    low, median, high = _pooled_percentiles([s[channel] for s in sketches if s.size])
     return IntensityStats(
         mean=mean,
         std=float(np.sqrt(max(second_moment - mean**2, 0.0))),
@@ -147,6 +152,16 @@ def _pool_intensity(
         median=float(median),
         percentile_99_5=float(high),
     )
+
+
+def _pooled_percentiles(sketches: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The wanted percentiles of all cases' quantiles, each weighing what it stands for."""
+    values, weights = np.concatenate(sketches), np.tile(SKETCH_WEIGHTS, len(sketches))
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    wanted = np.array(PERCENTILES) / 100 * len(sketches)
+    percentiles: NDArray[np.float64] = np.interp(wanted, reached, values[order])
+    return percentiles
 
 
 def _class_stats(

@@ -19,7 +19,8 @@ Spacing3 = tuple[float, float, float]
 Orientation = Literal["as_stored", "canonical"]
 
 SINGLE_SLICE_RATIO = 999.0
-SAME_SPACE_MM = 0.1  # how far apart the corners of two grids may be that are called equal
+SAME_SPACE_MM = 0.1  # how far apart the corners of two grids may be that are called equal,
+SAME_SPACE_VOX = 0.25  # or this many voxels, if that is less
 CANONICAL_AXES = ("IS", "PA", "LR")  # array axes z, y, x grow towards superior, anterior, right
 
 D = TypeVar("D", bound=np.generic)
@@ -144,11 +145,20 @@ def resampled_shape(shape_vox: Shape3, spacing_mm: Spacing3, target_mm: Spacing3
 
 
 def same_space(a: Grid, b: Grid, tolerance_mm: float = SAME_SPACE_MM) -> bool:
-    """Whether two grids have equal shapes and every corner within a tolerance of its twin."""
+    """Whether two grids have equal shapes and every corner near its twin.
+
+    Near is within the tolerance, and within a quarter of the smallest voxel edge.
+    """
     if a.shape_vox != b.shape_vox:
         return False
+    edge_mm = min(a.spacing_mm)
+    return corner_distance_mm(a, b) <= min(tolerance_mm, SAME_SPACE_VOX * edge_mm)
+
+
+def corner_distance_mm(a: Grid, b: Grid) -> float:
+    """The largest distance between a corner of one grid and the same of another of equal shape."""
     last = np.array(a.shape_vox[::-1]) - 1
     corners = np.array(np.meshgrid(*[(0, end) for end in last])).reshape(3, -1)
     homogeneous = np.vstack([corners, np.ones(corners.shape[1])])  # [4, corner]
     apart = (a.affine_ras_mm - b.affine_ras_mm)[:3] @ homogeneous
-    return bool(np.all(np.linalg.norm(apart, axis=0) <= tolerance_mm))
+    return float(np.linalg.norm(apart, axis=0).max())

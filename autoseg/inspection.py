@@ -1,10 +1,12 @@
 """One reading of a case's files: all that planning and checking need to know of it."""
 
 import hashlib
+import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cc3d
 import fastremap
@@ -28,11 +30,19 @@ from autoseg.records import Record, replacing
 from autoseg.volume import Volume, read_image, read_labels
 from autoseg.workers import Progress, map_cases, silent
 
-FORMAT_VERSION = 1
-SKETCH_SIZE = 1000  # evenly spaced quantiles kept of a case's foreground, per channel
-CLASS_SKETCH_SIZE = 50  # and of each class
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 3
+CLASS_SKETCH_SIZE = 50  # evenly spaced quantiles kept of each class
 CLASS_SAMPLE = 20_000  # voxels of a class that its quantiles are taken from
 PERCENTILES = (0.5, 50.0, 99.5)
+
+# Quantiles kept of a case's foreground: each stands for an equal share of its part, and the parts
+# at both ends, where percentiles are wanted, are narrow.
+SKETCH_PARTS = ((0.0, 0.02, 500), (0.02, 0.98, 500), (0.98, 1.0, 500))
+SKETCH_WEIGHTS = np.concatenate([np.full(n, (high - low) / n) for low, high, n in SKETCH_PARTS])
+SKETCH_QUANTILES = np.cumsum(SKETCH_WEIGHTS) - SKETCH_WEIGHTS / 2
+CLASS_QUANTILES = (np.arange(CLASS_SKETCH_SIZE) + 0.5) / CLASS_SKETCH_SIZE
 MANY_LABELS = 64  # undeclared labels with more values than this most likely number objects
 SPACING_LIMITS_MM = (0.005, 25.0)  # beyond them a unit is most likely wrong
 BYTES_AT_ONCE = 2**24
@@ -176,9 +186,9 @@ def _measure(
     present = [index for index in range(len(scheme.values)) if counts[index]]
     rng = np.random.default_rng(zlib.crc32(case.case_id.encode()))
     samples = Samples(
-        sketch=_quantiles(foreground, SKETCH_SIZE),
+        sketch=_quantiles(foreground, SKETCH_QUANTILES),
         sketch_with_ignore=_quantiles(
-            foreground[:, :0] if with_ignore is None else with_ignore, SKETCH_SIZE
+            foreground[:, :0] if with_ignore is None else with_ignore, SKETCH_QUANTILES
         ),
         class_values=np.array([scheme.values[index] for index in present], dtype=np.int64),
         class_sketch=_class_sketch(image.array, classes, present, rng),
@@ -323,13 +333,11 @@ def _intensity(foreground: NDArray[np.float32] | None) -> tuple[IntensityStats, 
     )
 
 
-def _quantiles(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Evenly spaced quantiles [channel, count] of [channel, voxel]; empty without voxels."""
+def _quantiles(values: NDArray[np.float32], quantiles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Quantiles [channel, quantile] of [channel, voxel]; empty without voxels."""
     if not values.shape[1]:
         return np.zeros((values.shape[0], 0), dtype=np.float32)
-    ordered = np.sort(values, axis=1)
-    middle = (np.arange(count) + 0.5) / count  # centres of equal shares
-    return ordered[:, (middle * values.shape[1]).astype(np.int64)]
+    return np.sort(values, axis=1)[:, (quantiles * values.shape[1]).astype(np.int64)]
 
 
 def _class_sketch(
@@ -350,7 +358,7 @@ def _class_sketch(
             voxels = np.flatnonzero(flat == index)
             if voxels.size > CLASS_SAMPLE:
                 voxels = rng.choice(voxels, CLASS_SAMPLE, replace=True)
-        sketches.append(_quantiles(channels[:, voxels], CLASS_SKETCH_SIZE))
+        sketches.append(_quantiles(channels[:, voxels], CLASS_QUANTILES))
     return np.array(sketches, dtype=np.float32).reshape(-1, len(image), CLASS_SKETCH_SIZE)
 
 
@@ -389,7 +397,10 @@ def _recall_or_inspect(task: Task) -> Inspection:
     except OSError:  # a file that cannot be opened is a finding, not a failure
         return inspect_case(task.case, task.scheme)
     if path.exists():
-        return _load(path)
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            log.warning("%s is damaged; the case is looked at again.", path)
     inspection = inspect_case(task.case, task.scheme)
     if inspection.stats is not None and inspection.samples is not None:
         _save(path, inspection)

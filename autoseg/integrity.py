@@ -8,8 +8,11 @@ from autoseg.dataset import Case, Dataset, LabelScheme, Problem
 from autoseg.inspection import Inspection
 from autoseg.records import Record
 
-LEFT = re.compile(r"(?<![a-z0-9])(left|l)(?![a-z0-9])", re.IGNORECASE)
-SIDES = {"left": "right", "l": "r"}
+# The word for left: on its own, or set off by capitals as in LeftKidney and kidneyL.
+LEFT = re.compile(
+    r"(?<![A-Za-z0-9])(?:[Ll]eft|LEFT|[Ll]h|LH|[Ll])(?![a-z0-9])|(?<=[a-z])(?:Left|L)(?![a-z0-9])"
+)
+SIDES = {"left": "right", "lh": "rh", "l": "r"}
 
 
 class CheckReport(Record):
@@ -48,7 +51,8 @@ def dataset_problems(dataset: Dataset, inspections: dict[str, Inspection]) -> li
 def side_pairs(names: tuple[str, ...]) -> tuple[SidePair, ...]:
     """Pairs of class names that differ only in left and right, such as kidney_left, kidney_right.
 
-    Known words are left, right, l and r, between anything but letters and digits.
+    Known words are left and right, lh and rh, l and r, set off by capitals or by anything but
+    letters and digits.
     """
     lowered = {name.casefold(): name for name in names}
     pairs = []
@@ -120,7 +124,7 @@ def _unused_labels(dataset: Dataset, inspections: dict[str, Inspection]) -> list
 
 
 def _side_notes(labels: LabelScheme | None) -> list[Problem]:
-    names = labels.names if labels else ()
+    names = labels.all_names() if labels else ()
     return [
         Problem(
             kind="left_right",

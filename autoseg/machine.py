@@ -70,7 +70,9 @@ def free_memory_gb() -> float:
         return _memory_limit_bytes() / GIB / 2
     lines = meminfo.read_text(encoding="utf-8").splitlines()
     available_kib = next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable"))
-    return min(available_kib * 1024, _memory_limit_bytes()) / GIB
+    current = Path("/sys/fs/cgroup/memory.current")
+    used = int(current.read_text()) if current.exists() else 0
+    return min(available_kib * 1024, _memory_limit_bytes() - used) / GIB
 
 
 def _query_gpu() -> tuple[str | None, float, float]:

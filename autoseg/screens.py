@@ -142,10 +142,10 @@ def check_screen(report: CheckReport) -> str:
     return f"{captured.get()}{report.dataset}: {report.cases} cases; {counts}."
 
 
-def repair_screen(folder: Path, repairs: "list[Repair]", left_out: list[str]) -> str:
+def repair_screen(folder: Path, repairs: "list[Repair]") -> str:
     """What a corrected copy differs in from its source."""
     lines = [change for repair in repairs for change in repair.changes]
-    lines += [f"{case_id}: left out, since it cannot be corrected safely" for case_id in left_out]
+    lines += [f"{r.case_id}: left out; {r.left_out}" for r in repairs if r.left_out]
     lines.append(f"The corrected copy is {folder}; plan it with `autoseg plan {folder}`.")
     return "\n".join(lines)
 

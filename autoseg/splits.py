@@ -27,6 +27,16 @@ class Splits(Record):
         """Every case of the dataset when the folds were made."""
         return set(self.cases)
 
+    def mixed_patients(self, patients: dict[str, str]) -> set[str]:
+        """Patients with scans on both sides of a fold; `patients` maps case ids to them."""
+        mixed: set[str] = set()
+        for fold in self.folds:
+            sides = [
+                {patients.get(case, case) for case in s} for s in (fold.train, fold.validation)
+            ]
+            mixed |= sides[0] & sides[1]
+        return mixed
+
 
 def make_splits(patients: dict[str, str]) -> Splits:
     """Shuffled folds of whole patients, the same for the same case ids.

@@ -103,7 +103,13 @@ class WorkFolder:
         )
         if self.has_splits():
             kept = self.read_splits()
-            if kept.case_ids() == splits.case_ids():
+            mixed = kept.mixed_patients(patients)
+            if mixed and not overwrite:
+                raise AutosegError(
+                    f"{self.root / 'splits.json'}: {', '.join(sorted(mixed)[:5])} are both trained "
+                    "on and held out in one fold. Make new folds with --overwrite."
+                )
+            if kept.case_ids() == splits.case_ids() and not mixed:
                 return
             if not overwrite:
                 raise AutosegError(

@@ -108,8 +108,11 @@ def _run_together(
                 case_id = waiting.pop(0)
                 try:
                     running[pool.submit(function, items[case_id])] = case_id
-                except BrokenProcessPool:
-                    suspects.append(case_id)
+                except BrokenProcessPool as death:
+                    if last_try:
+                        yield case_id, death
+                    else:
+                        suspects.append(case_id)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 case_id, error = running.pop(future), future.exception()
                 if isinstance(error, BrokenProcessPool) and not last_try:

@@ -261,24 +261,28 @@ class Comparison:
 
 
 def compare(specs: list[Spec], theirs: list[dict[str, Any]]) -> Comparison:
-    """Every field of every configuration, and whether the configurations are the same ones."""
+    """Every field of every configuration, and whether the configurations are the same ones.
+
+    Plans that one of the two refuses, or whose networks cannot predict, are counted apart.
+    """
     comparison = Comparison()
     for spec, their_plan in zip(specs, theirs, strict=True):
         failure = their_plan.get("error") or _without_use(their_plan["unusable"])
         try:
-            ours, refusal = specified_plan(spec), ""
+            ours = specified_plan(spec).configurations
+            answer = "plans " + ", ".join(sorted(ours))
         except AutosegError as error:
-            ours, refusal = None, re.sub(r"\(\d.*?\)", "(…)", str(error))
-        if ours is None or "error" in their_plan:
-            comparison.not_compared[failure or "plans", refusal or "plans"] += 1
+            ours, answer = {}, re.sub(r"\(\d.*?\)", "(…)", str(error))
+        if failure or not ours:
+            comparison.not_compared[failure or "plans", answer] += 1
             continue
-        names = sorted(ours.configurations), sorted(their_plan["configurations"])
+        names = sorted(ours), sorted(their_plan["configurations"])
         comparison.add(spec["planner"], "configurations", *names)
-        for name in set(names[0]) & set(names[1]):
-            our_fields = fields_of_ours(ours.configuration(name))
-            their_fields = fields_of_theirs(their_plan, name)
-            for what, value in our_fields.items():
-                comparison.add(spec["planner"], what, value, their_fields[what])
+        for name, configuration in ours.items():
+            if name in names[1]:
+                their_fields = fields_of_theirs(their_plan, name)
+                for what, value in fields_of_ours(configuration).items():
+                    comparison.add(spec["planner"], what, value, their_fields[what])
         comparison.covered.update(traits(spec, their_plan))
     return comparison
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERVAL_S = 0.03
+INTERVAL_S = 0.1  # reading the memory of all processes takes a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,3 +64,10 @@ def test_grids_that_drift_apart_at_the_far_corner_are_different() -> None:
     far[0, 0] = 1.002  # 0.2 mm apart after 100 voxels
     assert same_space(Grid((5, 5, 5), near), Grid((5, 5, 5), far))
     assert not same_space(Grid((5, 5, 101), near), Grid((5, 5, 101), far))
+
+
+def test_tiny_voxels_must_agree_more_closely() -> None:
+    affine = np.diag([0.005, 0.005, 0.005, 1.0])
+    moved = affine.copy()
+    moved[0, 3] = 0.09
+    assert not same_space(Grid((5, 6, 7), affine), Grid((5, 6, 7), moved))

@@ -156,6 +156,10 @@ def test_only_changed_cases_are_read_again(tmp_path: Path, monkeypatch: pytest.M
         for name in ("sketch", "class_sketch", "component_mm3"):
             expected = getattr(first[case_id].samples, name)
             np.testing.assert_array_equal(getattr(inspection.samples, name), expected)
+    next(cache.iterdir()).write_bytes(b"junk")
+    inspect_cases(dataset, dataset.cases, cache, workers=1)
+    assert len(read) == 1  # what is damaged is made again
+    read.clear()
     label = tmp_path / "data" / "labelsTr" / "case_001.nii.gz"
     image = nib.load(label)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), label)

@@ -18,6 +18,10 @@ from autoseg.synthetic import write_dataset
         ("Femur L", "Femur R"),
         ("lung_l_upper", "lung_r_upper"),
         ("Left-Hippocampus", "Right-Hippocampus"),
+        ("ctx-lh-insula", "ctx-rh-insula"),
+        ("LeftKidney", "RightKidney"),
+        ("kidneyL", "kidneyR"),
+        ("LEFT_ADRENAL", "right_adrenal"),
     ],
 )
 def test_names_that_differ_in_their_side_are_pairs(left: str, right: str) -> None:
@@ -25,7 +29,19 @@ def test_names_that_differ_in_their_side_are_pairs(left: str, right: str) -> Non
 
 
 def test_other_names_are_no_pairs() -> None:
-    names = ("background", "liver", "river", "left kidney", "spleen", "cleft", "cright", "l1", "r1")
+    names = (
+        "background",
+        "liver",
+        "river",
+        "left kidney",
+        "spleen",
+        "cleft",
+        "cright",
+        "l1",
+        "r1",
+        "Lung",
+        "Rung",
+    )
     assert side_pairs(names) == ()
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not ODD.is_dir(), reason=f"real data are not her
 def outcome(path: Path) -> dict[str, Any]:
     """What `check` says of a file, and the grid that it is read on."""
     try:
-        report, _, _ = check_dataset(path, None, workers=1)
+        report, _ = check_dataset(path, None, workers=1)
     except AutosegError as error:
         return {"refused": str(error).replace(str(path), "FILE").split(" (")[0]}
     result: dict[str, Any] = {"problems": sorted(problem.kind for problem in report.problems)}

@@ -66,7 +66,7 @@ def two_channels(folder: Path) -> Path:
         save(folder / f"{case}_ct.nii.gz", ct, STRAIGHT)
         save(folder / f"{case}_pet.nii.gz", rng.normal(size=pet_shape).astype("f4"), pet_affine)
         label = np.zeros(pet_shape, np.uint8)
-        label[3:8, 5:14, 5:12] = 4
+        label[4:6, 8:11, 7:10] = 4
         save(folder / f"{case}_mask.nii.gz", label, pet_affine)
         rows.append(f"{case},p_{case},{case}_ct.nii.gz,{case}_pet.nii.gz,{case}_mask.nii.gz")
     (folder / "broken_pet.nii.gz").write_bytes(b"no image")
@@ -77,14 +77,16 @@ def two_channels(folder: Path) -> Path:
 def test_a_corrected_copy_has_all_files_on_one_grid(tmp_path: Path) -> None:
     source = two_channels(tmp_path / "source")
     before = {path.name: path.read_bytes() for path in source.iterdir()}
-    report, repairs, left_out = check_dataset(source, tmp_path / "fixed", workers=1)
+    report, repairs = check_dataset(source, tmp_path / "fixed", workers=1)
     found = sorted({problem.kind for problem in report.problems})
     assert found == ["not_finite", "unreadable"]  # grids are compared once all can be read
-    assert [repair.case_id for repair in repairs] == ["apart"]
-    assert left_out == ["broken"]
+    assert [(r.case_id, r.left_out is None) for r in repairs] == [
+        ("apart", True),
+        ("broken", False),
+    ]
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
 
-    again, _, _ = check_dataset(tmp_path / "fixed", None, workers=1)
+    again, _ = check_dataset(tmp_path / "fixed", None, workers=1)
     assert again.problems == ()
     dataset = open_dataset(tmp_path / "fixed")
     assert dataset.channel_names == ("CT", "PET")
@@ -98,6 +100,41 @@ def test_a_corrected_copy_has_all_files_on_one_grid(tmp_path: Path) -> None:
         np.testing.assert_allclose(second.GetOrigin(), (-15, 12, -11), atol=1e-4)
     pet = read_image(dataset.cases[1].files()[1])
     np.testing.assert_array_equal(pet.array, read_image(source / "sound_pet.nii.gz").array)
+
+
+def nnunet_raw(folder: Path, label_affine: np.ndarray, test_too: bool = False) -> Path:
+    label = np.zeros((6, 7, 8), np.uint8)
+    label[2:4, 2:5, 2:6] = 1
+    save(folder / "imagesTr" / "a_0000.nii.gz", noise(), STRAIGHT)
+    save(folder / "labelsTr" / "a.nii.gz", label, label_affine)
+    if test_too:
+        save(folder / "imagesTs" / "a_0000.nii.gz", noise() + 1, STRAIGHT)
+    declared = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "organ": 1}}
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    return folder
+
+
+def test_a_label_whose_header_is_most_likely_wrong_is_not_moved(tmp_path: Path) -> None:
+    source = nnunet_raw(tmp_path / "source", np.eye(4))
+    _, repairs = check_dataset(source, tmp_path / "fixed", workers=1)
+    assert [repair.case_id for repair in repairs] == ["a"]
+    assert "one of the two headers is wrong" in str(repairs[0].left_out)
+    assert json.loads((tmp_path / "fixed" / "manifest.json").read_text())["cases"] == []
+
+
+def test_test_scans_may_have_the_names_of_training_scans(tmp_path: Path) -> None:
+    source = nnunet_raw(tmp_path / "source", STRAIGHT, test_too=True)
+    check_dataset(source, tmp_path / "fixed", workers=1)
+    fixed = open_dataset(tmp_path / "fixed")
+    assert len(fixed.cases) == len(fixed.test_cases) == 1
+    np.testing.assert_array_equal(read_image(fixed.cases[0].files()[0]).array[0], noise())
+    np.testing.assert_array_equal(read_image(fixed.test_cases[0].files()[0]).array[0], noise() + 1)
+
+
+def test_a_single_scan_is_not_fixed(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii.gz", noise(), STRAIGHT)
+    with pytest.raises(AutosegError, match="this is a single scan"):
+        check_dataset(tmp_path / "a.nii.gz", tmp_path / "fixed", workers=1)
 
 
 def test_a_folder_that_holds_something_is_not_written_to(tmp_path: Path) -> None:
@@ -143,10 +180,10 @@ def test_the_units_of_a_copy_are_mm(tmp_path: Path) -> None:
         image = nib.Nifti1Image(array, np.diag([500.0, 600.0, 700.0, 1.0]))
         image.header.set_xyzt_units("micron")
         nib.save(image, path)
-    _, repairs, _ = check_dataset(source, tmp_path / "fixed", workers=1)
-    fixed = sitk.ReadImage(str(tmp_path / "fixed" / "images" / "a_0000.nii.gz"))
+    _, repairs = check_dataset(source, tmp_path / "fixed", workers=1)
+    fixed = sitk.ReadImage(str(tmp_path / "fixed" / "train" / "images" / "a_0000.nii.gz"))
     np.testing.assert_allclose(fixed.GetSpacing(), (0.5, 0.6, 0.7), rtol=1e-6)
-    header = nib.load(tmp_path / "fixed" / "labels" / "a.nii.gz").header
+    header = nib.load(tmp_path / "fixed" / "train" / "labels" / "a.nii.gz").header
     assert header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(header.get_zooms(), (0.5, 0.6, 0.7), rtol=1e-6)
     assert repairs

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from autoseg.splits import make_splits
+from autoseg.splits import given_splits, make_splits
 
 
 def test_no_patient_is_in_both_parts_of_a_fold() -> None:
@@ -24,3 +24,9 @@ def test_folds_are_those_of_nnunet(hippocampus: Path) -> None:
     held_out = {path.name.removesuffix(".nii.gz") for path in model.rglob("validation/*.nii.gz")}
     assert len(held_out) == 40
     assert set(make_splits({case: case for case in cases}).folds[0].validation) == held_out
+
+
+def test_patients_on_both_sides_of_a_fold_are_found() -> None:
+    splits = given_splits(["a", "b", "c"], [(("a", "b"), ("c",))])
+    assert splits.mixed_patients({"a": "p", "b": "q", "c": "r"}) == set()
+    assert splits.mixed_patients({"a": "p", "b": "q", "c": "q"}) == {"q"}

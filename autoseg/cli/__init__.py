@@ -22,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     except AutosegError as error:
         print(f"autoseg {options.verb}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has seen enough
+        sys.stdout = None  # so that nothing is flushed at the end
+        return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             print(

@@ -18,16 +18,14 @@ def check(options: argparse.Namespace) -> int:
     from autoseg.screens import check_screen, repair_screen
 
     with _progress() as progress:
-        report, repairs, left_out = check_dataset(
-            options.dataset, options.fix, _workers(options), progress
-        )
+        report, repairs = check_dataset(options.dataset, options.fix, _workers(options), progress)
     if options.json:
         problems = [p.model_dump() | {"severity": p.severity} for p in report.problems]
         print(json.dumps(report.model_dump() | {"problems": problems}, indent=2))
     else:
         print(check_screen(report))
     if options.fix:
-        print(repair_screen(options.fix, repairs, left_out), file=sys.stderr)
+        print(repair_screen(options.fix, repairs), file=sys.stderr)
     return 1 if report.count("error") else 0
 
 

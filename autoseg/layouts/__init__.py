@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.dataset import Dataset, LabelScheme, LayoutName, Problem, raise_errors
+from autoseg.dataset import Case, Dataset, LabelScheme, LayoutName, Problem, raise_errors
 from autoseg.errors import AutosegError
 from autoseg.image_files import READERS
 from autoseg.layouts.manifest import is_manifest, read_manifest
@@ -45,6 +45,8 @@ def survey_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
     if not root.exists():
         raise AutosegError(f"{root}: there is no such dataset. Give the path to its folder.")
     supported = "\n".join(f"  - {layout.description}" for layout in LAYOUTS.values())
+    if root.name == "dataset.json" and root.is_file():
+        raise AutosegError(f"{root}: give the folder that it lies in, {root.parent}.")
     if root.is_file() and not is_manifest(root):
         raise AutosegError(
             f"{root}: neither an image of a known format ({', '.join(READERS)}) nor a table of "
@@ -55,13 +57,31 @@ def survey_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
     for layout in LAYOUTS.values():
         if layout.recognise(root):
             problems: list[Problem] = []
-            dataset = layout.read(root, problems)
+            dataset = _without_namesakes(layout.read(root, problems), problems)
             if not dataset.cases and not problems:
                 raise AutosegError(f"{root}: there are no training cases here.")
             return dataset, problems
     raise AutosegError(
         f"{root}: no supported dataset layout is recognised here. Supported layouts:\n{supported}"
     )
+
+
+def _without_namesakes(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """The dataset without training cases whose name another one has: their results would mix."""
+    kept: dict[str, Case] = {}
+    for case in dataset.cases:
+        if case.case_id in kept:
+            problems.append(
+                Problem(
+                    kind="naming",
+                    case_id=case.case_id,
+                    file=str(case.files()[0]),
+                    what=f"has the same name as {kept[case.case_id].files()[0]}.",
+                    fix="Rename one of them.",
+                )
+            )
+        kept.setdefault(case.case_id, case)
+    return replace(dataset, cases=tuple(kept.values()))
 
 
 LAYOUTS: dict[LayoutName, Layout] = {

@@ -1,7 +1,7 @@
 """A table of scans: for data that lies anywhere, has patients, or scans kept for testing."""
 
 import csv
-from dataclasses import dataclass
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,22 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.image_files import count_channels
 from autoseg.layouts.description import declared_labels, read_description
 from autoseg.layouts.naming import components_of
-from autoseg.layouts.nnunet_raw import listed_but_missing
+from autoseg.layouts.nnunet_raw import Folds, declared_folds, listed_but_missing
+from autoseg.records import Record, parse_record
 
 NAMES = ("manifest.csv", "manifest.json")
 COLUMNS = ("case", "label", "patient", "group")  # every other column is a channel
 GROUPS = ("train", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     """One scan of a manifest; paths are as written."""
 
-    case_id: str
+    case: str
     channels: dict[str, str]
-    label: str
-    patient_id: str
-    group: str
+    label: str | None = None
+    patient: str | None = None
+    group: str | None = "train"
 
 
 def is_manifest(root: Path) -> bool:
@@ -39,10 +39,12 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
     """
     path = _find(root)
     assert path is not None
-    labels = None
+    labels, folds = None, Folds()
     if path.suffix == ".json":
         content = read_description(path)
         rows = _json_rows(content, path)
+        trained = {row.case for row in rows if row.group != "test"}
+        folds = declared_folds(content.get("folds", []), path, trained)
         if content.get("instances"):
             labels = INSTANCE_SCHEME
         elif "labels" in content:
@@ -53,24 +55,24 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
     names = tuple(rows[0].channels)
     cases: dict[str, list[Case]] = {group: [] for group in GROUPS}
     counts: dict[str, int] = {}
-    for row in sorted(rows, key=lambda row: row.case_id):
+    for row in sorted(rows, key=lambda row: row.case):
         files = {name: path.parent / file for name, file in row.channels.items()}
         label = path.parent / row.label if row.label else None
         missing = [f for f in (*files.values(), *([label] if label else [])) if not f.is_file()]
-        problems += [listed_but_missing(row.case_id, file) for file in missing]
+        problems += [listed_but_missing(row.case, file) for file in missing]
         if missing:
             continue
-        counts = counts or {name: count_channels(file) for name, file in files.items()}
+        counts = counts or _count_each(files)
         sources = tuple(
             source
             for name in names
             for source in (
-                components_of(files[name], counts[name])
-                if counts[name] > 1
+                components_of(files[name], counts.get(name, 1))
+                if counts.get(name, 1) > 1
                 else (ChannelSource(files[name]),)
             )
         )
-        cases[row.group].append(Case(row.case_id, sources, label, row.patient_id))
+        cases[row.group or "train"].append(Case(row.case, sources, label, row.patient or row.case))
     return Dataset(
         root=root,
         layout="manifest",
@@ -78,7 +80,16 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
         labels=labels,
         cases=tuple(cases["train"]),
         test_cases=tuple(cases["test"]),
+        folds=folds,
     )
+
+
+def _count_each(files: dict[str, Path]) -> dict[str, int]:
+    """Channels of each file; nothing when one cannot be read, which inspection will say."""
+    try:
+        return {name: count_channels(file) for name, file in files.items()}
+    except AutosegError:
+        return {}
 
 
 def _find(root: Path) -> Path | None:
@@ -88,55 +99,53 @@ def _find(root: Path) -> Path | None:
 
 
 def _csv_rows(path: Path) -> list[Row]:
-    text = path.read_text(encoding="utf-8-sig")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # as older spreadsheets write it
+        text = content.decode("cp1252", errors="replace")
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     rows = []
-    for entry in csv.DictReader(text.splitlines(), delimiter=separator):
+    for entry in csv.DictReader(io.StringIO(text, newline=""), delimiter=separator):
         values = {str(k).strip(): (v or "").strip() for k, v in entry.items() if k is not None}
-        channels = {name: v for name, v in values.items() if name not in COLUMNS}
-        rows.append(_row(values, channels))
+        rows.append(
+            Row(
+                case=values.get("case", ""),
+                channels={name: v for name, v in values.items() if name not in COLUMNS},
+                label=values.get("label"),
+                patient=values.get("patient"),
+                group=values.get("group") or "train",
+            )
+        )
     return rows
 
 
 def _json_rows(content: dict[str, Any], path: Path) -> list[Row]:
     entries = content.get("cases")
-    if not isinstance(entries, list) or not all(
-        isinstance(e, dict) and isinstance(e.get("channels"), dict) for e in entries
-    ):
+    if not isinstance(entries, list):
         raise AutosegError(
             f'{path}: cases must be a list of {{"case": …, "channels": {{"CT": "a.nii.gz"}}, '
             '"label": …}.'
         )
     return [
-        _row({k: str(v) for k, v in e.items() if k != "channels"}, dict(e["channels"]))
-        for e in entries
+        parse_record(Row, entry, f"{path}: scan {number}")
+        for number, entry in enumerate(entries, 1)
     ]
-
-
-def _row(values: dict[str, str], channels: dict[str, str]) -> Row:
-    case_id = values.get("case", "")
-    return Row(
-        case_id=case_id,
-        channels=channels,
-        label=values.get("label", ""),
-        patient_id=values.get("patient") or case_id,
-        group=values.get("group") or "train",
-    )
 
 
 def _check_rows(rows: list[Row], path: Path) -> None:
     if not rows:
         raise AutosegError(f"{path}: the table is empty.")
     mistakes = []
-    seen: set[str] = set()
+    seen: set[tuple[str | None, str]] = set()
     for number, row in enumerate(rows, start=1):
-        where = f"{path}: scan {number} ({row.case_id or 'without a name'})"
-        if not row.case_id or "/" in row.case_id:
+        where = f"{path}: scan {number} ({row.case or 'without a name'})"
+        if not row.case or "/" in row.case:
             mistakes.append(f"{where}: the column case must hold a name without slashes.")
-        elif row.case_id in seen:
+        elif (row.group, row.case) in seen:
             mistakes.append(f"{where}: this name was used before. Names must differ.")
-        seen.add(row.case_id)
+        seen.add((row.group, row.case))
         if list(row.channels) != list(rows[0].channels) or not row.channels:
             mistakes.append(f"{where}: must have the channels {', '.join(rows[0].channels)}.")
         mistakes += [
@@ -144,9 +153,9 @@ def _check_rows(rows: list[Row], path: Path) -> None:
             for name, file in row.channels.items()
             if not file
         ]
-        if row.group not in GROUPS:
+        if (row.group or "train") not in GROUPS:
             mistakes.append(f"{where}: group is {row.group!r}, but must be train or test.")
-        elif row.group == "train" and not row.label:
+        elif row.group != "test" and not row.label:
             mistakes.append(f"{where}: has no label. Add one, or put it into the group test.")
     raise_if_any(mistakes, f"{path}: the table cannot be used")
 

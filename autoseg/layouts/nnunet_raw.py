@@ -46,6 +46,10 @@ def read_nnunet_raw(root: Path, problems: list[Problem]) -> Dataset:
     )
 
 
+def _folds(path: Path, known: set[str]) -> Folds:
+    return declared_folds(read_json(path), path, known) if path.is_file() else ()
+
+
 def _cases(
     root: Path, part: str, ending: str, names: tuple[str, ...], problems: list[Problem]
 ) -> list[Case]:
@@ -197,18 +201,22 @@ def _name_leftovers(root: Path, cases: list[Case], problems: list[Problem]) -> N
     ]
 
 
-def _folds(path: Path, known: set[str]) -> Folds:
-    """The folds of `splits_final.json`. Raises AutosegError when they are not of these cases."""
-    if not path.is_file():
-        return ()
+def declared_folds(content: Any, path: Path, known: set[str]) -> Folds:
+    """The folds that a file lists. Raises AutosegError when they are not of these cases."""
     try:
-        folds = tuple((tuple(fold["train"]), tuple(fold["val"])) for fold in read_json(path))
+        folds = tuple((tuple(fold["train"]), tuple(fold["val"])) for fold in content)
     except (KeyError, TypeError):
         raise AutosegError(f'{path}: must be a list of {{"train": [...], "val": [...]}}.') from None
     unknown = {case for fold in folds for part in fold for case in part} - known
     if unknown:
         raise AutosegError(
             f"{path}: {', '.join(sorted(unknown)[:5])} are in its folds, but not in the dataset. "
+            "Correct the file or remove it."
+        )
+    twice = {case for train, held_out in folds for case in set(train) & set(held_out)}
+    if twice:
+        raise AutosegError(
+            f"{path}: {', '.join(sorted(twice)[:5])} are both trained on and held out in one fold. "
             "Correct the file or remove it."
         )
     return folds

@@ -35,6 +35,8 @@ def _read_pairs(
     root: Path, label_folder: str, labels: LabelScheme | None, problems: list[Problem]
 ) -> Dataset:
     label_files = {stem(path): path for path in image_files(root / label_folder)}
+    _name_twins(root / "images", problems)
+    _name_twins(root / label_folder, problems)
     images = _images_by_case(root / "images", label_files)
     if not images:
         raise AutosegError(f"{root / 'images'}: no images here. Known: {', '.join(READERS)}.")
@@ -50,16 +52,17 @@ def _read_pairs(
     if not paired:
         return Dataset(root, "plain", (), labels, ())
     first_id, first = next(iter(paired.items()))
-    counts = [count_channels(path) for path in first]
+    counts = _channel_counts(paired)
     cases = []
     for case_id, paths in paired.items():
-        if len(paths) != len(first):
+        if _suffixes(case_id, paths) != _suffixes(first_id, first):
             problems.append(
                 Problem(
                     kind="channel_count",
                     case_id=case_id,
                     file=None,
-                    what=f"has {len(paths)} channel files, but {first_id} has {len(first)}.",
+                    what=f"has the channel files {_suffixes(case_id, paths)}, but {first_id} has "
+                    f"{_suffixes(first_id, first)}.",
                     fix="Give every scan the same channels.",
                 )
             )
@@ -77,6 +80,38 @@ def _read_pairs(
         labels=labels,
         cases=tuple(cases),
     )
+
+
+def _suffixes(case_id: str, paths: tuple[Path, ...]) -> str:
+    """What a case's channel files are called after its name, such as `_0000, _0001`."""
+    return ", ".join(stem(path).removeprefix(case_id) or "one file" for path in paths)
+
+
+def _channel_counts(paired: dict[str, tuple[Path, ...]]) -> list[int]:
+    """Channels in each file of the first case that can be read; inspection names the others."""
+    for paths in paired.values():
+        try:
+            return [count_channels(path) for path in paths]
+        except AutosegError:
+            continue
+    return [1] * len(next(iter(paired.values())))
+
+
+def _name_twins(folder: Path, problems: list[Problem]) -> None:
+    """Files of one name and two formats: which one is meant cannot be known."""
+    seen: dict[str, Path] = {}
+    for path in image_files(folder):
+        if stem(path) in seen:
+            problems.append(
+                Problem(
+                    kind="naming",
+                    case_id=stem(path),
+                    file=str(path),
+                    what=f"has the same name as {seen[stem(path)].name}.",
+                    fix="Remove or rename one of them.",
+                )
+            )
+        seen.setdefault(stem(path), path)
 
 
 def _images_by_case(folder: Path, label_files: dict[str, Path]) -> dict[str, tuple[Path, ...]]:

@@ -9,7 +9,7 @@ from autoseg.planning.rules import RuleSet
 
 USABLE = {"gpu": 0.95, "cpu": 0.75}  # of the memory; the rest is for data and other programs
 TORCH_DEVICES = {"gpu": "cuda", "cpu": "cpu"}
-ATTEMPTS = 4
+ATTEMPTS = 8
 SMALLEST_BATCH = 2
 EASILY = 0.5  # of the usable memory: below, estimates are not doubted
 MEASURED = "expectation.measured"
@@ -21,31 +21,35 @@ def measured_plan(plan: Plan, fingerprint: Fingerprint, rules: RuleSet, name: st
     What was measured replaces the estimate among the plan's decisions. Raises AutosegError when the
     plan is for another machine, or nothing fits.
     """
-    machine = plan.machine
-    if machine.gpu_name == ANY_GPU:
-        raise AutosegError("--measure runs on this machine, so it cannot be used with --for gpu.")
-    usable_gb = usable_memory_gb(machine)
+    usable_gb = usable_memory_gb(plan.machine)
     factor = 1.0
     for _ in range(ATTEMPTS):
         peak_gb, seconds = measure(plan.configurations[plan.recommended], plan)
         if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
             return with_measurement(plan, plan.recommended, peak_gb, seconds)
-        factor *= 0.5 if peak_gb is None else 0.95 * usable_gb / peak_gb
-        plan = make_plan(fingerprint, rules, machine, name, factor)
+        # Less than this plan was estimated to need, which may be far less than what it was allowed.
+        needed_gb = _decision(plan, "expectation", plan.recommended).value["memory_gb"]
+        allowed_gb = _decision(plan, "memory_gb", plan.recommended).value / factor
+        factor = min(factor, needed_gb / allowed_gb)
+        factor *= 0.6 if peak_gb is None else 0.95 * usable_gb / peak_gb
+        plan = make_plan(fingerprint, rules, plan.machine, name, factor)
     raise AutosegError(
-        f"Training does not fit into {usable_gb:.1f} GiB, however small the patch. Close other "
-        "programs, or plan for another machine with --for gpu:GB."
+        f"Training does not fit into {usable_gb:.1f} GiB: the last patch tried was of "
+        f"{plan.configurations[plan.recommended].patch_size_vox} voxels. Close other programs, or "
+        "plan for another machine with --for gpu:GB."
     )
 
 
-def plan_that_fits(plan: Plan, name: ConfigurationName) -> Plan:
+def plan_that_fits(
+    plan: Plan, name: ConfigurationName, usable_gb: float, always: bool = False
+) -> Plan:
     """The plan with a batch that this machine can train, where its memory may be too small.
 
-    The patch stays, since models of other folds have it. Raises AutosegError when not even the
-    smallest batch fits.
+    The patch stays, since models of other folds have it. What was measured before, or is estimated
+    to be small, is not measured unless `always`. Raises AutosegError when not even the smallest
+    batch fits.
     """
-    usable_gb = usable_memory_gb(plan.machine)
-    while not _surely_fits(plan, name, usable_gb):
+    while always or not _surely_fits(plan, name, usable_gb):
         configuration = plan.configurations[name]
         peak_gb, seconds = measure(configuration, plan)
         if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
@@ -127,6 +131,8 @@ def with_measurement(
 
 
 def usable_memory_gb(machine: Machine) -> float:
-    """What training may take of a machine's memory."""
+    """What training may take of this machine's memory. Raises AutosegError for another machine."""
+    if machine.gpu_name == ANY_GPU:
+        raise AutosegError("--measure runs on this machine, so it cannot be used with --for gpu.")
     memory_gb = machine.memory_gb if machine.gpu_name is None else machine.gpu_memory_gb
     return memory_gb * USABLE[machine.device]

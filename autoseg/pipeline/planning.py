@@ -12,6 +12,8 @@ from autoseg.inspection import Inspection, inspect_cases
 from autoseg.integrity import CheckReport, dataset_problems
 from autoseg.layouts import survey_dataset
 from autoseg.machine import Machine, detect_machine, machine_for
+from autoseg.pipeline.measuring import measured_plan, plan_that_fits, usable_memory_gb
+from autoseg.planning.likeness import plan_like
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import RuleSet, load_rule_set
@@ -106,13 +108,15 @@ def write_plan_report(outcome: PlanOutcome, path: Path) -> None:
 
 def check_dataset(
     path: Path, fix: Path | None, workers: int, progress: Progress = silent
-) -> tuple[CheckReport, list[Repair], list[str]]:
+) -> tuple[CheckReport, list[Repair]]:
     """Read every file of a dataset, or a single scan, once, and report all that is wrong.
 
-    With `fix`, a corrected copy is written there; what was changed, and the ids of cases that had
-    to be left out, are returned too. Raises AutosegError when no dataset is recognised.
+    With `fix`, a corrected copy is written there, and what was changed or left out is returned too.
+    Raises AutosegError when no dataset is recognised.
     """
     if path.is_file() and file_ending(path):
+        if fix is not None:
+            raise AutosegError(f"{path}: --fix corrects datasets, and this is a single scan.")
         dataset, problems = _single_scan(path), list[Problem]()
     else:
         dataset, problems = survey_dataset(path)
@@ -127,9 +131,8 @@ def check_dataset(
         problems=tuple(dict.fromkeys(problems)),
     )
     if fix is None:
-        return report, [], []
-    repairs, left_out = write_repaired(dataset, problems, fix, workers, progress)
-    return report, repairs, left_out
+        return report, []
+    return report, write_repaired(dataset, problems, fix, workers, progress)
 
 
 def _all_problems(dataset: Dataset, inspections: dict[str, Inspection]) -> list[Problem]:
@@ -153,15 +156,13 @@ def _decide(
 ) -> Plan:
     plan = make_plan(fingerprint, rules, machine, request.name)
     if card is not None:
-        from autoseg.planning.likeness import plan_like
-
         assert request.like is not None
-        plan = plan_like(card.configuration, str(request.like), plan)
-    if request.measure:
-        from autoseg.pipeline.measuring import measured_plan
-
-        plan = measured_plan(plan, fingerprint, rules, request.name)
-    return plan
+        plan = plan_like(card.configuration, str(request.like), plan, fingerprint)
+        if not request.measure:
+            return plan
+        usable_gb = usable_memory_gb(plan.machine)
+        return plan_that_fits(plan, plan.recommended, usable_gb, always=True)
+    return measured_plan(plan, fingerprint, rules, request.name) if request.measure else plan
 
 
 def _card(path: Path) -> "ModelCard":

@@ -12,7 +12,7 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.layouts import open_dataset
 from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
-from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits
+from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits, usable_memory_gb
 from autoseg.pipeline.predicting import predict_cases
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.preprocessing.prepare import (
@@ -157,7 +157,8 @@ def train_fold(
     if finished is not None:
         return finished
     if earlier is None and device.torch_device.type == TORCH_DEVICES[plan.machine.device]:
-        plan = plan_that_fits(plan, configuration.name)
+        usable_gb = usable_memory_gb(detect_machine())
+        plan = plan_that_fits(plan, configuration.name, usable_gb)
         work.save_plan(plan)
         configuration = plan.configurations[configuration.name]
     stored = _prepared_cases(
@@ -312,6 +313,12 @@ def _dataset(work: WorkFolder, plan: Plan) -> Dataset:
         raise AutosegError(
             f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
             "Plan again."
+        )
+    new = {case.case_id for case in dataset.cases} - {c.case_id for c in work.fingerprint().cases}
+    if new:
+        raise AutosegError(
+            f"{dataset.root}: {', '.join(sorted(new)[:5])} came after planning. Plan again, with "
+            "--overwrite for new folds."
         )
     return dataset
 

@@ -14,6 +14,7 @@ CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
 GPU_RATE = (
     10e12  # of a GPU of the last years, in bfloat16; what trainings reach, not the data sheet
 )
+PUBLISHED_GB_PER_ELEMENT = 8 / (2 * 560e6)  # nnU-Net v2's reference: a batch of two in 8 GB
 PREPARED_BYTES = 4  # of a voxel and channel, before compression
 
 

@@ -82,7 +82,8 @@ def gather_facts(
     ]
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])  # [case, axis]
     median = np.median(spacings, axis=0)
-    smallest = min(fingerprint.classes, key=lambda stats: stats.foreground_fraction)
+    present = [c for c in fingerprint.classes if c.case_fraction > 0] or fingerprint.classes
+    smallest = min(present, key=lambda stats: stats.foreground_fraction)
     return Facts(
         configuration=configuration,
         case_count=len(fingerprint.cases),
@@ -100,7 +101,7 @@ def gather_facts(
         ),
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
-        left_right_pairs=len(side_pairs(fingerprint.labels.names)),
+        left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device="cpu" if machine.gpu_name is None else "gpu",
         gpu_memory_gb=machine.gpu_memory_gb,
         memory_given=machine.gpu_name == ANY_GPU,

@@ -1,27 +1,34 @@
 """Plans that keep a model's grid, normalisation, patch and network, for fine-tuning it."""
 
-from typing import Any
-
 from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
+from autoseg.planning.facts import left_right_axis
 from autoseg.planning.plan import ChannelNormalization, Configuration, Decision, Plan
+from autoseg.planning.planner import median_shape
 
+# What is kept, and which decisions of the new data's own plan still stand.
 KEPT = (
     "orientation",
     "axis_order",
     "target_spacing_mm",
     "patch_size_vox",
     "batch_size",
+    "normalization",
     "resampling",
     "network",
+    "augmentation",
+    "inference",
 )
+OWN = ("machine", "loss", "batch_dice", "training", "recommended")
 
 
-def plan_like(model: Configuration, where: str, plan: Plan) -> Plan:
+def plan_like(model: Configuration, where: str, plan: Plan, fingerprint: Fingerprint) -> Plan:
     """The plan of new data, with all that a model's weights and inputs depend on taken from it.
 
-    Loss, schedule and sampling stay those of the new data. Raises AutosegError when the model has
-    another number of channels, is the second stage of a cascade, or its configuration does not suit
-    the data.
+    Loss and schedule stay those of the new data. Raises AutosegError when the model has another
+    number of channels, is the second stage of a cascade, or its configuration does not suit the
+    data.
     """
     _check_fits(model, where, plan)
     base = plan.configurations[model.name]
@@ -29,42 +36,55 @@ def plan_like(model: Configuration, where: str, plan: Plan) -> Plan:
         ChannelNormalization(channel=channel, **kept.model_dump(exclude={"channel"}))
         for channel, kept in zip(plan.channel_names, model.normalization, strict=True)
     )
-    mirror_axes = model.augmentation.mirror_axes
-    if model.axis_order == base.axis_order:  # what left and right labels forbid stays forbidden
-        mirror_axes = tuple(a for a in mirror_axes if a in base.augmentation.mirror_axes)
-    sizes = zip(base.median_shape_vox, base.target_spacing_mm, model.target_spacing_mm, strict=True)
-    update: dict[str, Any] = {name: getattr(model, name) for name in KEPT} | {
-        "normalization": normalization,
-        "median_shape_vox": tuple(size * old / new for size, old, new in sizes),
-        "augmentation": model.augmentation.model_copy(update={"mirror_axes": mirror_axes}),
-        "inference": model.inference.model_copy(update={"mirror_axes": mirror_axes}),
-    }
-    configuration = base.model_copy(update=update)
-    reasons = tuple(
+    mirror_axes = _mirror_axes(model, base, fingerprint)
+    like = model.model_copy(
+        update={
+            "normalization": normalization,
+            "median_shape_vox": median_shape(fingerprint, model),
+            "augmentation": model.augmentation.model_copy(update={"mirror_axes": mirror_axes}),
+            "inference": model.inference.model_copy(update={"mirror_axes": mirror_axes}),
+            "loss": base.loss,
+            "training": base.training,
+        }
+    )
+    values = like.model_dump(mode="json")
+    reasons = [
         Decision(
             name=name,
             configuration=model.name,
-            value=configuration.model_dump(mode="json")[name],
+            value=values[name],
             rule_id="like.model",
             because=f"kept from the model {where}, so that its weights can be used",
             facts={},
             source="--like",
         )
-        for name in (*KEPT, "normalization")
-    )
-    kept_names = {reason.name for reason in reasons}
-    others = tuple(
-        d
-        for d in plan.decisions
-        if d.configuration in (None, model.name) and d.name not in kept_names
-    )
+        for name in KEPT
+    ]
+    own = [d for d in plan.decisions if d.configuration in (None, model.name) and d.name in OWN]
+    expected = expectation(like, fingerprint, plan.machine, PUBLISHED_GB_PER_ELEMENT)
     return plan.model_copy(
         update={
-            "configurations": {model.name: configuration},
+            "configurations": {model.name: like},
             "recommended": model.name,
-            "decisions": (*reasons, *others),
+            "decisions": (*reasons, *own, expected),
         }
     )
+
+
+def _mirror_axes(
+    model: Configuration, base: Configuration, fingerprint: Fingerprint
+) -> tuple[int, ...]:
+    """The model's axes, without that from left to right where the data's own plan forbids it."""
+    axes = model.augmentation.mirror_axes
+    across = left_right_axis(fingerprint, base.orientation)
+    every = range(3)[-base.spatial_dims :]
+    if across is None:
+        return axes if base.augmentation.mirror_axes else ()
+    forbidden = base.axis_order.index(across)
+    if forbidden in base.augmentation.mirror_axes or forbidden not in every:
+        return axes
+    own = left_right_axis(fingerprint, model.orientation)
+    return () if own is None else tuple(a for a in axes if a != model.axis_order.index(own))
 
 
 def _check_fits(model: Configuration, where: str, plan: Plan) -> None:

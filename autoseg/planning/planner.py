@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.geometry import Orientation, Shape3
 from autoseg.machine import Machine
@@ -139,7 +140,12 @@ def _recommend(
     """The first configuration of the rules' preference that there is."""
     facts = gather_facts(fingerprint, machine, list(configurations)[-1])
     preference, decision = rules.decide("recommended", facts)
-    chosen: ConfigurationName = next(name for name in preference if name in configurations)
+    chosen: ConfigurationName | None = next((n for n in preference if n in configurations), None)
+    if chosen is None:
+        raise AutosegError(
+            f"Rule {decision.rule_id} recommends {', '.join(preference)}, but this dataset is "
+            f"planned as {', '.join(configurations)}. Add one of these to the rule."
+        )
     return chosen, decision.model_copy(update={"configuration": None, "value": chosen})
 
 
@@ -303,6 +309,19 @@ def _median_resampled_shape(
     resampled = np.rint(spacings_mm / target_mm * shapes_vox)
     median: NDArray[np.float64] = np.maximum(np.median(resampled, axis=0), 1)
     return median
+
+
+def median_shape(fingerprint: Fingerprint, configuration: Configuration) -> tuple[float, ...]:
+    """The median scan on a configuration's grid, in its axis order."""
+    spacings_mm, shapes_vox = oriented_grids(fingerprint, configuration.orientation)
+    order, target = list(configuration.axis_order), configuration.target_spacing_mm
+    planned_mm, planned_vox = spacings_mm[:, order], shapes_vox[:, order]
+    if len(target) == 2:  # slices keep their distance
+        whole = np.array([np.median(planned_mm[:, 0]), *target])
+    else:
+        whole = np.array(target)
+    shape = _median_resampled_shape(planned_mm, planned_vox, whole)
+    return tuple(shape[-len(target) :].tolist())
 
 
 def _axis_order(target_mm: NDArray[np.float64], choice: str) -> Shape3:

@@ -140,12 +140,14 @@ def find_lowres(
     """The finest spacing at which a patch covers enough of the median scan, to search again with.
 
     Spacing grows step by step, finer axes first while they are far from the coarsest. None where
-    the patch covers enough already, or a coarser spacing leaves scans nearly as large as before.
+    the patch covers enough already, a coarser spacing leaves scans nearly as large as before, or
+    too few voxels of an axis are left for a U-Net.
     """
     full_mm, median_vox = np.array(search.spacing_mm), np.array(search.median_shape_vox)
     spacing_mm, coarser = full_mm.copy(), search
     voxels = float(np.prod(median_vox))
     patch_voxels = float(np.prod(patch_vox))
+    stages = 0
     while patch_voxels / voxels < settings.patch_fraction:
         finer = spacing_mm.max() / spacing_mm > settings.finer_axis_ratio
         spacing_mm[finer if finer.any() else slice(None)] *= settings.spacing_step
@@ -157,11 +159,14 @@ def find_lowres(
             median_shape_vox=tuple(round(size) for size in shape_vox.tolist()),
             median_voxels=voxels,
         )
-        # A step on the way may leave a single stage: only the last one is planned with.
-        patch_voxels = float(np.prod(_shrink_to_fit(coarser).size_vox))
-    if np.prod(median_vox) / voxels < settings.smallest_voxel_ratio:
-        return None
-    return coarser
+        try:
+            found = _shrink_to_fit(coarser)
+        except AutosegError:
+            return None
+        patch_voxels, stages = float(np.prod(found.size_vox)), len(found.network.stages)
+    # On the way a single stage does not matter: only the last spacing is planned with.
+    helps = np.prod(median_vox) / voxels >= settings.smallest_voxel_ratio
+    return coarser if helps and stages > 1 else None
 
 
 def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
     """A short hash of just those settings that change what is prepared."""
     content = {
         "format": FORMAT_VERSION,
-        "labels": labels.values,
+        "labels": labels.model_dump(mode="json", include={"values", "ignore", "instances"}),
         "configuration": configuration.model_dump(mode="json", include=PREPARING_FIELDS),
     }
     text = json.dumps(content, sort_keys=True)
@@ -238,7 +239,9 @@ def _resample_label(
     return np.where(outside, np.uint8(0), resampled), outside
 
 
-def _sample_locations(label: NDArray[np.uint8], case_id: str) -> dict[int, NDArray[np.uint16]]:
+def _sample_locations(
+    label: NDArray[np.uint8], case_id: str
+) -> dict[int, NDArray[np.unsignedinteger[Any]]]:
     """Voxels [n, 3] of each class, sampled without replacement, the same in every run."""
     rng = np.random.default_rng(zlib.crc32(case_id.encode()))
     flat = np.flatnonzero(label)
@@ -249,5 +252,5 @@ def _sample_locations(label: NDArray[np.uint8], case_id: str) -> dict[int, NDArr
         count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
         chosen = np.sort(rng.choice(voxels, count, replace=False))
         coordinates = np.stack(np.unravel_index(chosen, label.shape), axis=1)
-        locations[int(value)] = coordinates.astype(np.uint16)
+        locations[int(value)] = coordinates.astype(np.min_scalar_type(max(label.shape)))
     return locations

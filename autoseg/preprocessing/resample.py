@@ -16,7 +16,7 @@ from autoseg.geometry import Shape3, Spacing3
 ROWS_AT_ONCE = 32
 NEGLIGIBLE = 1e-9  # of a weight: a cubic spline's prefilter reaches far, but fades
 TIE = np.float32(1e-5)
-SPLINE_MARGIN = 16  # repeated edge voxels; the prefilter's response to the cut falls below 1e-9
+PREFILTER_REACH = 18  # voxels on either side; what lies beyond weighs less than 1e-10
 
 
 def separate_axis(source_mm: Spacing3, target_mm: Spacing3, ratio: float) -> int | None:
@@ -190,15 +190,9 @@ def _linear_weights(position: NDArray[np.float64], size_in: int) -> NDArray[np.f
 def _cubic_weights(position: NDArray[np.float64], size_in: int) -> NDArray[np.float64]:
     """Cubic B-spline interpolation of the edge-extended signal (Unser 1999, doi:10.1109/79.799930).
 
-    Coefficients solve the tridiagonal system (1/6, 4/6, 1/6) on the extended signal; the output is
-    the B-spline's four weights times those coefficients.
+    The B-spline's coefficients are the signal filtered by sqrt(3) (sqrt(3) - 2)^|k|; the output is
+    four of them, weighted. Edge extension sums what lies beyond onto the edge voxel.
     """
-    extended = size_in + 2 * SPLINE_MARGIN
-    system = np.eye(extended) * 4 / 6 + (np.eye(extended, k=1) + np.eye(extended, k=-1)) / 6
-    system[0, 1] = system[-1, -2] = 2 / 6  # mirrored ends, far from any voxel that is used
-    source = np.clip(np.arange(extended) - SPLINE_MARGIN, 0, size_in - 1)
-    edge_extension = np.eye(size_in)[source]  # [extended, in]
-    coefficients = np.linalg.solve(system, edge_extension)
     left = np.floor(position)
     t = position - left
     weights = [
@@ -207,12 +201,13 @@ def _cubic_weights(position: NDArray[np.float64], size_in: int) -> NDArray[np.fl
         (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
         t**3 / 6,
     ]
-    rows = np.zeros((len(position), extended))
-    for offset, weight in enumerate(weights, start=-1):
-        column = (left + SPLINE_MARGIN + offset).astype(np.intp)
-        rows[np.arange(len(position)), column] += weight
-    result: NDArray[np.float64] = rows @ coefficients
-    return result
+    reach = np.arange(-PREFILTER_REACH, PREFILTER_REACH + 1)
+    prefilter = np.sqrt(3) * (np.sqrt(3) - 2.0) ** np.abs(reach)
+    taps = np.zeros((len(position), len(reach) + 3))  # [output, input voxels around it]
+    for offset, weight in enumerate(weights):
+        taps[:, offset : offset + len(reach)] += weight[:, None] * prefilter
+    first = left - 1 - PREFILTER_REACH
+    return _scatter(first, list(taps.T), size_in)
 
 
 def _scatter(

@@ -25,7 +25,8 @@ MAGIC = b"ASEGPREP"
 LENGTH_AND_CHECKSUM = "<QI"
 PREFIX_BYTES = len(MAGIC) + struct.calcsize(LENGTH_AND_CHECKSUM)
 BYTES_AT_ONCE = 2**22
-LARGEST_HALF = 1000.0  # beyond, half precision is coarser than 0.5
+SMALLEST_SPREAD, LARGEST_HALF = 0.01, 60_000.0  # what half precision can tell apart, and hold
+LARGEST_IN_SPREADS = 100.0  # standard deviations, so that its steps stay below a twentieth of one
 CHUNK_EDGE_VOX = 64
 BLOCK_EDGE_VOX = 32
 
@@ -42,7 +43,7 @@ class PreparedCase:
     image: NDArray[np.float32]
     label: NDArray[np.uint8] | None
     outside_mask: NDArray[np.bool_] | None
-    class_locations: dict[int, NDArray[np.uint16]]
+    class_locations: dict[int, NDArray[np.unsignedinteger[Any]]]
     placement: Placement
 
 
@@ -82,7 +83,7 @@ class StoredCase:
     image: Any  # blosc2 arrays, or numpy ones once loaded
     label: Any
     outside_mask: Any | None
-    class_locations: dict[int, NDArray[np.uint16]]
+    class_locations: dict[int, NDArray[np.unsignedinteger[Any]]]
 
     @property
     def bytes_in_memory(self) -> int:
@@ -126,7 +127,8 @@ def write_case(path: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) 
         arrays["outside"] = case.outside_mask.astype(np.uint8)
     blobs = {name: _compress(array) for name, array in arrays.items()}
     locations = io.BytesIO()
-    np.savez(locations, **{str(value): voxels for value, voxels in case.class_locations.items()})
+    named: dict[str, Any] = {str(value): v for value, v in case.class_locations.items()}
+    np.savez(locations, **named)
     blobs["locations"] = locations.getvalue()
     offsets = itertools.accumulate((len(blob) for blob in blobs.values()), initial=0)
     parts = {
@@ -207,9 +209,16 @@ def _check_parts(path: Path, info: StoredCaseInfo, start: int) -> None:
 
 
 def _smaller(image: NDArray[np.float32]) -> NDArray[Any]:
-    """The image in half precision, unless its numbers are too large for that."""
-    if np.abs(image).max(initial=0) > LARGEST_HALF:
-        return image
+    """The image in half precision, where that is fine enough for every channel.
+
+    Half precision keeps 11 bits: enough for normalised intensities, not for all that users may have
+    left as it was.
+    """
+    for channel in image:
+        spread = float(channel.std())
+        largest = float(np.abs(channel).max(initial=0))
+        if not (spread > SMALLEST_SPREAD and largest < LARGEST_IN_SPREADS * spread < LARGEST_HALF):
+            return image
     return image.astype(np.float16)
 
 
@@ -221,6 +230,7 @@ def _compress(array: NDArray[Any]) -> bytes:
         np.ascontiguousarray(array),
         chunks=chunks,
         blocks=blocks,
+        contiguous=True,
         cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
         dparams=blosc2.DParams(nthreads=1),
     )

@@ -144,5 +144,7 @@ def test_plain_scans_with_other_channels_are_named(tmp_path: Path) -> None:
         save(tmp_path / "images" / f"{name}.nii.gz", np.ones((4, 4, 4), np.float32))
     for name in ("a", "b"):
         save(tmp_path / "labels" / f"{name}.nii.gz", np.ones((4, 4, 4), np.uint8))
-    with pytest.raises(AutosegError, match="b: has 2 channel files, but a has 1"):
+    with pytest.raises(
+        AutosegError, match="b: has the channel files _0000, _0001, but a has _0000"
+    ):
         open_dataset(tmp_path)

@@ -178,6 +178,24 @@ def test_a_table_may_be_json_with_labels(tmp_path: Path) -> None:
     assert dataset.labels.names == ("background", "organ", "lesion")
 
 
+def test_a_table_may_leave_things_out(tmp_path: Path) -> None:
+    write_table(tmp_path, [])
+    files = {"channels": {"CT": "scans/ct_a.nii.gz"}, "label": "scans/mask_a.nii.gz"}
+    cases = [{"case": name, "patient": None, **files} for name in "ab"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"cases": cases}))
+    assert [case.patient_id for case in open_dataset(tmp_path).cases] == ["a", "b"]
+    cases[0]["pateint"] = "p"
+    (tmp_path / "manifest.json").write_text(json.dumps({"cases": cases}))
+    with pytest.raises(AutosegError, match="scan 1: pateint"):
+        open_dataset(tmp_path)
+
+
+def test_tables_of_older_spreadsheets_are_read(tmp_path: Path) -> None:
+    table = write_table(tmp_path, [ROW_A.replace("p1", "Jörg")])
+    table.write_bytes(table.read_text().encode("cp1252"))
+    assert open_dataset(table).cases[0].patient_id == "Jörg"
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -227,3 +245,44 @@ def test_numbered_objects_become_object_and_border(tmp_path: Path) -> None:
     fingerprint = make_fingerprint(dataset, workers=1)
     assert fingerprint.labels.names == ("background", "object", "border")
     assert fingerprint.cases[0].label_voxels == {0: 720 - 17, 1: 9, 2: 8}
+
+
+def test_cases_of_one_name_are_refused(tmp_path: Path) -> None:
+    entries = []
+    for site in ("s1", "s2"):
+        save(tmp_path / site / "img.nii.gz", scan())
+        save(tmp_path / site / "mask.nii.gz", mask(1))
+        entries.append({"image": f"{site}/img.nii.gz", "label": f"{site}/mask.nii.gz"})
+    labels = {"0": "background", "1": "liver"}
+    content = {"modality": {"0": "CT"}, "labels": labels, "training": entries}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(AutosegError, match=r"img: .*has the same name as"):
+        open_dataset(tmp_path)
+
+
+def test_channel_files_must_have_equal_numbers(tmp_path: Path) -> None:
+    for name in ("a_0000", "a_0001", "b_0000", "b_0002"):
+        save(tmp_path / "images" / f"{name}.nii.gz", scan())
+    for name in "ab":
+        save(tmp_path / "labels" / f"{name}.nii.gz", mask(1))
+    with pytest.raises(AutosegError, match="b: has the channel files _0000, _0002"):
+        open_dataset(tmp_path)
+
+
+def test_folds_that_train_on_what_they_hold_out_are_refused(tmp_path: Path) -> None:
+    describe(tmp_path)
+    for case in "ab":
+        nnunet_case(tmp_path, case, 1)
+    folds = [{"train": ["a", "b"], "val": ["b"]}]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    with pytest.raises(AutosegError, match="b are both trained on and held out"):
+        open_dataset(tmp_path)
+
+
+def test_too_many_values_are_refused_and_not_wrapped(tmp_path: Path) -> None:
+    for index in range(8):
+        save(tmp_path / "images" / f"{index}.nii.gz", scan())
+        values = np.arange(40 * index, 40 * index + 40, dtype=np.int16)
+        save(tmp_path / "labels" / f"{index}.nii.gz", np.resize(values, (8, 9, 10)))
+    with pytest.raises(AutosegError, match="320 different values, 253 at most"):
+        make_fingerprint(open_dataset(tmp_path), workers=1)

@@ -1,4 +1,5 @@
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def test_a_plan_like_a_model_keeps_all_that_its_weights_need(
     assert kept.normalization[0].statistics == source.normalization[0].statistics
     assert kept.training.epochs == 40  # the schedule is that of the new data's rules
     reasons = {d.name: d.because for d in plan.decisions}
+    assert {"loss", "training", "expectation"} <= set(reasons)
+    assert not {"features", "pooling", "memory_gb"} & set(reasons)  # of a network not used
     assert "model.safetensors" in reasons["patch_size_vox"]
     assert list(plan.configurations) == ["3d_fullres"]
 
@@ -92,18 +95,18 @@ def test_what_does_not_fit_is_planned_smaller(
 ) -> None:
     request = PlanRequest(rules="nnunet", target="cpu")
     outcome = plan_dataset(synthetic_dataset, WorkFolder(tmp_path / "work"), request, workers=1)
-    measured: list[int] = []
+    measured: list[int] = []  # voxels of each batch
 
     def pretend(configuration: Configuration, plan: Plan) -> tuple[float | None, float | None]:
-        measured.append(configuration.batch_size)
+        measured.append(configuration.batch_size * prod(configuration.patch_size_vox))
         if len(measured) == 1:
             return None, None  # out of memory
-        return (200.0, 1.0) if len(measured) == 2 else (1.5, 0.25)
+        return (4.0, 1.0) if len(measured) == 2 else (1.5, 0.25)
 
     monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
     monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gb", lambda machine: 2.0)
     plan = measured_plan(outcome.plan, outcome.fingerprint, load_rule_set("nnunet"), None)
-    assert measured[0] >= measured[1] >= measured[2]
+    assert measured[0] > measured[1] > measured[2]
     decision = next(
         d for d in plan.decisions if (d.name, d.configuration) == ("expectation", "3d_fullres")
     )
@@ -122,14 +125,12 @@ def test_training_begins_with_a_batch_that_fits(
         return configuration.batch_size * 0.01, 0.5
 
     monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
-    monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gb", lambda machine: 0.05)
-    fitting = plan_that_fits(plan, "3d_fullres")
+    fitting = plan_that_fits(plan, "3d_fullres", usable_gb=0.05)
     assert fitting.configurations["3d_fullres"].batch_size == 4
     assert any(d.rule_id == "batch_size.measured" for d in fitting.decisions)
-    assert plan_that_fits(fitting, "3d_fullres") == fitting
-    monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gb", lambda machine: 0.001)
+    assert plan_that_fits(fitting, "3d_fullres", usable_gb=0.05) == fitting
     with pytest.raises(AutosegError, match="do not fit into"):
-        plan_that_fits(plan, "3d_fullres")
+        plan_that_fits(plan, "3d_fullres", usable_gb=0.001)
 
 
 def test_measuring_on_a_machine_that_is_elsewhere_is_refused(

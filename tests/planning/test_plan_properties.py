@@ -32,7 +32,7 @@ memories_gb = st.floats(4, 80)
 def fingerprints(draw: st.DrawFn) -> Fingerprint:
     """Volumes or single slices, in up to three groups that differ in shape and spacing."""
     flat = draw(st.booleans())
-    cases = draw(st.sampled_from([1, 2, 3, 5, 10, 20, 50, 200, 3000]))
+    cases = draw(st.sampled_from([1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 80, 200, 500, 3000]))
     groups = draw(st.integers(1, min(3, cases)))
     scans = []
     for _ in range(groups):

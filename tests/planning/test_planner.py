@@ -5,6 +5,7 @@ import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import make_fingerprint
+from autoseg.geometry import Shape3, Spacing3
 from autoseg.layouts import open_dataset
 from autoseg.machine import Machine
 from autoseg.planning.memory import convolution_elements
@@ -105,6 +106,19 @@ def test_a_spacing_on_the_way_to_low_resolution_may_have_no_network() -> None:
     scans = Scans((562, 62, 366), (4.9429, 0.1, 1.6), count=100)
     plans = make_plan(made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(6))
     assert plans.configurations["3d_lowres"].median_shape_vox[1] < 8
+
+
+@pytest.mark.parametrize(
+    ("shape_vox", "spacing_mm"),
+    [((86, 181, 471), (7.0, 0.22, 5.0)), ((2000, 2500, 1), (1, 1, 1))],
+    ids=["a network of one stage", "an axis without voxels"],
+)
+def test_low_resolution_is_left_out_where_it_has_no_network(
+    shape_vox: Shape3, spacing_mm: Spacing3
+) -> None:
+    fingerprint = made_up_fingerprint(Scans(shape_vox, spacing_mm))
+    plan = make_plan(fingerprint, load_rule_set("cpu"), CPU)
+    assert list(plan.configurations) == ["2d", "3d_fullres"]
 
 
 def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:

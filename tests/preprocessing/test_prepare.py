@@ -100,6 +100,8 @@ def test_only_settings_that_matter_change_the_hash(
     training = configuration.training.model_copy(update={"epochs": 7})
     original = preparation_hash(configuration, labels)
     assert preparation_hash(changed(configuration, training=training), labels) == original
+    for update in ({"ignore": 9}, {"instances": True}, {"values": (0, 1, 2, 4)}):
+        assert preparation_hash(configuration, labels.model_copy(update=update)) != original
     spacing = changed(configuration, target_spacing_mm=(4.0, 2.0, 2.0))
     assert preparation_hash(spacing, labels) != original
 
