@@ -5,17 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.casestats import PERCENTILES, SKETCH_WEIGHTS, CaseStats, IntensityStats, Samples
 from autoseg.dataset import MAX_CLASSES, Dataset, LabelScheme, raise_errors
 from autoseg.errors import AutosegError
-from autoseg.inspection import (
-    PERCENTILES,
-    SKETCH_WEIGHTS,
-    CaseStats,
-    Inspection,
-    IntensityStats,
-    Samples,
-    inspect_cases,
-)
+from autoseg.inspection import Inspection
+from autoseg.inspections import inspect_cases
 from autoseg.records import Record
 from autoseg.workers import Progress, silent
 

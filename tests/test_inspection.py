@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import autoseg.inspection
+import autoseg.inspections
 from autoseg.dataset import Case, ChannelSource, LabelScheme
-from autoseg.inspection import Inspection, inspect_case, inspect_cases
+from autoseg.inspection import Inspection, inspect_case
+from autoseg.inspections import inspect_cases
 from autoseg.layouts import open_dataset
 from autoseg.synthetic import write_dataset
 
@@ -147,7 +148,7 @@ def test_only_changed_cases_are_read_again(tmp_path: Path, monkeypatch: pytest.M
         read.append(case.case_id)
         return inspect_case(case, scheme)
 
-    monkeypatch.setattr(autoseg.inspection, "inspect_case", counted)
+    monkeypatch.setattr(autoseg.inspections, "inspect_case", counted)
     again = inspect_cases(dataset, dataset.cases, cache, workers=1)
     assert read == []
     for case_id, inspection in again.items():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.dataset import Case, Dataset, LabelScheme
-from autoseg.inspection import inspect_cases
+from autoseg.inspections import inspect_cases
 from autoseg.integrity import SidePair, dataset_problems, side_pairs
 from autoseg.layouts import open_dataset
 from autoseg.synthetic import write_dataset

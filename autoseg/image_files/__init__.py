@@ -8,6 +8,7 @@ from autoseg.image_files.itk import read_with_simpleitk
 from autoseg.image_files.nifti import (
     Unit,
     nifti_channels,
+    nifti_values,
     read_mgh,
     read_nifti,
     stated_unit,
@@ -23,6 +24,7 @@ __all__ = [
     "RawImage",
     "Unit",
     "count_channels",
+    "count_values",
     "file_ending",
     "files_of",
     "nifti_header_of",
@@ -71,6 +73,19 @@ def count_channels(path: Path) -> int:
         return nifti_channels(path)
     raw = read_raw(path)
     return int(raw.array.shape[0] if raw.palette is None else raw.palette.shape[1])
+
+
+def count_values(path: Path) -> int:
+    """How many numbers an image holds: by its header for NIfTI, else guessed from the file's size.
+
+    Files that cannot be read hold nothing.
+    """
+    try:
+        if file_ending(path) in (".nii.gz", ".nii"):
+            return nifti_values(path)
+        return path.stat().st_size
+    except (AutosegError, OSError):
+        return 0
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from io import BufferedIOBase
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,12 @@ def nifti_channels(path: Path) -> int:
         header = _nifti_header(stream)
         colours = header.get_data_dtype().names
         return 3 if colours else _array_shape(path, header.get_data_shape())[0]
+
+
+def nifti_values(path: Path) -> int:
+    """How many numbers a NIfTI file's header promises."""
+    with reading(path, "NIfTI", ERRORS), _opened(path) as stream:
+        return prod(_array_shape(path, _nifti_header(stream).get_data_shape()))
 
 
 def read_mgh(path: Path) -> RawImage:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from autoseg.dataset import Case, ChannelSource, Dataset, Problem, raise_errors
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint, pool_fingerprint
-from autoseg.inspection import Inspection, inspect_cases
+from autoseg.inspection import Inspection
+from autoseg.inspections import inspect_cases
 from autoseg.integrity import CheckReport, dataset_problems
 from autoseg.layouts import survey_dataset
 from autoseg.machine import Machine, detect_machine, machine_for

@@ -31,6 +31,7 @@ class Facts:
     median_crop_fraction: float
     median_spacing_ratio: float
     spacing_spread: float  # how far cases deviate from the median spacing, on the worst axis
+    only_slices: bool  # no case has any depth
     slice_directions: int  # anatomical directions that thick slices are stacked along
     smallest_class: str
     smallest_class_foreground_fraction: float
@@ -92,6 +93,7 @@ def gather_facts(
         median_crop_fraction=float(np.median(crop_fractions)),
         median_spacing_ratio=float(median.max() / median.min()),
         spacing_spread=float(np.abs(spacings / median - 1).max()),
+        only_slices=all(min(case.shape_vox) == 1 for case in fingerprint.cases),
         slice_directions=_slice_directions(fingerprint),
         smallest_class=smallest.name,
         smallest_class_foreground_fraction=smallest.foreground_fraction,

@@ -5,10 +5,10 @@ Sizes and spacings follow the plan's axis order: reoriented, then permuted by `a
 
 from typing import Any, Literal
 
+from autoseg.casestats import IntensityStats
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation, Shape3, Spacing3
-from autoseg.inspection import IntensityStats
 from autoseg.machine import Machine
 from autoseg.records import Record
 

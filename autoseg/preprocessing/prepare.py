@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.cases import read_case
+from autoseg.casestats import CaseStats
 from autoseg.dataset import IGNORED, OUTSIDE, Case, LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.foreground import bounding_box, nonzero_mask
 from autoseg.geometry import Box, Grid, Placement, canonical_order, plan_axes, resampled_shape
 from autoseg.image_files import files_of
-from autoseg.inspection import CaseStats
 from autoseg.machine import GIB
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.normalize import normalize

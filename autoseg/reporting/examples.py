@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.cases import read_case
+from autoseg.casestats import CaseStats
 from autoseg.dataset import IGNORED, Dataset, LabelScheme
 from autoseg.fingerprint import Fingerprint
 from autoseg.geometry import CANONICAL_AXES, canonical_order, reorder_axes
-from autoseg.inspection import CaseStats
 from autoseg.planning.plan import ChannelNormalization
 from autoseg.reporting.charts import COLOURS, WIDTH_IN, drawable, new_figure, to_png
 from autoseg.reporting.mosaic import draw_outlines

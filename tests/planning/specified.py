@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoseg.casestats import CaseStats, IntensityStats
 from autoseg.dataset import LabelScheme
 from autoseg.fingerprint import ClassStats, Fingerprint
 from autoseg.geometry import Box, Shape3, Spacing3
-from autoseg.inspection import CaseStats, IntensityStats
 from autoseg.layouts.description import declared_channels, declared_labels
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.plan import Configuration, Plan

@@ -176,3 +176,10 @@ def test_too_little_memory_is_not_blamed_on_the_scans() -> None:
     fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
     with pytest.raises(AutosegError, match=r"No patch fits into 0\.001 GiB"):
         configure(fingerprint, "nnunet", gpu(0.001))
+
+
+def test_pictures_of_unlike_pixels_are_recommended_as_slices() -> None:
+    fine = Scans((1, 200, 200), (99.9, 0.1, 0.1), count=30)
+    coarse = Scans((1, 200, 200), (199.8, 0.2, 0.2), count=30)
+    plan = make_plan(made_up_fingerprint(fine, coarse), load_rule_set("default"), gpu(24))
+    assert plan.recommended == "2d"

@@ -14,6 +14,7 @@ FACTS = Facts(
     median_crop_fraction=0.5,
     median_spacing_ratio=1.0,
     spacing_spread=0.0,
+    only_slices=False,
     slice_directions=1,
     smallest_class="tumour",
     smallest_class_foreground_fraction=0.02,
