@@ -14,7 +14,7 @@ from autoseg.layouts import open_dataset
 from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
 from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits, usable_memory_gb
 from autoseg.pipeline.predicting import predict_cases
-from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
 from autoseg.preprocessing.prepare import (
     Target,
     expected_memory_gb,
@@ -129,7 +129,6 @@ def train_fold(
     # torch takes seconds to import; only these stages need it.
     from autoseg.checkpoint import ModelCard, save_model
     from autoseg.inference.device import choose_device
-    from autoseg.training.schedule import Budget, make_budget
     from autoseg.training.trainer import TrainingJob, train_model
 
     plan = work.plan(request.plan_name)
@@ -138,32 +137,17 @@ def train_fold(
     _check_trainable(plan.labels, configuration)
     split = work.fold_cases(dataset, request.fold)
     folder = work.fold(plan.name, configuration.name, request.fold)
-    device = choose_device()
-    if device.torch_device.type != TORCH_DEVICES[plan.machine.device]:
-        log.warning(
-            "The plan is for a %s, but this machine will train on its %s. To plan for it: "
-            "autoseg plan %s --name here",
-            plan.machine.device,
-            device.torch_device.type,
-            dataset.root,
-        )
     earlier = earlier_training(work, request)
-    lengths = (request.epochs, request.iterations, request.minutes)
-    if earlier and lengths == (None, None, None):
-        budget = Budget(earlier.budget_iterations, earlier.budget_seconds)
-    else:
-        budget = make_budget(configuration.training, *lengths)
+    budget = _budget(configuration.training, request, earlier)
     finished = _finished(folder, budget, earlier)
     if finished is not None:
         return finished
-    if earlier is None and device.torch_device.type == TORCH_DEVICES[plan.machine.device]:
-        usable_gb = usable_memory_gb(detect_machine())
-        plan = plan_that_fits(plan, configuration.name, usable_gb)
-        work.save_plan(plan)
+    device = choose_device()
+    if earlier is None:
+        plan = _plan_for_device(work, plan, configuration.name, device.torch_device.type)
         configuration = plan.configurations[configuration.name]
-    stored = _prepared_cases(
-        work, configuration, dataset, (*split.train, *split.validation), progress
-    )
+    case_ids = (*split.train, *split.validation)
+    stored = _prepared_cases(work, configuration, dataset, case_ids, progress)
     job = TrainingJob(
         configuration=configuration,
         labels=plan.labels,
@@ -197,6 +181,37 @@ def train_fold(
     save_model(folder / "model.safetensors", network, card)
     evaluation = validate_fold(folder, dataset, split, progress)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+def _budget(
+    training: TrainingPlan, request: TrainRequest, earlier: "SavedState | None"
+) -> "Budget":
+    """The length that was asked for; else that of the earlier training, or the plan's."""
+    from autoseg.training.schedule import Budget, make_budget
+
+    lengths = (request.epochs, request.iterations, request.minutes)
+    if earlier and lengths == (None, None, None):
+        return Budget(earlier.budget_iterations, earlier.budget_seconds)
+    return make_budget(training, *lengths)
+
+
+def _plan_for_device(
+    work: WorkFolder, plan: Plan, name: ConfigurationName, torch_device: str
+) -> Plan:
+    """The plan with a batch that fits into memory, saved if it changed; a warning elsewhere."""
+    if torch_device != TORCH_DEVICES[plan.machine.device]:
+        log.warning(
+            "The plan is for a %s, but this machine will train on its %s. To plan for it: "
+            "autoseg plan %s --name here",
+            plan.machine.device,
+            torch_device,
+            work.state().dataset,
+        )
+        return plan
+    fitting = plan_that_fits(plan, name, usable_memory_gb(detect_machine()))
+    if fitting != plan:
+        work.save_plan(fitting)
+    return fitting
 
 
 def _check_trainable(labels: LabelScheme, configuration: Configuration) -> None:
