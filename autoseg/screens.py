@@ -169,8 +169,8 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"{stages[0].features} to {stages[-1].features} features, loss {configuration.loss.kind}, "
         f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
         "iterations",
-        f"Expected: {expected['memory_gb']:.1f} GB of memory, {expected['epoch_minutes']:.1f} "
-        f"minutes an epoch, at most {expected['disk_gb']:.1f} GB of disk "
+        f"Expected: {_size(expected['memory_gb'])} of memory, {expected['epoch_minutes']:.1f} "
+        f"minutes an epoch, at most {_size(expected['disk_gb'])} of disk "
         f"({by_name['expectation'].rule_id.split('.')[1]})",
         "Because:",
     ]
@@ -268,6 +268,10 @@ def doctor_screen(findings: list[Finding]) -> str:
         if finding.advice:
             lines.append(f"{'':<{width}}  -> {finding.advice}")
     return "\n".join(lines)
+
+
+def _size(gb: float) -> str:
+    return f"{gb:.1f} GB" if gb >= 1 else f"{1000 * gb:.0f} MB"
 
 
 def _times(values: tuple[float, ...]) -> str:

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset import INSTANCE_SCHEME, Case, ChannelSource, Dataset, Problem
+from autoseg.dataset import INSTANCE_SCHEME, Case, Dataset, LabelScheme, Problem
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.image_files import count_channels
 from autoseg.layouts.description import declared_labels, read_description
@@ -39,7 +39,8 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
     """
     path = _find(root)
     assert path is not None
-    labels, folds = None, Folds()
+    labels: LabelScheme | None = None
+    folds: Folds = ()
     if path.suffix == ".json":
         content = read_description(path)
         rows = _json_rows(content, path)
@@ -52,44 +53,55 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
     else:
         rows = _csv_rows(path)
     _check_rows(rows, path)
-    names = tuple(rows[0].channels)
-    cases: dict[str, list[Case]] = {group: [] for group in GROUPS}
-    counts: dict[str, int] = {}
-    for row in sorted(rows, key=lambda row: row.case):
-        files = {name: path.parent / file for name, file in row.channels.items()}
-        label = path.parent / row.label if row.label else None
-        missing = [f for f in (*files.values(), *([label] if label else [])) if not f.is_file()]
-        problems += [listed_but_missing(row.case, file) for file in missing]
-        if missing:
-            continue
-        counts = counts or _count_each(files)
-        sources = tuple(
-            source
-            for name in names
-            for source in (
-                components_of(files[name], counts.get(name, 1))
-                if counts.get(name, 1) > 1
-                else (ChannelSource(files[name]),)
-            )
+    complete = [
+        row
+        for row in sorted(rows, key=lambda row: row.case)
+        if not _name_missing(row, path.parent, problems)
+    ]
+    counts = _channel_counts(complete, path.parent)
+    groups = {
+        group: tuple(
+            _case(row, path.parent, counts) for row in complete if (row.group or "train") == group
         )
-        cases[row.group or "train"].append(Case(row.case, sources, label, row.patient or row.case))
+        for group in GROUPS
+    }
     return Dataset(
         root=root,
         layout="manifest",
-        channel_names=tuple(_numbered(names, counts)),
+        channel_names=tuple(_numbered(tuple(rows[0].channels), counts)),
         labels=labels,
-        cases=tuple(cases["train"]),
-        test_cases=tuple(cases["test"]),
+        cases=groups["train"],
+        test_cases=groups["test"],
         folds=folds,
     )
 
 
-def _count_each(files: dict[str, Path]) -> dict[str, int]:
-    """Channels of each file; nothing when one cannot be read, which inspection will say."""
-    try:
-        return {name: count_channels(file) for name, file in files.items()}
-    except AutosegError:
-        return {}
+def _name_missing(row: Row, folder: Path, problems: list[Problem]) -> bool:
+    """Whether files of a scan do not exist; they are named among the problems."""
+    files = [*row.channels.values(), *([row.label] if row.label else [])]
+    missing = [folder / file for file in files if not (folder / file).is_file()]
+    problems += [listed_but_missing(row.case, file) for file in missing]
+    return bool(missing)
+
+
+def _channel_counts(rows: list[Row], folder: Path) -> dict[str, int]:
+    """Channels in each file of the first scan that can be read; inspection names the others."""
+    for row in rows:
+        try:
+            return {name: count_channels(folder / file) for name, file in row.channels.items()}
+        except AutosegError:
+            continue
+    return {}
+
+
+def _case(row: Row, folder: Path, counts: dict[str, int]) -> Case:
+    sources = tuple(
+        source
+        for name, file in row.channels.items()
+        for source in components_of(folder / file, counts.get(name, 1))
+    )
+    label = folder / row.label if row.label else None
+    return Case(row.case, sources, label, row.patient or row.case)
 
 
 def _find(root: Path) -> Path | None:

@@ -40,14 +40,12 @@ def _read_pairs(
     images = _images_by_case(root / "images", label_files)
     if not images:
         raise AutosegError(f"{root / 'images'}: no images here. Known: {', '.join(READERS)}.")
-    problems += [
-        _without_twin(case_id, images[case_id][0], f"there is no label of this name in {root}.")
-        for case_id in sorted(images.keys() - label_files.keys())
-    ]
-    problems += [
-        _without_twin(case_id, label_files[case_id], f"there is no image of this name in {root}.")
-        for case_id in sorted(label_files.keys() - images.keys())
-    ]
+    for case_id in sorted(images.keys() - label_files.keys()):
+        what = f"there is no label of this name in {root}."
+        problems.append(_without_twin(case_id, images[case_id][0], what))
+    for case_id in sorted(label_files.keys() - images.keys()):
+        what = f"there is no image of this name in {root}."
+        problems.append(_without_twin(case_id, label_files[case_id], what))
     paired = {case_id: images[case_id] for case_id in sorted(images.keys() & label_files.keys())}
     if not paired:
         return Dataset(root, "plain", (), labels, ())
@@ -56,15 +54,11 @@ def _read_pairs(
     cases = []
     for case_id, paths in paired.items():
         if _suffixes(case_id, paths) != _suffixes(first_id, first):
+            what = f"has the channel files {_suffixes(case_id, paths)}, but {first_id} has "
+            what += f"{_suffixes(first_id, first)}."
+            fix = "Give every scan the same channels."
             problems.append(
-                Problem(
-                    kind="channel_count",
-                    case_id=case_id,
-                    file=None,
-                    what=f"has the channel files {_suffixes(case_id, paths)}, but {first_id} has "
-                    f"{_suffixes(first_id, first)}.",
-                    fix="Give every scan the same channels.",
-                )
+                Problem(kind="channel_count", case_id=case_id, file=None, what=what, fix=fix)
             )
             continue
         sources = tuple(

@@ -15,7 +15,7 @@ GPU_RATE = (
     10e12  # of a GPU of the last years, in bfloat16; what trainings reach, not the data sheet
 )
 PUBLISHED_GB_PER_ELEMENT = 8 / (2 * 560e6)  # nnU-Net v2's reference: a batch of two in 8 GB
-PREPARED_BYTES = 4  # of a voxel and channel, before compression
+PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
 
 def expectation(
@@ -41,7 +41,7 @@ def expectation(
         "memory_gb": round(elements * gb_per_element, 2),
         "step_seconds": round(seconds, 3),
         "epoch_minutes": round(seconds * steps / 60, 2),
-        "disk_gb": round(voxels * (channels * PREPARED_BYTES + 1) / GIB, 2),
+        "disk_gb": round(voxels * (channels * PREPARED_BYTES + 1) / GIB, 3),
     }
     return Decision(
         name="expectation",
