@@ -19,6 +19,7 @@ OUTSIDE = 254  # outside the body, while labels are resampled
 IGNORED = 255  # voxels that nobody annotated
 
 VOXELS_AT_ONCE = 2**20
+ERRORS_SHOWN = 20
 MAX_LABEL_VALUE = 2**16 - 2
 
 LayoutName = Literal["nnunet_raw", "msd", "plain", "instances", "manifest"]
@@ -67,8 +68,11 @@ class Problem(Record):
 
 
 def raise_errors(problems: Iterable[Problem], headline: str) -> None:
-    """Raise one AutosegError that lists every problem that is an error."""
-    raise_if_any([p.message() for p in problems if p.severity == "error"], headline)
+    """Raise one AutosegError that lists the problems that are errors; very many are cut short."""
+    errors = [p.message() for p in problems if p.severity == "error"]
+    if len(errors) > ERRORS_SHOWN:
+        headline = f"{headline}: {len(errors)} errors; `autoseg check` lists them all"
+    raise_if_any(errors[:ERRORS_SHOWN], headline)
 
 
 class Region(Record):

@@ -75,6 +75,8 @@ def write_repaired(
     }
     repairs = map_cases(_write_case, tasks, workers, progress, "writing the copy")
     kept = [tasks[key] for key, repair in repairs.items() if repair.left_out is None]
+    if not kept:
+        raise AutosegError(f"{dataset.root}: no case can be corrected safely. Nothing was written.")
     save_json(_manifest(dataset, kept), out / "manifest.json")
     hopeless = [
         Repair(
@@ -170,8 +172,13 @@ def _fixed_image(volume: Volume, reference: Grid) -> tuple[Volume, list[str]]:
     fixed = Volume(array, volume.grid, volume.nifti_header)
     if not same_space(volume.grid, reference):
         array = onto_grid(fixed, reference, nearest=False)
+        everywhere = Volume(np.ones_like(fixed.array[:1], np.uint8), volume.grid, None)
+        covered = float(onto_grid(everywhere, reference, nearest=True).mean())
         fixed = Volume(array, reference, nifti_header_of(reference.affine_ras_mm))
-        changes.append("was resampled to the first channel's grid")
+        changes.append(
+            f"was resampled to the first channel's grid; it covers {covered:.0%} of it, the rest "
+            "has its smallest value"
+        )
     return fixed, changes
 
 

@@ -157,6 +157,7 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
     stages = configuration.network.stages
     by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
     expected = by_name["expectation"].value
+    in_all = _duration(expected["epoch_minutes"] * configuration.training.epochs)
     lines = [
         f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
         f"median scan {_times(configuration.median_shape_vox)} voxels at "
@@ -170,7 +171,8 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
         "iterations",
         f"Expected: {_size(expected['memory_gb'])} of memory, {expected['epoch_minutes']:.1f} "
-        f"minutes an epoch, at most {_size(expected['disk_gb'])} of disk "
+        f"minutes an epoch, {in_all} a fold (--minutes shortens it), at most "
+        f"{_size(expected['disk_gb'])} of disk "
         f"({by_name['expectation'].rule_id.split('.')[1]})",
         "Because:",
     ]
@@ -218,7 +220,8 @@ def explain_screen(decisions: list[Decision], in_full: bool) -> str:
     """One line for each decision, or all that is known of a few."""
     blocks = []
     for decision in decisions:
-        where = f" ({decision.configuration})" if decision.configuration else ""
+        of = [decision.configuration, decision.facts.get("channel_name")]
+        where = f" ({', '.join(str(part) for part in of if part)})" if any(of) else ""
         head = f"{decision.name}{where} = {_short(decision.value, None if in_full else 60)}"
         if not in_full:
             blocks.append(f"{head}\n    {decision.because}")
@@ -268,6 +271,14 @@ def doctor_screen(findings: list[Finding]) -> str:
         if finding.advice:
             lines.append(f"{'':<{width}}  -> {finding.advice}")
     return "\n".join(lines)
+
+
+def _duration(minutes: float) -> str:
+    """About how long, in the unit that people would use."""
+    for unit, length in (("days", 24 * 60), ("hours", 60)):
+        if minutes >= 2 * length:
+            return f"{minutes / length:.0f} {unit}"
+    return f"{minutes:.0f} minutes"
 
 
 def _size(gb: float) -> str:

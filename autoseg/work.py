@@ -139,7 +139,9 @@ class WorkFolder:
         """Raises AutosegError when there is no such fold."""
         count = len(self.splits().folds)
         if fold is not None and not 0 <= fold < count:
-            there_are = f"0 to {count - 1}, and all" if count else "all"
+            there_are = f"0 to {count - 1}, and all"
+            if not count:
+                there_are = "all, which holds nothing out, since all scans are of one patient"
             raise AutosegError(f"--fold {fold}: there is no such fold. Folds: {there_are}.")
 
     @property

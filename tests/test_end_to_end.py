@@ -147,7 +147,7 @@ def test_cases_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "data" / "imagesTr" / "case_003_0000.nii.gz").unlink()
     (tmp_path / "data" / "labelsTr" / "case_003.nii.gz").unlink()
     assert main(["train", "--fold", "0", *map(str, arguments)]) == 1
-    assert "case_003: in the folds, but no longer in the dataset" in capsys.readouterr().err
+    assert "case_003 is gone" in capsys.readouterr().err
     assert main(["plan", str(tmp_path / "data"), *map(str, arguments)]) == 1
     assert "Make new folds with --overwrite" in capsys.readouterr().err
 

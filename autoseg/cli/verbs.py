@@ -26,6 +26,7 @@ def check(options: argparse.Namespace) -> int:
         print(check_screen(report))
     if options.fix:
         print(repair_screen(options.fix, repairs), file=sys.stderr)
+        return 1 if any(repair.left_out for repair in repairs) else 0
     return 1 if report.count("error") else 0
 
 
@@ -81,7 +82,7 @@ def prepare(options: argparse.Namespace) -> None:
             progress,
         )
     where = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-    print(f"Prepared {done} cases in {where}; the others were there already.")
+    print(f"Prepared {done} cases in {where}. What was there already is kept.")
 
 
 def train(options: argparse.Namespace) -> int:

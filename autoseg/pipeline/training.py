@@ -329,11 +329,17 @@ def _dataset(work: WorkFolder, plan: Plan) -> Dataset:
             f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
             "Plan again."
         )
-    new = {case.case_id for case in dataset.cases} - {c.case_id for c in work.fingerprint().cases}
-    if new:
+    here = {case.case_id for case in dataset.cases}
+    planned = {case.case_id for case in work.fingerprint().cases}
+    changes = [
+        f"{', '.join(sorted(cases)[:5])} {what}"
+        for cases, what in ((here - planned, "came after planning"), (planned - here, "is gone"))
+        if cases
+    ]
+    if changes:
         raise AutosegError(
-            f"{dataset.root}: {', '.join(sorted(new)[:5])} came after planning. Plan again, with "
-            "--overwrite for new folds."
+            f"{dataset.root}: {'; '.join(changes)}. Put files back as they were, or plan again "
+            "with --overwrite for new folds."
         )
     return dataset
 

@@ -1,11 +1,15 @@
 """Plans that keep a model's grid, normalisation, patch and network, for fine-tuning it."""
 
+import logging
+
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.plan import ChannelNormalization, Configuration, Decision, Plan
 from autoseg.planning.planner import median_shape
+
+log = logging.getLogger(__name__)
 
 # What is kept, and which decisions of the new data's own plan still stand.
 KEPT = (
@@ -31,6 +35,16 @@ def plan_like(model: Configuration, where: str, plan: Plan, fingerprint: Fingerp
     data.
     """
     _check_fits(model, where, plan)
+    for channel, kept in zip(plan.channel_names, model.normalization, strict=True):
+        if channel.casefold() != kept.channel.casefold():
+            log.warning(
+                "%s: channel %s is normalised as the model normalised its channel %s (%s). If they "
+                "are not of one kind, do not use this model.",
+                where,
+                channel,
+                kept.channel,
+                kept.kind,
+            )
     base = plan.configurations[model.name]
     normalization = tuple(
         ChannelNormalization(channel=channel, **kept.model_dump(exclude={"channel"}))

@@ -63,6 +63,12 @@ class Deliberation:
         else:
             self.decisions.append(concluded)
 
+    def add_reason(self, name: str, reason: str) -> None:
+        """Append what became of a decision to its reason."""
+        index = max(i for i, d in enumerate(self.decisions) if d.name == name)
+        because = f"{self.decisions[index].because}; {reason}"
+        self.decisions[index] = self.decisions[index].model_copy(update={"because": because})
+
 
 @dataclass(frozen=True, slots=True)
 class PlanGrid:
@@ -263,6 +269,8 @@ def _conclude_network(ask: Deliberation, search: PatchSearch, patch: FoundPatch)
         estimated_elements=patch.elements,
         allowed_elements=round(search.reference_elements),
     )
+    if not patch.shrunk:
+        ask.add_reason("patch_size_vox", "here the median scan fits as a whole")
     ask.conclude("network", patch.network.kind, stages=len(stages))
     ask.conclude("features", [stage.features for stage in stages], by="network")
     ask.conclude(

@@ -70,6 +70,13 @@ class Rule(Record):
     source: str
 
 
+SETTINGS_KEYS = {
+    kind.settings.__name__: tuple(kind.settings.model_fields)
+    for kind in DECISIONS.values()
+    if isinstance(kind.settings, type) and issubclass(kind.settings, Record)
+}
+
+
 class RuleSetHeader(Record):
     """`ruleset.toml`."""
 
@@ -184,6 +191,10 @@ def _load_rule(entry: dict[str, Any], path: Path, problems: list[str]) -> list[R
         rule = Rule.model_validate(entry)
     except ValidationError as error:
         problems += _explain(error, where, Rule)
+        conditions = entry.get("when")
+        for fact in conditions if isinstance(conditions, dict) else ():
+            if fact not in FACT_NAMES:
+                problems.append(f"{where}: unknown fact {fact!r}.{_nearest(fact, FACT_NAMES)}")
         return []
     before = len(problems)
     if rule.decides not in DECISIONS:
@@ -262,7 +273,12 @@ def _explain(error: ValidationError, where: str, kind: type[Record] | None) -> l
         location = ".".join(str(part) for part in issue["loc"])
         hint = ""
         if issue["type"] == "extra_forbidden" and kind is not None:
-            hint = _nearest(str(issue["loc"][-1]), [*kind.model_fields, *COMPARISONS])
+            inside_condition = issue["loc"][0] == "when" and len(issue["loc"]) > 2
+            valid = list(COMPARISONS) if inside_condition else list(kind.model_fields)
+            hint = _nearest(str(issue["loc"][-1]), valid)
+        if issue["type"] == "model_type" and kind is None:
+            hint = f" It must be a table {{ … }} with the keys of {issue['ctx']['class_name']}"
+            hint += f": {', '.join(SETTINGS_KEYS.get(issue['ctx']['class_name'], ()))}."
         problems.append(f"{where}: {location or 'value'}: {issue['msg']}.{hint}")
     return problems
 

@@ -153,7 +153,9 @@ def test_warnings_are_on_the_plans_screen(
     assert main(["plan", str(tmp_path / "data"), *work]) == 0
     screen = capsys.readouterr().out
     assert "Warning: label 9 (ghost) is declared, but no scan has it" in screen
-    assert re.search(r"\d [GM]B of memory, .* minutes an epoch, at most \d+ MB of disk", screen)
+    assert re.search(
+        r"\d [GM]B of memory, .* minutes an epoch, .* a fold .*, at most \d+ MB of disk", screen
+    )
 
 
 def test_check_lists_everything_and_fails_only_on_errors(

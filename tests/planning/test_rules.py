@@ -135,3 +135,22 @@ def test_a_reason_may_name_a_fact_that_is_not_known_yet(tmp_path: Path) -> None:
     rule = OWN_RULE.replace("{smallest_class} fills", "{patch_fraction_of_median_image:.0%} and")
     rules = load_rule_set(own_set(tmp_path / "own", rule))
     assert rules.decide("loss", FACTS)[1].because.startswith("an unknown part and")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ('decides = "batch_size"\nvalue = 4', "keys of BatchSettings: fill, minimum"),
+        (
+            'decides = "loss"\nwhen = { smallest_clas = { below = 1 } }\nvalue = {}',
+            "unknown fact 'smallest_clas'. Did you mean 'smallest_class'",
+        ),
+    ],
+)
+def test_natural_mistakes_are_answered_with_what_is_valid(
+    tmp_path: Path, rule: str, message: str
+) -> None:
+    text = f'[[rule]]\nid = "x"\n{rule}\nbecause = "b"\nsource = "s"\n'
+    with pytest.raises(AutosegError) as error:
+        load_rule_set(own_set(tmp_path / "own", text))
+    assert message in str(error.value)
