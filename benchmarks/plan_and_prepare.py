@@ -69,6 +69,11 @@ def fingerprint_distance(ours: Path, theirs: Path) -> dict[str, float]:
     }
 
 
+def megabytes(folder: Path) -> float:
+    """The size of all files in a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer_python")
@@ -86,6 +91,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"autoseg": [], "nnunetv2": []}
     peak_mb: dict[str, list[float]] = {"autoseg": [], "nnunetv2": []}
     distance: dict[str, float] = {}
+    floor: dict[str, float] = {}
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             work, peer = Path(folder) / "work", Path(folder) / "peer"
@@ -98,6 +104,10 @@ def main() -> None:
                 seconds[tool].append(sum(r.seconds for r in runs))
                 peak_mb[tool].append(max(r.peak_mb for r in runs))
             distance = fingerprint_distance(work, peer)
+            floor = {
+                "megabytes_to_decompress": megabytes(options.dataset),
+                "megabytes_to_write": megabytes(work / "prepared"),
+            }
     result: dict[str, Any] = {
         "dataset": options.dataset.name,
         "configurations": [] if options.planning_only else options.configurations,
@@ -106,6 +116,7 @@ def main() -> None:
         "peak_mb": peak_mb,
         "times_faster": _ratio(seconds),
         "times_less_memory": _ratio(peak_mb),
+        "physical_floor": floor,
         "fingerprint_distance_std": distance,
     }
     print(json.dumps(result, indent=2))
