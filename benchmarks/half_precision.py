@@ -52,20 +52,21 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for seed in options.seeds:
         single = scores(options.dataset, False, seed, options.iterations)
         half = scores(options.dataset, True, seed, options.iterations)
         difference = np.array(half) - np.array(single)
         error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
         table[f"seed {seed}"] = {
+            "iterations": options.iterations,
             "single": float(np.mean(single)),
             "half": float(np.mean(half)),
             "paired_difference": float(difference.mean()),
             "interval_95": [float(difference.mean() + s * 1.96 * error) for s in (-1, 1)],
         }
         print(seed, table[f"seed {seed}"], flush=True)
-    content = {"dataset": options.dataset.name, "iterations": options.iterations, "runs": table}
+    content = {"dataset": options.dataset.name, "runs": table}
     (RESULTS / "half_precision.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
