@@ -70,9 +70,16 @@ def free_memory_gb() -> float:
         return _memory_limit_bytes() / GIB / 2
     lines = meminfo.read_text(encoding="utf-8").splitlines()
     available_kib = next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable"))
-    current = Path("/sys/fs/cgroup/memory.current")
-    used = int(current.read_text()) if current.exists() else 0
-    return min(available_kib * 1024, _memory_limit_bytes() - used) / GIB
+    return min(available_kib * 1024, _memory_limit_bytes() - _container_bytes_used()) / GIB
+
+
+def _container_bytes_used() -> int:
+    """What this container's processes hold, without files that the kernel keeps while it can."""
+    current, stat = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("current", "stat"))
+    if not (current.exists() and stat.exists()):
+        return 0
+    counts = dict(line.split() for line in stat.read_text().splitlines())
+    return max(0, int(current.read_text()) - int(counts.get("file", 0)))
 
 
 def _query_gpu() -> tuple[str | None, float, float]:

@@ -79,9 +79,7 @@ def write_repaired(
         raise AutosegError(f"{dataset.root}: no case can be corrected safely. Nothing was written.")
     save_json(_manifest(dataset, kept), out / "manifest.json")
     hopeless = [
-        Repair(
-            case_id=case_id, changes=(), left_out="it has errors that nobody can correct for you"
-        )
+        Repair(case_id=case_id, changes=(), left_out="it has errors that only you can correct")
         for case_id in sorted(case_id for case_id in beyond if case_id)
     ]
     return [r for r in repairs.values() if r.changes or r.left_out] + hopeless

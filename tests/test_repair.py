@@ -98,6 +98,8 @@ def test_a_corrected_copy_has_all_files_on_one_grid(tmp_path: Path) -> None:
         second = sitk.ReadImage(str(path))
         assert second.GetSize() == (30, 24, 16)
         np.testing.assert_allclose(second.GetOrigin(), (-15, 12, -11), atol=1e-4)
+        np.testing.assert_allclose(second.GetSpacing(), (1, 1, 1.5), atol=1e-6)
+        np.testing.assert_allclose(second.GetDirection(), np.diag([1, -1, 1]).ravel(), atol=1e-6)
     pet = read_image(dataset.cases[1].files()[1])
     np.testing.assert_array_equal(pet.array, read_image(source / "sound_pet.nii.gz").array)
 
