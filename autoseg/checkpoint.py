@@ -14,7 +14,7 @@ from torch import nn
 from autoseg import __version__
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.networks import NETWORKS
+from autoseg.networks import network_builder
 from autoseg.planning.plan import Configuration
 from autoseg.records import Record, parse_record, replacing
 
@@ -35,12 +35,16 @@ class ModelCard(Record):
     trained_cases: int
     trained_iterations: int
     trained_seconds: float
+    chosen_on_validation: bool = False  # the best of many by its held-out cases, so not to compare
 
 
-def build_network(configuration: Configuration, channel_count: int, class_count: int) -> nn.Module:
+def build_network(configuration: Configuration, labels: LabelScheme) -> nn.Module:
     """The untrained network of a configuration, initialised from torch's random state."""
-    plan = configuration.network
-    return NETWORKS[plan.kind](plan, channel_count, class_count)
+    channels = len(configuration.normalization)
+    if configuration.previous_stage is not None:
+        channels += len(labels.values) - 1  # its mask, one channel for each foreground class
+    build = network_builder(configuration.network.kind)
+    return build(configuration.network, channels, labels.output_count)
 
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
@@ -101,7 +105,7 @@ def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
     """
     tensors, metadata = read_tensors(path)
     card = _card(path, metadata)
-    network = build_network(card.configuration, len(card.channel_names), card.labels.output_count)
+    network = build_network(card.configuration, card.labels)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

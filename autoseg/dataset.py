@@ -141,8 +141,12 @@ class LabelScheme(Record):
         return classes
 
     def decode(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """Class indices to file values, in the smallest unsigned type that holds them all."""
-        table = np.asarray(self.values, dtype=np.min_scalar_type(max(self.values)))
+        """Class indices to file values, in the smallest unsigned type that holds them all.
+
+        With regions, index 0 is what lies in none of them, and index i what region i painted last.
+        """
+        values = (self.values[0], *self.region_order) if self.regions else self.values
+        table = np.asarray(values, dtype=np.min_scalar_type(max(values)))
         decoded: NDArray[np.integer[Any]] = table[classes]
         return decoded
 

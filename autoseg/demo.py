@@ -14,6 +14,7 @@ from autoseg.pipeline.training import TrainRequest, train_fold
 from autoseg.reporting.mosaic import MosaicScan
 from autoseg.reporting.report import ReportContent, write_report
 from autoseg.synthetic import LABELS, make_scan, write_dataset, write_scan
+from autoseg.training.schedule import Length
 from autoseg.volume import read_image, read_labels
 from autoseg.work import WorkFolder
 from autoseg.workers import Progress, silent
@@ -53,7 +54,9 @@ def run_demo(
         write_scan(unseen / f"scan_{index}.nii.gz", scan.image, scan)
         write_scan(truth / f"scan_{index}.nii.gz", scan.labels, scan)
     plan_dataset(dataset, work, PlanRequest(), available_cores(), progress)
-    result = train_fold(work, TrainRequest(fold=0, minutes=minutes), listener, Event(), progress)
+    result = train_fold(
+        work, TrainRequest(fold=0, length=Length(minutes=minutes)), listener, Event(), progress
+    )
     model = result.folder / "model.safetensors"
     predict_files([unseen], folder / "masks", [model], overwrite=True, progress=progress)
     evaluation = evaluate_folders(folder / "masks", truth, 1, progress)

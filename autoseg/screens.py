@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autoseg.pipeline.training import FoldResult
     from autoseg.repair import Repair
     from autoseg.training.log import EpochSummary
+    from autoseg.training.validation import Example
 
 CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
 CLASSES_SHOWN = 12
@@ -103,14 +104,18 @@ class TrainingView:
             text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
             self.write(f"{REWRITE_LINE}{text}  {_clock(left)} left")
 
-    def on_epoch(self, summary: "EpochSummary") -> None:
+    def on_message(self, text: str) -> None:
+        self._clear()
+        self.write(f"{text}\n")
+
+    def on_epoch(self, summary: "EpochSummary", examples: "Sequence[Example]") -> None:
         self._clear()
         dice = "  ".join(
             f"{name} {'-' if value is None else f'{value:.3f}'}"
             for name, value in summary.patch_dice.items()
         )
         self.write(
-            f"epoch {summary.epoch:4d}  iteration {summary.iteration:6d}  "
+            f"fold {self.fold}  epoch {summary.epoch:4d}  iteration {summary.iteration:6d}  "
             f"{_clock(summary.elapsed_s)}  loss {summary.train_loss:.3f}  patch Dice  {dice}\n"
         )
 
@@ -237,6 +242,8 @@ def explain_screen(decisions: list[Decision], in_full: bool) -> str:
 def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
     """A fold's outcome."""
     text = f"Trained {result.iterations} iterations in {_clock(result.seconds)}: {result.folder}"
+    if not result.finished:
+        return text + "\nIt was stopped, and --resume goes on."
     if result.evaluation is None:
         return text + "\nNo case was held out, so there is nothing to evaluate."
     names = {str(v): n for v, n in zip(labels.values, labels.names, strict=True)}

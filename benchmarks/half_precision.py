@@ -17,17 +17,14 @@ import numpy as np
 
 import autoseg.preprocessing.store as store
 from autoseg.pipeline.planning import PlanRequest, plan_dataset
-from autoseg.pipeline.training import Resources, TrainRequest, prepare, train_fold
+from autoseg.pipeline.preparing import Resources, prepare
+from autoseg.pipeline.training import TrainRequest, train_fold
+from autoseg.training.log import SilentListener
+from autoseg.training.schedule import Length
 from autoseg.work import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
 SMALLER = store._smaller
-
-
-class Quiet:
-    def on_step(self, iteration: int, fraction: float, loss: float) -> None: ...
-
-    def on_epoch(self, summary: Any) -> None: ...
 
 
 def scores(dataset: Path, half: bool, seed: int, iterations: int) -> list[float]:
@@ -37,8 +34,8 @@ def scores(dataset: Path, half: bool, seed: int, iterations: int) -> list[float]
         work = WorkFolder(Path(folder))
         plan_dataset(dataset, work, PlanRequest(target="cpu"), workers=1)
         prepare(work, None, [], Resources(1))  # in this process, where the switch is set
-        request = TrainRequest(fold=0, iterations=iterations, seed=seed)
-        result = train_fold(work, request, Quiet(), Event())
+        request = TrainRequest(fold=0, length=Length(iterations=iterations), seed=seed)
+        result = train_fold(work, request, SilentListener(), Event())
     assert result.evaluation is not None
     return [
         float(np.mean([score.dice for score in case.values() if score.dice is not None]))

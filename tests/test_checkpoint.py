@@ -30,7 +30,7 @@ def card() -> ModelCard:
 
 
 def test_a_model_file_is_all_that_is_needed(tmp_path: Path, card: ModelCard) -> None:
-    network = build_network(card.configuration, 1, 2).eval()
+    network = build_network(card.configuration, card.labels).eval()
     save_model(tmp_path / "model.safetensors", network, card)
     loaded_card, loaded = load_model(tmp_path / "model.safetensors")
     assert loaded_card == card
@@ -39,7 +39,7 @@ def test_a_model_file_is_all_that_is_needed(tmp_path: Path, card: ModelCard) -> 
 
 
 def test_other_users_may_read_a_model(tmp_path: Path, card: ModelCard) -> None:
-    save_model(tmp_path / "model.safetensors", build_network(card.configuration, 1, 2), card)
+    save_model(tmp_path / "model.safetensors", build_network(card.configuration, card.labels), card)
     (tmp_path / "plain").touch()
     modes = [(tmp_path / name).stat().st_mode for name in ("model.safetensors", "plain")]
     assert modes[0] == modes[1]
@@ -57,7 +57,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, card: ModelCard) -
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, card: ModelCard) -> None:
-    network = build_network(card.configuration, 1, 2)
+    network = build_network(card.configuration, card.labels)
     newer = card.model_copy(update={"format_version": 99})
     save_model(tmp_path / "model.safetensors", network, newer)
     with pytest.raises(AutosegError, match="format 99"):

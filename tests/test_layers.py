@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "autoseg"
 LAYERS = [
     ["__init__"],
     ["errors"],
+    ["extensions"],
     ["records"],
     ["machine", "geometry"],
     ["workers"],
@@ -30,6 +31,7 @@ LAYERS = [
     ["planning"],
     ["preprocessing"],
     ["export"],
+    ["device", "one_hot"],
     ["networks", "losses", "augmentation"],
     ["checkpoint"],
     ["training", "inference"],

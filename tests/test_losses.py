@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from autoseg.dataset import IGNORED
-from autoseg.losses import LOSSES, ce_dice, deep_supervision_loss, supervision_weights
+from autoseg.losses import (
+    LOSSES,
+    compare,
+    deep_supervision_loss,
+    find_loss,
+    supervision_weights,
+)
 from autoseg.planning.plan import LossKind, LossPlan
 
 Floats = NDArray[np.floating[Any]]
@@ -20,6 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "over the batch": {"batch_dice": True},
     "smoothed": {"dice_smooth": 1.0},
     "class weights": {"class_weights": (0.5, 1.0, 2.0, 4.0)},
+    "boundaries": {"boundary_weight": 3.0, "class_weights": (0.5, 1.0, 2.0, 4.0)},
     "regions": {"regions": REGIONS},
     "regions over the batch": {
         "regions": REGIONS,
@@ -52,8 +59,21 @@ def random_batch(ignoring: bool) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
+def loss_of(logits: torch.Tensor, target: torch.Tensor, plan: LossPlan) -> torch.Tensor:
+    return find_loss(plan.kind)(compare(logits, target, plan), plan)
+
+
 def outputs_of(plan: LossPlan, logits: torch.Tensor) -> torch.Tensor:
     return logits[:, : len(plan.regions)] if plan.regions else logits
+
+
+def beside_another(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether a neighbour of each voxel is of another class, by its definition."""
+    beside = np.zeros(target.shape, bool)
+    for voxel in np.ndindex(target.shape):
+        around = target[tuple(slice(max(0, v - 1), v + 2) for v in voxel)]
+        beside[voxel] = len(np.unique(around[around != IGNORED])) > 1
+    return beside
 
 
 class Reference:
@@ -64,6 +84,7 @@ class Reference:
         samples, outputs = logits.shape[:2]
         x = logits.numpy().reshape(samples, outputs, -1)
         self.target = target.numpy().reshape(samples, -1)
+        self.beside = np.stack([beside_another(t) for t in target.numpy()]).reshape(samples, -1)
         self.groups = plan.regions or tuple((index,) for index in range(outputs))
         if plan.regions:
             self.probability = 1 / (1 + np.exp(-x))
@@ -76,6 +97,7 @@ class Reference:
         for sample, voxel in zip(*np.nonzero(self.target != IGNORED), strict=True):
             index = self.target[sample, voxel]
             weight = (self.plan.class_weights or [1] * 4)[index]
+            weight += self.plan.boundary_weight * self.beside[sample, voxel]
             p = self.probability[sample, :, voxel]
             if self.plan.regions:
                 for output, group in enumerate(self.groups):
@@ -134,7 +156,7 @@ def test_losses_are_what_their_definitions_say(
     logits = outputs_of(plan, logits)
     expected = Reference(logits, target, plan).loss()
     tolerance = 1e-4 if ignoring and kind == "focal_tversky" else 1e-10  # its base has a floor
-    assert float(LOSSES[kind](logits, target, plan)) == pytest.approx(expected, abs=tolerance)
+    assert float(loss_of(logits, target, plan)) == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,7 +168,7 @@ def test_gradients_are_those_of_finite_differences(
     plan = loss_plan(kind, regions=regions, class_weights=(0.5, 1.0, 2.0, 4.0))
     logits, target = random_batch(ignoring)
     logits = outputs_of(plan, logits)[..., :2].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: LOSSES[kind](x, target[..., :2], plan), logits)
+    assert torch.autograd.gradcheck(lambda x: loss_of(x, target[..., :2], plan), logits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +179,7 @@ def test_ignored_voxels_have_no_gradient(
     plan = loss_plan(kind, regions=regions)
     logits, target = random_batch(ignoring=True)
     logits = outputs_of(plan, logits).requires_grad_()
-    (gradient,) = torch.autograd.grad(LOSSES[kind](logits, target, plan), logits)
+    (gradient,) = torch.autograd.grad(loss_of(logits, target, plan), logits)
     ignored = (target == IGNORED)[:, None].expand_as(gradient)
     assert (gradient[ignored] == 0).all()
     assert (gradient[~ignored] != 0).any()
@@ -172,7 +194,7 @@ def test_a_batch_that_nobody_annotated_teaches_nothing(
     plan = loss_plan(kind, regions=regions, dice_smooth=smooth)
     logits, target = random_batch(ignoring=False)
     logits = outputs_of(plan, logits).requires_grad_()
-    loss = LOSSES[kind](logits, torch.full_like(target, IGNORED), plan)
+    loss = loss_of(logits, torch.full_like(target, IGNORED), plan)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.isfinite()
     assert (gradient == 0).all()
@@ -188,7 +210,7 @@ def test_a_perfect_prediction_has_the_lowest_loss(
     groups = regions or tuple((index,) for index in range(4))
     truth = torch.stack([torch.isin(target, torch.tensor(group)) for group in groups], 1)
     logits = (100.0 * truth - 50.0).requires_grad_()
-    loss = LOSSES[kind](logits, target, plan)
+    loss = loss_of(logits, target, plan)
     (gradient,) = torch.autograd.grad(loss, logits)
     lowest = 0.0 if kind == "focal_tversky" else -1.0
     assert loss.item() == pytest.approx(lowest, abs=1e-4)
@@ -199,12 +221,13 @@ def test_a_perfect_prediction_has_the_lowest_loss(
 def test_tversky_with_equal_weights_is_dice(ignoring: bool) -> None:
     logits, target = random_batch(ignoring)
     plan = loss_plan("ce_tversky", false_positive_weight=0.5, false_negative_weight=0.5)
-    assert LOSSES["ce_tversky"](logits, target, plan) == ce_dice(logits, target, plan)
+    dice = loss_plan("ce_dice")
+    assert loss_of(logits, target, plan) == loss_of(logits, target, dice)
 
 
 def test_cross_entropy_is_torchs() -> None:
     logits, target = random_batch(ignoring=True)
-    without_dice = ce_dice(logits, target, loss_plan("ce_dice", dice_smooth=1e12)) + 1
+    without_dice = loss_of(logits, target, loss_plan("ce_dice", dice_smooth=1e12)) + 1
     expected = F.cross_entropy(logits, target.long(), ignore_index=IGNORED)
     assert float(without_dice) == pytest.approx(float(expected), abs=1e-9)
 
@@ -212,9 +235,9 @@ def test_cross_entropy_is_torchs() -> None:
 def test_half_precision_is_computed_in_single() -> None:
     logits, target = random_batch(ignoring=False)
     half = logits.bfloat16()
-    loss = ce_dice(half, target, loss_plan("ce_dice"))
+    loss = loss_of(half, target, loss_plan("ce_dice"))
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, ce_dice(half.float(), target, loss_plan("ce_dice")))
+    assert torch.equal(loss, loss_of(half.float(), target, loss_plan("ce_dice")))
 
 
 def test_supervision_weights_halve_and_sum_to_one() -> None:
@@ -231,7 +254,7 @@ def test_lower_resolutions_see_the_target_at_cell_centres(kind: LossKind) -> Non
     target[torch.rand(target.shape) < 0.1] = IGNORED
     high, low = torch.randn(1, 2, 8, 8, 8), torch.randn(1, 2, 8, 4, 4)
     centres = F.interpolate(target[None].float(), size=(8, 4, 4), mode="nearest-exact")[0].long()
-    loss, plan = LOSSES[kind], loss_plan(kind)
-    expected = 2 / 3 * loss(high, target, plan) + 1 / 3 * loss(low, centres, plan)
+    plan = loss_plan(kind)
+    expected = 2 / 3 * loss_of(high, target, plan) + 1 / 3 * loss_of(low, centres, plan)
     found = deep_supervision_loss([high, low], target, plan)
     assert float(found) == pytest.approx(float(expected), abs=1e-6)

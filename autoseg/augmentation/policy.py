@@ -5,22 +5,35 @@ random generator, and a deterministic twin applies them on the training device.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from autoseg.augmentation import intensity, spatial
-from autoseg.augmentation.sample import Batch, FloatArray, RawSample, SampleAugmentation
+from autoseg.augmentation.sample import (
+    Batch,
+    FloatArray,
+    MaskAugmentation,
+    RawSample,
+    SampleAugmentation,
+)
 from autoseg.geometry import Shape3
+from autoseg.one_hot import one_hot
 from autoseg.planning.plan import AugmentationPlan, RandomRange
 
 
 def draw_augmentation(
-    plan: AugmentationPlan, channel_count: int, rng: np.random.Generator
+    plan: AugmentationPlan, channel_count: int, patch_size_vox: Shape3, rng: np.random.Generator
 ) -> SampleAugmentation:
     """Draw every parameter of one sample."""
+    matrix = _draw_matrix(plan, rng)
+    displacement = _draw_displacement(plan, patch_size_vox, rng)
+    if displacement is not None and matrix is None:
+        matrix = np.eye(3)
     return SampleAugmentation(
-        matrix=_draw_matrix(plan, rng),
+        matrix=matrix,
+        displacement_vox=displacement,
         mirrored_axes=tuple(a for a in plan.mirror_axes if rng.random() < plan.mirror_probability),
         noise_std=float(_draw(plan.noise_std, (1,), 0.0, rng)[0]),
         noise_seed=int(rng.integers(2**62)),
@@ -30,6 +43,7 @@ def draw_augmentation(
         low_resolution=_draw(plan.low_resolution, (channel_count,), 1.0, rng),
         inverted_gamma=_draw_multiplier(plan.inverted_gamma, channel_count, rng),
         gamma=_draw_multiplier(plan.gamma, channel_count, rng),
+        mask=_draw_mask_changes(plan, patch_size_vox, rng),
     )
 
 
@@ -37,22 +51,32 @@ def no_augmentation(channel_count: int) -> SampleAugmentation:
     """Parameters that leave a sample as it is."""
     ones = np.ones(channel_count)
     blur = np.zeros((channel_count, 3))
-    return SampleAugmentation(None, (), 0.0, 0, blur, ones, ones, ones, ones, ones)
+    unchanged = MaskAugmentation(0, False, 0, 0)
+    return SampleAugmentation(None, None, (), 0.0, 0, blur, ones, ones, ones, ones, ones, unchanged)
 
 
-def augment_batch(
-    samples: Sequence[RawSample],
-    patch_size_vox: Shape3,
-    masked_channels: Sequence[int],
-    planar: bool,
-    device: torch.device,
-) -> Batch:
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """What a batch looks like: its patches, the `masked_channels`, whose normalisation leaves 0
+    outside the body, and how many classes the mask of a previous stage has besides background.
+
+    With `planar`, low resolution is simulated within slices only.
+    """
+
+    patch_size_vox: Shape3
+    masked_channels: tuple[int, ...]
+    planar: bool
+    previous_classes: int
+
+
+def augment_batch(samples: Sequence[RawSample], shape: BatchShape, device: torch.device) -> Batch:
     """Cut the patches out of their boxes and apply each sample's parameters, on the device.
 
-    `masked_channels` are those whose normalisation leaves 0 outside the body; voxels there return
-    to 0 at the end. With `planar`, low resolution is simulated within slices only.
+    Voxels outside the body return to 0 at the end. The mask of a previous stage becomes further
+    channels, one for each foreground class, 1 or 0.
     """
-    image, label, outside = spatial.cut_patches(samples, patch_size_vox, device)
+    patches = spatial.cut_patches(samples, shape.patch_size_vox, device)
+    image = patches.image
     drawn = [sample.augmentation for sample in samples]
     batch, channels = image.shape[:2]
     intensity.add_noise(image, [(a.noise_std, a.noise_seed) for a in drawn])
@@ -60,16 +84,18 @@ def augment_batch(
     intensity.blur(rows, np.concatenate([a.blur_sigma_vox for a in drawn]))
     intensity.scale_brightness(rows, np.concatenate([a.brightness for a in drawn]))
     intensity.scale_contrast(rows, np.concatenate([a.contrast for a in drawn]))
-    zoomed_axes = (1, 2) if planar else (0, 1, 2)
+    zoomed_axes = (1, 2) if shape.planar else (0, 1, 2)
     zoom = np.concatenate([a.low_resolution for a in drawn])
     intensity.lower_resolution(rows, zoom, zoomed_axes)
     inverted = np.concatenate([a.inverted_gamma for a in drawn])
     intensity.apply_gamma(rows, inverted, invert=True)
     intensity.apply_gamma(rows, np.concatenate([a.gamma for a in drawn]), invert=False)
-    if outside is not None:
-        for channel in masked_channels:
-            image[:, channel][outside] = 0
-    return Batch(image, label, tuple(sample.case_id for sample in samples))
+    if patches.outside is not None:
+        for channel in shape.masked_channels:
+            image[:, channel][patches.outside] = 0
+    if patches.previous is not None:
+        image = torch.cat((image, one_hot(patches.previous, shape.previous_classes)), dim=1)
+    return Batch(image, patches.label, tuple(sample.case_id for sample in samples))
 
 
 def _draw(
@@ -112,3 +138,32 @@ def _draw_matrix(plan: AugmentationPlan, rng: np.random.Generator) -> FloatArray
     if plan.planar:
         scale[0] = 1
     return spatial.rotation_matrix(np.deg2rad(degrees)) @ np.diag(scale)
+
+
+def _draw_displacement(
+    plan: AugmentationPlan, patch_size_vox: Shape3, rng: np.random.Generator
+) -> FloatArray | None:
+    """Displacements [axis, *control points] of an elastic deformation; None for most samples."""
+    if plan.elastic_vox.probability == 0 or rng.random() >= plan.elastic_vox.probability:
+        return None
+    most = rng.uniform(*plan.elastic_vox.range)
+    counts = spatial.control_counts(patch_size_vox, plan.elastic_spacing_vox)
+    displacement = rng.uniform(-most, most, (3, *counts))
+    if plan.planar:
+        displacement[0] = 0
+    return displacement
+
+
+def _draw_mask_changes(
+    plan: AugmentationPlan, patch_size_vox: Shape3, rng: np.random.Generator
+) -> MaskAugmentation:
+    morphology = plan.mask_morphology_vox
+    smallest, largest = morphology.range
+    radius = int(rng.integers(round(smallest), round(largest) + 1))
+    applies = rng.random() < morphology.probability
+    return MaskAugmentation(
+        radius_vox=radius if applies else 0,
+        loses_component=bool(rng.random() < plan.mask_component_loss_probability),
+        largest_lost_vox=int(plan.mask_component_loss_fraction * np.prod(patch_size_vox)),
+        seed=int(rng.integers(2**62)),
+    )

@@ -10,14 +10,30 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class MaskAugmentation:
+    """What happens to the mask that the second stage of a cascade sees.
+
+    `radius_vox` is 0 where masks are not grown, shrunk, opened or closed; `seed` is of the choices
+    that depend on the classes that are there.
+    """
+
+    radius_vox: int
+    loses_component: bool
+    largest_lost_vox: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class SampleAugmentation:
     """What happens to one sample; parameters are [channel] unless said otherwise.
 
     `matrix` [3, 3] leads from an output voxel's offset from the patch centre to the source's; None
-    is the identity. Multipliers and zoom are neutral at 1, noise and blur at 0.
+    is the identity. `displacement_vox` [axis, *control points] is added to where voxels are read;
+    it comes with a matrix. Multipliers and zoom are neutral at 1, noise and blur at 0.
     """
 
     matrix: FloatArray | None
+    displacement_vox: FloatArray | None
     mirrored_axes: tuple[int, ...]
     noise_std: float
     noise_seed: int
@@ -27,20 +43,22 @@ class SampleAugmentation:
     low_resolution: FloatArray
     inverted_gamma: FloatArray
     gamma: FloatArray
+    mask: MaskAugmentation
 
 
 @dataclass(frozen=True, slots=True)
 class RawSample:
     """A box of a prepared case, large enough to cut one transformed patch from.
 
-    `image` [channel, z, y, x], `label` and `outside` [z, y, x]; `centre_vox` is the patch's centre
-    in the box's voxels.
+    `image` [channel, z, y, x], the others [z, y, x]: `label`, `outside`, and `previous`, which the
+    first stage of a cascade found. `centre_vox` is the patch's centre in the box's voxels.
     """
 
     case_id: str
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
+    previous: NDArray[np.uint8] | None
     centre_vox: FloatArray
     augmentation: SampleAugmentation
 

@@ -4,17 +4,19 @@ The transform is drawn before anything is read, so that the box that is read hol
 the transformed patch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from autoseg.augmentation.sample import RawSample
+from autoseg.augmentation.sample import RawSample, SampleAugmentation
 from autoseg.geometry import Box, Shape3
 
 CLASSES_AT_ONCE = 8  # indicators that are interpolated together, which bounds memory
+SPLINE_SUPPORT = 3  # control points beyond the number of intervals, for cubic splines
 
 
 def rotation_matrix(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -30,81 +32,136 @@ def rotation_matrix(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def source_box(
-    start_vox: Sequence[int], patch_size_vox: Shape3, matrix: NDArray[np.float64] | None
+    start_vox: Sequence[int], patch_size_vox: Shape3, drawn: SampleAugmentation
 ) -> tuple[Box, NDArray[np.float64]]:
     """The box to read for a patch that starts at `start_vox`, and the patch centre inside it."""
     size = np.array(patch_size_vox)
     start = np.array(start_vox)
     centre = start + (size - 1) / 2
-    if matrix is None:
+    if drawn.matrix is None:
         stop = start + size
     else:
-        reach = np.abs(matrix) @ ((size - 1) / 2)
+        reach = np.abs(drawn.matrix) @ ((size - 1) / 2)
+        if drawn.displacement_vox is not None:
+            reach = reach + np.abs(drawn.displacement_vox).max(axis=(1, 2, 3))
         start = np.floor(centre - reach).astype(int)
         stop = np.ceil(centre + reach).astype(int) + 1
     return Box(start=tuple(start.tolist()), stop=tuple(stop.tolist())), centre - start
 
 
+def control_counts(patch_size_vox: Shape3, spacing_vox: float) -> tuple[int, ...]:
+    """How many control points a patch has along each axis, those beyond its borders included."""
+    intervals = (max(1, int(np.ceil((size - 1) / spacing_vox))) for size in patch_size_vox)
+    return tuple(count + SPLINE_SUPPORT for count in intervals)
+
+
+def spline_matrix(size: int, count: int) -> NDArray[np.float64]:
+    """Cubic B-spline weights [size, count] of evenly spaced control points; rows sum to 1.
+
+    The free-form deformation of Rueckert et al. 1999 (doi:10.1109/42.796284). No weight is
+    negative, so voxels move no further than control points.
+    """
+    intervals = count - SPLINE_SUPPORT
+    position = np.linspace(0, intervals, size) if size > 1 else np.zeros(1)
+    first = np.minimum(position.astype(int), intervals - 1)
+    u = position - first
+    cubic = ((1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3)
+    matrix = np.zeros((size, count))
+    for offset, weights in enumerate(cubic):
+        matrix[np.arange(size), first + offset] = weights / 6
+    return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Images [batch, channel, z, y, x]; class indices, outside mask and the previous stage's class
+    indices [batch, z, y, x]."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    outside: torch.Tensor | None
+    previous: torch.Tensor | None
+
+
 def cut_patches(
     samples: Sequence[RawSample], patch_size_vox: Shape3, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Patches [batch, channel, z, y, x], class indices and outside mask [batch, z, y, x]."""
-    channels = samples[0].image.shape[0]
-    image = torch.empty((len(samples), channels, *patch_size_vox), device=device)
-    label = torch.empty((len(samples), *patch_size_vox), dtype=torch.uint8, device=device)
-    masked = samples[0].outside is not None
-    outside = torch.empty(label.shape, dtype=torch.bool, device=device) if masked else None
+) -> Patches:
+    """Every sample's patch, transformed and mirrored."""
+    count, first = len(samples), samples[0]
+
+    def empty(dtype: torch.dtype, *lead: int) -> torch.Tensor:
+        return torch.empty((count, *lead, *patch_size_vox), dtype=dtype, device=device)
+
+    patches = Patches(
+        image=empty(torch.float32, first.image.shape[0]),
+        label=empty(torch.uint8),
+        outside=None if first.outside is None else empty(torch.bool),
+        previous=None if first.previous is None else empty(torch.uint8),
+    )
     warped = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
     for index, sample in enumerate(samples):
         if index not in warped:
-            image[index] = torch.from_numpy(sample.image).to(device, non_blocking=True)
-            label[index] = torch.from_numpy(sample.label).to(device, non_blocking=True)
-            if outside is not None and sample.outside is not None:
-                outside[index] = torch.from_numpy(sample.outside).to(device, non_blocking=True)
+            for target, array in _pairs(patches, sample):
+                target[index] = torch.from_numpy(array).to(device, non_blocking=True)
     if warped:
-        warped_samples = [samples[i] for i in warped]
-        image[warped], label[warped], warped_outside = _warp(warped_samples, patch_size_vox, device)
-        if outside is not None and warped_outside is not None:
-            outside[warped] = warped_outside
-    _mirror(samples, [image, label] if outside is None else [image, label, outside])
-    return image, label, outside
+        _warp(patches, warped, [samples[i] for i in warped], device)
+    for target, _ in _pairs(patches, first):
+        _mirror(samples, target)
+    return patches
 
 
-def _mirror(samples: Sequence[RawSample], tensors: Sequence[torch.Tensor]) -> None:
+def _pairs(
+    patches: Patches, sample: RawSample
+) -> Iterator[tuple[torch.Tensor, NDArray[np.generic]]]:
+    """What a batch holds beside where a sample has it."""
+    yield patches.image, sample.image
+    yield patches.label, sample.label
+    if patches.outside is not None and sample.outside is not None:
+        yield patches.outside, sample.outside
+    if patches.previous is not None and sample.previous is not None:
+        yield patches.previous, sample.previous
+
+
+def _mirror(samples: Sequence[RawSample], tensor: torch.Tensor) -> None:
     for index, sample in enumerate(samples):
         if sample.augmentation.mirrored_axes:
-            for tensor in tensors:
-                lead = tensor.ndim - 4
-                axes = [lead + axis for axis in sample.augmentation.mirrored_axes]
-                tensor[index] = tensor[index].flip(axes)
+            axes = [tensor.ndim - 4 + axis for axis in sample.augmentation.mirrored_axes]
+            tensor[index] = tensor[index].flip(axes)
 
 
 def _warp(
-    samples: Sequence[RawSample], patch_size_vox: Shape3, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    patches: Patches, rows: list[int], samples: Sequence[RawSample], device: torch.device
+) -> None:
     """Interpolate transformed patches: images linearly, each class's indicator likewise."""
+    patch_size_vox = patches.label.shape[1:]
     box_size = np.max([sample.label.shape for sample in samples], axis=0)
-    image = _stack([sample.image for sample in samples], box_size).to(device)
-    label = _stack([sample.label[None] for sample in samples], box_size).to(device)
     grid = _sampling_grid(samples, patch_size_vox, box_size, device)
-    warped_image = F.grid_sample(image, grid, align_corners=False)
-    best = torch.full((len(samples), *patch_size_vox), -1.0, device=device)
-    winner = torch.zeros(best.shape, dtype=torch.uint8, device=device)
-    present = torch.unique(label)
+    image = _stack([sample.image for sample in samples], box_size).to(device)
+    patches.image[rows] = F.grid_sample(image, grid, align_corners=False)
+    label = _stack([sample.label[None] for sample in samples], box_size).to(device)
+    patches.label[rows] = _warp_classes(label, grid)
+    if patches.previous is not None:
+        masks = [sample.previous[None] for sample in samples if sample.previous is not None]
+        patches.previous[rows] = _warp_classes(_stack(masks, box_size).to(device), grid)
+    if patches.outside is not None:
+        outside = [sample.outside for sample in samples if sample.outside is not None]
+        inside = _stack([~mask[None] for mask in outside], box_size).to(device).float()
+        patches.outside[rows] = F.grid_sample(inside, grid, align_corners=False)[:, 0] < 0.5
+
+
+def _warp_classes(classes: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """The class [sample, z, y, x] whose indicator, linearly interpolated, is the largest."""
+    best = torch.full((len(classes), *grid.shape[1:4]), -1.0, device=classes.device)
+    winner = torch.zeros(best.shape, dtype=torch.uint8, device=classes.device)
+    present = torch.unique(classes)
     for some in present.split(CLASSES_AT_ONCE):
-        indicators = (label == some.view(1, -1, 1, 1, 1)).float()
+        indicators = (classes == some.view(1, -1, 1, 1, 1)).float()
         score, index = F.grid_sample(indicators, grid, align_corners=False).max(dim=1)
         better = score > best
         best = torch.where(better, score, best)
         winner = torch.where(better, some[index], winner)
     # Beyond the box every indicator is 0, and that is background.
-    winner = torch.where(best > 0, winner, torch.zeros_like(winner))
-    outside = [sample.outside for sample in samples if sample.outside is not None]
-    if not outside:
-        return warped_image, winner, None
-    inside = _stack([~mask[None] for mask in outside], box_size).to(device).float()
-    warped_outside = F.grid_sample(inside, grid, align_corners=False)[:, 0] < 0.5
-    return warped_image, winner, warped_outside
+    return torch.where(best > 0, winner, torch.zeros_like(winner))
 
 
 def _stack(arrays: Sequence[NDArray[np.generic]], box_size: NDArray[np.int64]) -> torch.Tensor:
@@ -118,7 +175,7 @@ def _stack(arrays: Sequence[NDArray[np.generic]], box_size: NDArray[np.int64]) -
 
 def _sampling_grid(
     samples: Sequence[RawSample],
-    patch_size_vox: Shape3,
+    patch_size_vox: Sequence[int],
     box_size: NDArray[np.int64],
     device: torch.device,
 ) -> torch.Tensor:
@@ -130,6 +187,9 @@ def _sampling_grid(
     matrix = torch.from_numpy(matrices).to(device, torch.float32)  # [sample, 3, 3]
     centre = torch.from_numpy(centres).to(device, torch.float32)  # [sample, 3]
     position = torch.einsum("bij,zyxj->bzyxi", matrix, offset) + centre[:, None, None, None]
+    for row, sample in zip(position, samples, strict=True):
+        if sample.augmentation.displacement_vox is not None:
+            row += _displacement(sample.augmentation.displacement_vox, patch_size_vox, device)
     size = torch.from_numpy(box_size).to(device, torch.float32)
     return ((2 * position + 1) / size - 1).flip(-1)
 
@@ -137,3 +197,15 @@ def _sampling_grid(
 def _matrix(sample: RawSample) -> NDArray[np.float64]:
     assert sample.augmentation.matrix is not None
     return sample.augmentation.matrix
+
+
+def _displacement(
+    control_vox: NDArray[np.float64], patch_size_vox: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """How far each voxel's source moves [z, y, x, axis], from its control points."""
+    z, y, x = (
+        torch.from_numpy(spline_matrix(size, count)).to(device, torch.float32)
+        for size, count in zip(patch_size_vox, control_vox.shape[1:], strict=True)
+    )
+    control = torch.from_numpy(control_vox).to(device, torch.float32)
+    return torch.einsum("zi,yj,xk,aijk->zyxa", z, y, x, control)

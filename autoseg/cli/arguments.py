@@ -79,6 +79,14 @@ def _add_plan(table: Any) -> None:
         "--like", type=Path, metavar="MODEL", help="keep a model's grid, patch and network"
     )
     parser.add_argument(
+        "--set",
+        dest="settings",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="replace what the rules decided, such as training.epochs=50",
+    )
+    parser.add_argument(
         "--html", action="store_true", help="write report.html, with pictures, to the work folder"
     )
     parser.add_argument("--name", help="name of the plan (default: the rule set's)")
@@ -133,6 +141,15 @@ def _add_train(table: Any) -> None:
     length.add_argument("--iterations", type=int, metavar="N", help="length in iterations")
     length.add_argument(
         "--minutes", type=float, metavar="M", help="length in minutes; the schedule follows them"
+    )
+    length.add_argument("--hours", type=float, metavar="H", help="length in hours")
+    parser.add_argument(
+        "--init", type=Path, metavar="MODEL", help="start from a model; see plan --like"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, or cuda:1 (default: every GPU takes a fold; without any, the CPU)",
     )
     parser.add_argument("--seed", type=_seed, metavar="N", help="random seed (default: 0)")
     going_on = parser.add_mutually_exclusive_group()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def plan(options: argparse.Namespace) -> None:
         like=options.like,
         measure=options.measure,
         overwrite=options.overwrite,
+        settings=options.settings,
     )
     work = WorkFolder(options.work)
     with _progress() as progress:
@@ -69,8 +71,8 @@ def explain(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> None:
     """`autoseg prepare`."""
-    from autoseg.pipeline.training import Resources
-    from autoseg.pipeline.training import prepare as prepare_stage
+    from autoseg.pipeline.preparing import Resources
+    from autoseg.pipeline.preparing import prepare as prepare_stage
     from autoseg.work import WorkFolder
 
     with _progress() as progress:
@@ -88,8 +90,15 @@ def prepare(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int:
     """`autoseg train`."""
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.training import TrainRequest, earlier_training, train_fold
+    from autoseg.pipeline.folds import train_on, training_devices
+    from autoseg.pipeline.training import (
+        TrainRequest,
+        earlier_training,
+        train_fold,
+        training_order,
+    )
     from autoseg.screens import fold_screen
+    from autoseg.training.schedule import Length
     from autoseg.work import WorkFolder
 
     work = WorkFolder(options.work)
@@ -101,27 +110,36 @@ def train(options: argparse.Namespace) -> int:
         or [str(i) for i in range(len(work.splits().folds))]
         or ["all"]
     )
+    launch = _launch()
     requests = [
         TrainRequest(
             fold=None if name == "all" else int(name),
             plan_name=options.plan,
             configuration=options.configuration,
-            epochs=options.epochs,
-            iterations=options.iterations,
-            minutes=options.minutes,
+            length=Length(options.epochs, options.iterations, options.minutes, options.hours),
             seed=options.seed,
+            initial_model=options.init,
+            device=options.device,
             resume=options.resume,
             overwrite=options.overwrite,
+            launch=launch,
         )
         for name in names
     ]
     for request in requests:  # all of them, before the first one takes hours
         earlier_training(work, request)
+    requests = training_order(work, requests)
     stop = Event()
     caught = _stop_gently(stop)
-    for name, request in zip(names, requests, strict=True):
+    if launch.size == 1 and options.device is None and len(requests) > 1:
+        devices = training_devices()
+        if len(devices) > 1:
+            with _progress() as progress:
+                codes = train_on(devices, work, requests, stop, progress)
+            return caught[0] or max(codes)
+    for request in requests:
         try:
-            with _progress() as progress, _training_view(name) as view:
+            with _progress() as progress, _training_view(request.fold, launch.rank) as view:
                 listen = _interruptible(progress, stop)
                 result = train_fold(work, request, view, stop, listen)
         except KeyboardInterrupt:
@@ -132,7 +150,8 @@ def train(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return caught[0]
-        print(fold_screen(result, work.plan(options.plan).labels))
+        if launch.rank == 0:
+            print(fold_screen(result, work.plan(options.plan).labels))
     return 0
 
 
@@ -198,7 +217,7 @@ def demo(options: argparse.Namespace) -> None:
     from autoseg.demo import run_demo
     from autoseg.screens import evaluation_screen
 
-    with _progress() as progress, _training_view("0") as view:
+    with _progress() as progress, _training_view(0) as view:
         evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
     print("Scans that were never seen, predicted in full:")
     print(evaluation_screen(evaluation, names))
@@ -228,13 +247,27 @@ def _progress() -> Any:
     return ProgressBars()
 
 
-def _training_view(fold: str) -> Any:
+def _training_view(fold: int | None, rank: int = 0) -> Any:
+    """What shows a training; only the first process of several shows anything."""
     from autoseg.screens import TrainingView
 
     def write(text: str) -> None:
-        print(text, end="", file=sys.stderr, flush=True)
+        if rank == 0:
+            print(text, end="", file=sys.stderr, flush=True)
 
-    return TrainingView(fold, write, live=sys.stderr.isatty())
+    name = "all" if fold is None else str(fold)
+    return TrainingView(name, write, live=sys.stderr.isatty() and rank == 0)
+
+
+def _launch() -> Any:
+    """Which process this is, as torchrun says in the environment."""
+    from autoseg.pipeline.training import Launch
+
+    rank, size, local = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+    )
+    return Launch(rank, size, local)
 
 
 def _stop_gently(stop: Event) -> list[int]:

@@ -1,5 +1,6 @@
 """Masks against references: scores per case, per class, and their means."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ class Mean(Record):
 
 
 class Evaluation(Record):
-    """Scores by case id and label value; class means are over cases, the mean is over classes."""
+    """Scores by case id and label value, or name of a region; class means are over cases, the mean
+    is over classes."""
 
     mean: Mean
     classes: dict[str, Mean]
@@ -67,28 +69,22 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Score (mask, reference) files of each case.
 
-    Without `labels` every value found is scored. With them the declared classes are; references
-    that number objects are compared as object and border.
+    Without `labels` every value found is scored. With them the declared classes or regions are, in
+    those voxels that are annotated; references that number objects are compared as object and
+    border.
     """
     items = {case_id: (*pair, labels) for case_id, pair in pairs.items()}
     cases = map_cases(_score_case, items, workers, progress, "evaluating cases")
-    found = sorted({value for scores in cases.values() for value in scores})
+    found = list(dict.fromkeys(name for scores in cases.values() for name in scores))
+    if labels is None:
+        found.sort(key=int)
     absent = ClassScore(dice=None, volume_ml=0.0, reference_volume_ml=0.0)
-    cases = {
-        c: {value: scores.get(value, absent) for value in found} for c, scores in cases.items()
-    }
+    cases = {c: {name: scores.get(name, absent) for name in found} for c, scores in cases.items()}
     classes = {
-        str(value): Mean(dice=_mean([scores[value].dice for scores in cases.values()]))
-        for value in found
+        name: Mean(dice=_mean([scores[name].dice for scores in cases.values()])) for name in found
     }
-    return Evaluation(
-        mean=Mean(dice=_mean([mean.dice for mean in classes.values()])),
-        classes=classes,
-        cases={
-            case_id: {str(value): score for value, score in scores.items()}
-            for case_id, scores in cases.items()
-        },
-    )
+    mean = Mean(dice=_mean([mean.dice for mean in classes.values()]))
+    return Evaluation(mean=mean, classes=classes, cases=cases)
 
 
 def _by_case(folder: Path) -> dict[str, Path]:
@@ -102,7 +98,7 @@ def _by_case(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[int, ClassScore]:
+def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[str, ClassScore]:
     mask_path, truth_path, labels = item
     mask, truth = read_labels(mask_path), read_labels(truth_path)
     if not same_space(mask.grid, truth.grid):
@@ -111,15 +107,29 @@ def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[int, ClassS
             f"({mask.grid.shape_vox} and {truth.grid.shape_vox} voxels, or another affine). "
             "Predict again from the image that the reference was drawn on."
         )
-    reference = truth.array
+    predicted, reference = mask.array, truth.array
     if labels is not None and labels.instances:
         reference = instance_classes(reference)
     if labels is None:
-        found = set(np.unique(mask.array).tolist()) | set(np.unique(reference).tolist())
-        values = tuple(sorted(found - {0}))
+        found = set(np.unique(predicted).tolist()) | set(np.unique(reference).tolist())
+        classes = _single_classes(sorted(found - {0}))
     else:
-        values = labels.values[1:]
-    return score_classes(mask.array, reference, values, float(np.prod(truth.grid.spacing_mm)))
+        classes = _classes_of(labels)
+        if labels.ignore is not None:
+            annotated = reference != labels.ignore
+            predicted, reference = predicted[annotated], reference[annotated]
+    return score_classes(predicted, reference, classes, float(np.prod(truth.grid.spacing_mm)))
+
+
+def _classes_of(labels: LabelScheme) -> dict[str, tuple[int, ...]]:
+    """What is scored: regions by name, or the values of the foreground classes."""
+    if labels.regions:
+        return {region.name: region.values for region in labels.regions}
+    return _single_classes(labels.values[1:])
+
+
+def _single_classes(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    return {str(value): (value,) for value in values}
 
 
 def _mean(scores: list[float | None]) -> float | None:

@@ -22,20 +22,20 @@ class ClassScore(Record):
 def score_classes(
     prediction: NDArray[np.integer[Any]],
     reference: NDArray[np.integer[Any]],
-    values: tuple[int, ...],
+    classes: dict[str, tuple[int, ...]],
     voxel_mm3: float,
-) -> dict[int, ClassScore]:
-    """Score each label value of a pair of maps [z, y, x].
+) -> dict[str, ClassScore]:
+    """Score classes, or regions of several label values, in a pair of maps [z, y, x].
 
     Dice is 2|A and B| / (|A| + |B|) (Dice 1945). A class that is missing from both maps says
     nothing about the prediction, so it has no Dice; one that is missing from only one has 0.
     """
     scores = {}
-    for value in values:
-        predicted, truth = prediction == value, reference == value
+    for name, values in classes.items():
+        predicted, truth = np.isin(prediction, values), np.isin(reference, values)
         sizes = int(np.count_nonzero(predicted)), int(np.count_nonzero(truth))
         overlap = int(np.count_nonzero(predicted & truth))
-        scores[value] = ClassScore(
+        scores[name] = ClassScore(
             dice=2 * overlap / sum(sizes) if sum(sizes) else None,
             volume_ml=sizes[0] * voxel_mm3 / 1000,
             reference_volume_ml=sizes[1] * voxel_mm3 / 1000,

@@ -1,6 +1,6 @@
 """From logits on a plan's grid to labels on the source's grid, slab by slab."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,27 @@ from autoseg.preprocessing.resample import interpolation_matrix, separate_axis
 BYTES_AT_ONCE = 2**28  # of logits at the source's resolution
 
 
+Decide = Callable[[torch.Tensor], torch.Tensor]  # logits [output, ...] to indices [...], uint8
+
+
+def decide_classes(logits: torch.Tensor) -> torch.Tensor:
+    """The index of the highest logit."""
+    return logits.argmax(dim=0).to(torch.uint8)
+
+
+def decide_regions(logits: torch.Tensor) -> torch.Tensor:
+    """0, or 1 + the index of the last region whose probability exceeds one half."""
+    painted = torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
+    for index, region in enumerate(logits):
+        painted[region > 0] = index + 1
+    return painted
+
+
 def restore_classes(
-    slabs: Iterable[torch.Tensor], placement: Placement, plan: ResamplingPlan
+    slabs: Iterable[torch.Tensor],
+    placement: Placement,
+    plan: ResamplingPlan,
+    decide: Decide = decide_classes,
 ) -> NDArray[np.uint8]:
     """Resample logits to the source's grid, decide each voxel's class, and undo crop and order.
 
@@ -25,7 +44,8 @@ def restore_classes(
     """
     cropped = np.zeros(placement.crop.shape, dtype=np.uint8)
     row = 0
-    for classes in _classes_of_rows(slabs, placement, plan):
+    for logits in _rows_on_source_grid(slabs, placement, plan):
+        classes = decide(logits).cpu().numpy()
         cropped[row : row + len(classes)] = classes
         row += len(classes)
     assert row == len(cropped), (row, cropped.shape)
@@ -62,9 +82,10 @@ class Interpolation:
         return logits
 
 
-def _classes_of_rows(
+def _rows_on_source_grid(
     slabs: Iterable[torch.Tensor], placement: Placement, plan: ResamplingPlan
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[torch.Tensor]:
+    """Logits [output, rows, y, x] at the source's resolution, a few rows at a time, in order."""
     interpolation: Interpolation | None = None
     held: torch.Tensor | None = None  # input rows that are still needed
     first_held = 0
@@ -84,8 +105,7 @@ def _classes_of_rows(
             if high > first_held + held.shape[1]:
                 break  # the next slab has the rows that are missing
             part = held[:, low - first_held : high - first_held]
-            logits = interpolation.apply(part, (done, last), low)
-            yield logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            yield interpolation.apply(part, (done, last), low)
             done = last
         if done < out_rows:
             low, _ = interpolation.source_rows(done, done + 1)

@@ -2,20 +2,23 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autoseg import __version__
-from autoseg.checkpoint import ModelCard, load_model
+from autoseg.checkpoint import ModelCard, load_model, read_card
+from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError
-from autoseg.export.restore import restore_classes
+from autoseg.export.restore import decide_classes, decide_regions, restore_classes
 from autoseg.geometry import Placement
-from autoseg.inference.device import Device, choose_device
 from autoseg.inference.engines import ENGINES, EngineName
 from autoseg.inference.sliding_window import Engine, predict_logits
+from autoseg.one_hot import one_hot
 from autoseg.preprocessing.prepare import prepare_scan
 from autoseg.records import Record
 from autoseg.volume import Volume
@@ -32,7 +35,7 @@ class Provenance(Record):
     autoseg_version: str
     engine: EngineName
     device: str
-    bf16: bool
+    precision: Precision
     mirror_axes: tuple[int, ...]
     warnings: tuple[str, ...]
 
@@ -47,17 +50,43 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Models of one configuration, averaged."""
+    """Models of one configuration, averaged; `previous` predicts the stage before it, if any."""
 
     card: ModelCard
     engine: Engine
     device: Device
     model_hashes: tuple[str, ...]
+    previous: "Predictor | None" = None
 
     @classmethod
-    def load(cls, paths: Sequence[Path]) -> "Predictor":
-        """Load model files. Raises AutosegError when they are not of one configuration."""
-        device = choose_device()
+    def load(cls, paths: Sequence[Path], device: str | None = None) -> "Predictor":
+        """Load model files: of one configuration, or of both stages of a cascade.
+
+        Raises AutosegError when they are of several, or a stage is missing.
+        """
+        cards = {path: read_card(path) for path in paths}
+        names = {card.configuration.name for card in cards.values()}
+        last = next(iter(cards.values()))
+        for card in cards.values():
+            if card.configuration.previous_stage in names:
+                last = card
+        earlier = [
+            p for p in paths if cards[p].configuration.name == last.configuration.previous_stage
+        ]
+        chosen = choose_device(device)
+        predictor = cls._of_one_stage([p for p in paths if p not in earlier], chosen)
+        needed = predictor.card.configuration.previous_stage
+        if needed is None:
+            return predictor
+        if not earlier:
+            raise AutosegError(
+                f"{paths[0]}: the second stage of a cascade, which needs a model of {needed} "
+                "beside it. Give both with --model."
+            )
+        return replace(predictor, previous=cls._of_one_stage(earlier, chosen))
+
+    @classmethod
+    def _of_one_stage(cls, paths: Sequence[Path], device: Device) -> "Predictor":
         loaded = [load_model(path) for path in paths]
         first = loaded[0][0]
         for path, (card, _) in zip(paths, loaded, strict=True):
@@ -72,15 +101,10 @@ class Predictor:
                 )
         configuration = first.configuration
         networks = [network for _, network in loaded]
+        mirror_axes = configuration.inference.mirror_axes
         return cls(
             card=first,
-            engine=ENGINES["torch"](
-                networks,
-                configuration.spatial_dims,
-                configuration.inference.mirror_axes,
-                device.torch_device,
-                device.bf16,
-            ),
+            engine=ENGINES["torch"](networks, configuration.spatial_dims, mirror_axes, device),
             device=device,
             model_hashes=tuple(_hash(path.read_bytes()) for path in paths),
         )
@@ -94,26 +118,38 @@ class Predictor:
                 f"{len(expected)}: {', '.join(expected)}. Give one file per channel, named "
                 "<case>_0000, <case>_0001 and so on."
             )
-        configuration = self.card.configuration
-        prepared = prepare_scan(scan.array, None, scan.grid, configuration, case_id)
-        image = torch.from_numpy(prepared.image).to(self.device.torch_device)
-        slabs = predict_logits(
-            image, self.engine, configuration.patch_box_vox, configuration.inference
-        )
-        classes = restore_classes(slabs, prepared.placement, configuration.resampling)
-        labels = self.card.labels.decode(classes)
+        labels, placement = self._segment(scan, case_id)
+        earlier = () if self.previous is None else self.previous.model_hashes
         provenance = Provenance(
             case_id=case_id,
             scan=_hash(np.ascontiguousarray(scan.array).data),
-            models=self.model_hashes,
+            models=(*earlier, *self.model_hashes),
             autoseg_version=__version__,
             engine="torch",
             device=str(self.device.torch_device),
-            bf16=self.device.bf16,
-            mirror_axes=configuration.inference.mirror_axes,
-            warnings=_spacing_warnings(prepared.placement),
+            precision=self.device.precision,
+            mirror_axes=self.card.configuration.inference.mirror_axes,
+            warnings=_spacing_warnings(placement),
         )
         return Segmentation(Volume(labels, scan.grid, scan.nifti_header), provenance)
+
+    def _segment(self, scan: Volume, case_id: str) -> tuple[NDArray[np.integer[Any]], Placement]:
+        """Label values [z, y, x] on the scan's grid."""
+        configuration, scheme = self.card.configuration, self.card.labels
+        found = None
+        if self.previous is not None:
+            found = scheme.encode(self.previous._segment(scan, case_id)[0])
+        prepared = prepare_scan(scan.array, None, scan.grid, configuration, case_id, found)
+        image = torch.from_numpy(prepared.image).to(self.device.torch_device)
+        if prepared.previous_label is not None:
+            mask = torch.from_numpy(prepared.previous_label).to(image.device)
+            image = torch.cat((image, one_hot(mask[None], len(scheme.values) - 1)[0]))
+        slabs = predict_logits(
+            image, self.engine, configuration.patch_box_vox, configuration.inference
+        )
+        decide = decide_regions if scheme.regions else decide_classes
+        indices = restore_classes(slabs, prepared.placement, configuration.resampling, decide)
+        return scheme.decode(indices), prepared.placement
 
 
 def _spacing_warnings(placement: Placement) -> tuple[str, ...]:

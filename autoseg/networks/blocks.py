@@ -3,9 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import nn
+
+from autoseg.planning.plan import Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {
@@ -13,21 +16,27 @@ TransposedConv: dict[int, Callable[..., nn.Module]] = {
     3: nn.ConvTranspose3d,
 }
 InstanceNorm: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+LINEAR = {2: "bilinear", 3: "trilinear"}
 AveragePool: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 NORM_EPSILON = 1e-5
 LEAKY_SLOPE = 0.01
+SQUEEZE_REDUCTION = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ConvShape:
-    """A convolution with same padding: widths in and out, kernel size and stride per axis."""
+    """A convolution with same padding: widths in and out, kernel size and stride per axis.
+
+    With `squeezed`, its block ends with squeeze and excitation.
+    """
 
     in_features: int
     features: int
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     bias: bool
+    squeezed: bool = False
 
     @property
     def dims(self) -> int:
@@ -66,7 +75,25 @@ def conv_norm(shape: ConvShape) -> nn.Sequential:
 
 def conv_norm_act(shape: ConvShape) -> nn.Sequential:
     """Convolution, instance norm, leaky ReLU."""
-    return conv_norm(shape).append(nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
+    block = conv_norm(shape).append(nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
+    return block.append(SqueezeExcitation(shape.features)) if shape.squeezed else block
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs each feature by a function of all features' means over the patch.
+
+    Hu et al. 2018 (arXiv:1709.01507), with their reduction of 16.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(features, max(1, features // SQUEEZE_REDUCTION))
+        self.excite = nn.Linear(self.squeeze.out_features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = x.flatten(2).mean(2)  # [batch, feature]
+        weight: torch.Tensor = self.excite(self.squeeze(means).relu()).sigmoid()
+        return x * weight.view(*weight.shape, *[1] * (x.ndim - 2))
 
 
 class ResidualBlock(nn.Module):
@@ -78,8 +105,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, shape: ConvShape) -> None:
         super().__init__()
-        self.conv1 = conv_norm_act(shape)
+        self.conv1 = conv_norm_act(replace(shape, squeezed=False))
         self.conv2 = conv_norm(shape.following())
+        self.squeeze = SqueezeExcitation(shape.features) if shape.squeezed else nn.Identity()
         self.skip = nn.Sequential()
         if shape.stride != shape.ones:
             self.skip.append(AveragePool[shape.dims](shape.stride, shape.stride))
@@ -88,10 +116,46 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.conv2(self.conv1(x))
+        y: torch.Tensor = self.squeeze(self.conv2(self.conv1(x)))
         y += self.skip(x)
         result: torch.Tensor = self.activation(y)
         return result
+
+
+def upsampling(kind: Upsampling, shape: ConvShape) -> nn.Module:
+    """To a resolution `shape.stride` times as high, from `in_features` to `features`.
+
+    A transposed convolution; linear interpolation, then a convolution of size 1; or a convolution
+    of size 1 whose features become voxels (Shi et al. 2016, arXiv:1609.05158).
+    """
+    if kind == "transposed":
+        return TransposedConv[shape.dims](
+            shape.in_features, shape.features, shape.stride, shape.stride, bias=shape.bias
+        )
+    point = Conv[shape.dims]
+    if kind == "interpolated":
+        linear = nn.Upsample(scale_factor=shape.stride, mode=LINEAR[shape.dims])
+        return nn.Sequential(linear, point(shape.in_features, shape.features, 1, bias=shape.bias))
+    width = shape.features * prod(shape.stride)
+    return nn.Sequential(
+        point(shape.in_features, width, 1, bias=shape.bias), ShuffleToSpace(shape.stride)
+    )
+
+
+class ShuffleToSpace(nn.Module):
+    """Features [batch, feature x voxel, *space] to voxels [batch, feature, *space x stride]."""
+
+    def __init__(self, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, _, *space = x.shape
+        dims = len(space)
+        x = x.view(batch, -1, *self.stride, *space)
+        pairs = [axis for i in range(dims) for axis in (2 + dims + i, 2 + i)]
+        sizes = [n * stride for n, stride in zip(space, self.stride, strict=True)]
+        return x.permute(0, 1, *pairs).reshape(batch, -1, *sizes)
 
 
 def stack_blocks(block: Block, count: int, first: ConvShape) -> nn.Sequential:

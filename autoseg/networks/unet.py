@@ -15,10 +15,10 @@ from autoseg.networks.blocks import (
     Conv,
     ConvShape,
     ResidualBlock,
-    TransposedConv,
     conv_norm_act,
     initialize,
     stack_blocks,
+    upsampling,
 )
 from autoseg.planning.plan import NetworkPlan
 
@@ -71,8 +71,9 @@ class Decoder(nn.Module):
         ones = (1,) * dims
         # Modules are indexed by the stage whose resolution they restore.
         self.upsample = nn.ModuleList(
-            TransposedConv[dims](
-                below.features, stage.features, below.stride, below.stride, bias=plan.bias
+            upsampling(
+                plan.upsampling,
+                ConvShape(below.features, stage.features, ones, below.stride, plan.bias),
             )
             for stage, below in zip(plan.stages, plan.stages[1:], strict=False)
         )
@@ -87,6 +88,9 @@ class Decoder(nn.Module):
         self.heads = nn.ModuleList(
             Conv[dims](stage.features, class_count, 1) for stage in plan.stages[:-1]
         )
+        # Heads that no loss looks at: that of the lowest resolution weighs 0 in deep supervision.
+        for head in self.heads[max(1, len(self.heads) - 1) if plan.deep_supervision else 1 :]:
+            head.requires_grad_(False)
 
     def forward(self, features: list[torch.Tensor], all_resolutions: bool) -> Logits:
         *skips, x = features
@@ -106,7 +110,14 @@ def encoder_stages(block: Block, plan: NetworkPlan, in_features: int) -> nn.Modu
         stack_blocks(
             block,
             stage.blocks,
-            ConvShape(width, stage.features, stage.kernel_size, stage.stride, plan.bias),
+            ConvShape(
+                width,
+                stage.features,
+                stage.kernel_size,
+                stage.stride,
+                plan.bias,
+                plan.squeeze_excitation,
+            ),
         )
         for width, stage in zip(widths, plan.stages, strict=False)
     )

@@ -93,13 +93,12 @@ def _decision(plan: Plan, name: str, configuration: ConfigurationName) -> Decisi
 
 def measure(configuration: Configuration, plan: Plan) -> tuple[float | None, float | None]:
     """Peak memory in GiB and seconds of a training step; None when it does not fit."""
-    from autoseg.training.measure import measure_training  # torch takes seconds to import
+    # torch takes seconds to import
+    from autoseg.device import choose_device
+    from autoseg.training.measure import measure_training
 
-    device = TORCH_DEVICES[plan.machine.device]
-    channels = len(plan.channel_names)
-    outcome = measure_training(
-        configuration, channels, plan.labels.output_count, device, plan.machine.bf16
-    )
+    device = choose_device(TORCH_DEVICES[plan.machine.device])
+    outcome = measure_training(configuration, plan.labels, device)
     return outcome.peak_memory_gb, outcome.step_seconds
 
 

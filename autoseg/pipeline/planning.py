@@ -1,6 +1,7 @@
 """Looking and deciding: from a dataset to a checked, measured and explained plan."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from autoseg.layouts import survey_dataset
 from autoseg.machine import Machine, detect_machine, machine_for
 from autoseg.pipeline.measuring import measured_plan, plan_that_fits, usable_memory_gb
 from autoseg.planning.likeness import plan_like
+from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import RuleSet, load_rule_set
@@ -32,7 +34,8 @@ class PlanRequest:
     """What a user may say about planning; None leaves it to autoseg.
 
     `like` is a model whose grid, normalisation, patch and network are kept. `measure` runs a
-    training step on this machine, and corrects what does not fit.
+    training step on this machine, and corrects what does not fit. `settings` are values that are
+    set by hand, as `key=value`.
     """
 
     rules: str | None = None
@@ -41,6 +44,7 @@ class PlanRequest:
     like: Path | None = None
     measure: bool = False
     overwrite: bool = False
+    settings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def plan_dataset(
     raise_errors(problems, f"{dataset.root}: the dataset cannot be planned for as it is")
     fingerprint = pool_fingerprint(dataset, inspections)
     plan = _decide(fingerprint, rule_set, machine, request, card)
+    plan = with_settings(plan, request.settings)
     work.make_way_for(plan, request.overwrite)
     work.keep_or_make_splits(dataset, request.overwrite)
     work.save_fingerprint(fingerprint)

@@ -1,65 +1,68 @@
-"""Preparing and training: from a plan to models, each scored on its held-out cases."""
+"""Training: from a plan to models, each scored on its held-out cases."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from autoseg.dataset import Case, Dataset, LabelScheme
+from autoseg.dataset import Dataset
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
-from autoseg.layouts import open_dataset
-from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
+from autoseg.machine import available_cores, detect_machine
+from autoseg.pipeline.cascade import with_previous_masks
 from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits, usable_memory_gb
 from autoseg.pipeline.predicting import predict_cases
+from autoseg.pipeline.preparing import in_memory_if_small, planned_dataset, prepared_cases
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
-from autoseg.preprocessing.prepare import (
-    Target,
-    expected_memory_gb,
-    preparation_hash,
-    prepare_cases,
-)
-from autoseg.preprocessing.store import DamagedCaseError, StoredCase, open_case
+from autoseg.preprocessing.store import StoredCase
 from autoseg.records import load_record, save_record
 from autoseg.splits import Fold
+from autoseg.training.schedule import PLANNED, Budget, Length, make_budget
 from autoseg.work import FoldName, WorkFolder
-from autoseg.workers import MemoryBudget, Progress, silent
+from autoseg.workers import Progress, silent
 
 if TYPE_CHECKING:
+    from autoseg.device import Device
     from autoseg.training.log import EpochSummary, TrainingListener
-    from autoseg.training.schedule import Budget
     from autoseg.training.state import SavedState
+    from autoseg.training.team import Team
+    from autoseg.training.trainer import TrainingJob
+    from autoseg.training.validation import Example
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "validation/summary.json"
-FREE_MEMORY_FRACTION = 0.75
-CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
+MODEL, SUMMARY = "model.safetensors", "validation/summary.json"
+EPOCHS_BETWEEN_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """Processes to use, and memory for all of them; None is three quarters of what is free."""
+class Launch:
+    """Which process this is of those that `torchrun` started on all machines, and on its own."""
 
-    workers: int
-    memory_gb: float | None = None
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+
+ALONE = Launch()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """Which fold to train and how; at most one length is given, else the plan's holds."""
+    """Which fold to train, how long, from which model, and where."""
 
     fold: FoldName
     plan_name: str | None = None
     configuration: str | None = None
-    epochs: int | None = None
-    iterations: int | None = None
-    minutes: float | None = None
+    length: Length = PLANNED
     seed: int | None = None
+    initial_model: Path | None = None
+    device: str | None = None
     resume: bool = False
     overwrite: bool = False
+    launch: Launch = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +76,48 @@ class FoldResult:
     evaluation: Evaluation | None
 
 
-def prepare(
-    work: WorkFolder,
-    plan_name: str | None,
-    configuration_names: Sequence[str],
-    resources: Resources,
-    progress: Progress = silent,
-) -> tuple[int, list[Path]]:
-    """Prepare what is missing for a plan; how many cases that was, and where they are.
+def training_order(work: WorkFolder, requests: Sequence[TrainRequest]) -> list[TrainRequest]:
+    """What to train, one after the other, so that all of the requests can be.
 
-    Without names the recommended configuration is prepared.
+    The second stage of a cascade learns from what the first one predicts for cases that it has not
+    seen, so all folds of the first stage that are not finished come before it.
     """
-    plan = work.plan(plan_name)
-    dataset = _dataset(work, plan)
-    targets = [
-        _target(work, plan.configuration(name), plan.labels)
-        for name in configuration_names or [plan.recommended]
-    ]
-    done = _prepare(work, dataset, dataset.cases, targets, resources, progress)
-    return done, [target.folder for target in targets]
+    first = requests[0]
+    plan = work.plan(first.plan_name)
+    previous = plan.configuration(first.configuration).previous_stage
+    if previous is None:
+        return list(requests)
+    needed = []
+    for fold in range(len(work.splits().folds)):
+        folder = work.fold(plan.name, previous, fold)
+        if not (folder / SUMMARY).exists():
+            stage = replace(first, fold=fold, configuration=previous, overwrite=False)
+            begun = (folder / "resume").exists()
+            needed.append(replace(stage, resume=begun, initial_model=None))
+    return [*needed, *requests]
 
 
-def _prepare(
-    work: WorkFolder,
-    dataset: Dataset,
-    cases: Sequence[Case],
-    targets: Sequence[Target],
-    resources: Resources,
-    progress: Progress,
-) -> int:
-    """Prepare what is missing of some cases, as many at once as memory allows."""
-    assert dataset.labels is not None
-    stats = {case.case_id: case for case in work.fingerprint().cases}
-    channels = len(dataset.channel_names)
-    needs_gb = {
-        case.case_id: expected_memory_gb(stats[case.case_id], channels, targets) for case in cases
-    }
-    total_gb = resources.memory_gb or FREE_MEMORY_FRACTION * free_memory_gb()
-    budget = MemoryBudget(total_gb, needs_gb)
-    return prepare_cases(cases, dataset.labels, targets, resources.workers, progress, budget)
+@dataclass(frozen=True, slots=True)
+class FoldTask:
+    """One fold of a plan to train, with the cases on both sides of its split."""
 
+    work: WorkFolder
+    plan: Plan
+    request: TrainRequest
+    dataset: Dataset
+    split: Fold
 
-def _target(work: WorkFolder, configuration: Configuration, labels: LabelScheme) -> Target:
-    return Target(configuration, work.prepared(preparation_hash(configuration, labels)))
+    @property
+    def configuration(self) -> Configuration:
+        return self.plan.configuration(self.request.configuration)
+
+    @property
+    def folder(self) -> Path:
+        return self.folder_of(self.configuration.name)
+
+    def folder_of(self, stage: ConfigurationName) -> Path:
+        """Where this fold's model of a configuration is."""
+        return self.work.fold(self.plan.name, stage, self.request.fold)
 
 
 def train_fold(
@@ -125,74 +127,146 @@ def train_fold(
     stop: Event,
     progress: Progress = silent,
 ) -> FoldResult:
-    """Prepare what is missing, train one fold, save its model, score its held-out cases in full."""
+    """Prepare what is missing, train one fold, save its model, score its held-out cases in full.
+
+    Of several processes that train together the first one does all but the training alone.
+    """
     # torch takes seconds to import; only these stages need it.
-    from autoseg.checkpoint import ModelCard, save_model
-    from autoseg.inference.device import choose_device
-    from autoseg.training.trainer import TrainingJob, train_model
+    from autoseg.checkpoint import save_model
+    from autoseg.training.team import join_team
+    from autoseg.training.trainer import train_model
 
     plan = work.plan(request.plan_name)
-    dataset = _dataset(work, plan)
-    configuration = plan.configuration(request.configuration)
-    _check_trainable(plan.labels, configuration)
-    split = work.fold_cases(dataset, request.fold)
-    folder = work.fold(plan.name, configuration.name, request.fold)
+    dataset = planned_dataset(work, plan)
+    task = FoldTask(work, plan, request, dataset, work.fold_cases(dataset, request.fold))
     earlier = earlier_training(work, request)
-    budget = _budget(configuration.training, request, earlier)
-    finished = _finished(folder, budget, earlier)
+    budget = _budget(task.configuration.training, request, earlier)
+    finished = _finished(task.folder, budget, earlier)
     if finished is not None:
         return finished
-    device = choose_device()
+    team = join_team(request.launch.rank, request.launch.size)
+    device = _device(request)
     if earlier is None:
-        plan = _plan_for_device(work, plan, configuration.name, device.torch_device.type)
-        configuration = plan.configurations[configuration.name]
-    case_ids = (*split.train, *split.validation)
-    stored = _prepared_cases(work, configuration, dataset, case_ids, progress)
-    job = TrainingJob(
-        configuration=configuration,
-        labels=plan.labels,
-        train_cases={case_id: stored[case_id] for case_id in split.train},
-        validation_cases={case_id: stored[case_id] for case_id in split.validation},
-        budget=budget,
-        folder=folder,
-        device=device.torch_device,
-        bf16=device.bf16,
-        threads=max(1, available_cores() - 1),
-        seed=earlier.seed if earlier else request.seed or 0,
-    )
-    if earlier is None:
-        _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with_picture = _WithPicture(listener, folder)
-    network, position = train_model(job, with_picture, stop, resume=earlier is not None)
-    if stop.is_set():
-        return FoldResult(folder, position.iteration, position.elapsed_s, False, None)
+        task = _fitting(task, device, team)
+    cases = _cases(task, team, progress)
+    if team.leads and earlier is None:
+        _clear(task.folder)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    job = replace(_job(task, cases, budget, device, earlier), team=team)
+    shown = _WithPictures(listener, task.folder)
+    try:
+        network, position = train_model(job, shown, stop, resume=earlier is not None)
+    except (RuntimeError, MemoryError) as error:
+        raise _explained(error, task.configuration) from error
+    if stop.is_set() or not team.leads:
+        stopped = stop.is_set()
+        return FoldResult(task.folder, position.iteration, position.elapsed_s, not stopped, None)
+    (task.folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
+    save_model(task.folder / MODEL, network, job.card_at(position))
+    evaluation = validate_fold(task, progress)
+    return FoldResult(task.folder, position.iteration, position.elapsed_s, True, evaluation)
+
+
+def _device(request: TrainRequest) -> "Device":
+    """The device that was asked for; of several processes on a machine each has its own GPU."""
+    import torch
+
+    from autoseg.device import choose_device
+
+    name = request.device
+    if name is None and request.launch.size > 1 and torch.cuda.is_available():
+        name = f"cuda:{request.launch.local_rank}"
+    device = choose_device(name)
+    if device.torch_device.type == "cuda":
+        torch.cuda.set_device(device.torch_device)
+    return device
+
+
+def _fitting(task: FoldTask, device: "Device", team: "Team") -> FoldTask:
+    """The task with a plan that fits this machine; the first process of a team decides."""
+    if team.leads:
+        name, kind = task.configuration.name, device.torch_device.type
+        plan = _plan_for_device(task.work, task.plan, name, kind)
+    team.wait()
+    return replace(task, plan=plan if team.leads else task.work.plan(task.request.plan_name))
+
+
+def _cases(task: FoldTask, team: "Team", progress: Progress) -> dict[str, StoredCase]:
+    """The fold's cases, prepared and opened, with the masks of the previous stage if there is one.
+
+    The other processes of a team wait until the first one has prepared them.
+    """
+    case_ids = (*task.split.train, *task.split.validation)
+    if not team.leads:
+        team.wait()
+    stored = prepared_cases(task.work, task.configuration, task.dataset, case_ids, progress)
+    if task.configuration.previous_stage is not None:
+        stored = with_previous_masks(task.work, task.plan, task.configuration, stored)
+    if team.leads:
+        team.wait()
+    return in_memory_if_small(stored)
+
+
+def _job(
+    task: FoldTask,
+    cases: dict[str, StoredCase],
+    budget: Budget,
+    device: "Device",
+    earlier: "SavedState | None",
+) -> "TrainingJob":
+    from autoseg.checkpoint import ModelCard
+    from autoseg.training.trainer import TrainingJob
+
     card = ModelCard(
-        plan_name=plan.name,
-        configuration=configuration,
-        labels=plan.labels,
-        channel_names=plan.channel_names,
-        fold=request.fold,
-        trained_cases=len(split.train),
-        trained_iterations=position.iteration,
-        trained_seconds=position.elapsed_s,
+        plan_name=task.plan.name,
+        configuration=task.configuration,
+        labels=task.plan.labels,
+        channel_names=task.plan.channel_names,
+        fold=task.request.fold,
+        trained_cases=len(task.split.train),
+        trained_iterations=0,
+        trained_seconds=0.0,
     )
-    (folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
-    save_model(folder / "model.safetensors", network, card)
-    evaluation = validate_fold(folder, dataset, split, progress)
-    return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+    return TrainingJob(
+        card=card,
+        train_cases={case_id: cases[case_id] for case_id in task.split.train},
+        validation_cases={case_id: cases[case_id] for case_id in task.split.validation},
+        budget=budget,
+        folder=task.folder,
+        device=device,
+        threads=max(1, available_cores() - 1),
+        seed=earlier.seed if earlier else task.request.seed or 0,
+        initial_model=task.request.initial_model,
+    )
 
 
-def _budget(
-    training: TrainingPlan, request: TrainRequest, earlier: "SavedState | None"
-) -> "Budget":
+def _explained(error: Exception, configuration: Configuration) -> Exception:
+    """What to change where memory did not suffice; any other error as it is."""
+    import torch
+
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if not short and "allocate memory" not in str(error):  # what torch says on a CPU
+        return error
+    batch, patch = configuration.batch_size, configuration.patch_size_vox
+    advice = "autoseg plan DATASET --name smaller --measure, which finds a patch that fits"
+    if batch > 1:
+        half = (batch + 1) // 2
+        advice = (
+            f"autoseg plan DATASET --name smaller --set batch_size={half} "
+            f"training.accumulated_batches={round(batch / half)}, which takes about half of it and "
+            f"learns the same; or {advice}"
+        )
+    return AutosegError(
+        f"Training {batch} patches of {' x '.join(map(str, patch))} voxels does not fit into "
+        f"memory. Close other programs, or use {advice}."
+    )
+
+
+def _budget(training: TrainingPlan, request: TrainRequest, earlier: "SavedState | None") -> Budget:
     """The length that was asked for; else that of the earlier training, or the plan's."""
-    from autoseg.training.schedule import Budget, make_budget
-
-    lengths = (request.epochs, request.iterations, request.minutes)
-    if earlier and lengths == (None, None, None):
+    if earlier and not request.length.is_given:
         return Budget(earlier.budget_iterations, earlier.budget_seconds)
-    return make_budget(training, *lengths)
+    return make_budget(training, request.length)
 
 
 def _plan_for_device(
@@ -212,18 +286,6 @@ def _plan_for_device(
     if fitting != plan:
         work.save_plan(fitting)
     return fitting
-
-
-def _check_trainable(labels: LabelScheme, configuration: Configuration) -> None:
-    """Refuse what can be planned, but not trained yet."""
-    beyond = {
-        "regions": bool(labels.regions),
-        "an ignore label": labels.ignore is not None,
-        "the second stage of a cascade": configuration.previous_stage is not None,
-    }
-    for what, found in beyond.items():
-        if found:
-            raise AutosegError(f"autoseg plans {what}, but cannot train with it yet.")
 
 
 def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | None":
@@ -261,8 +323,10 @@ def _clear(folder: Path) -> None:
     """Delete an earlier training of a fold; its masks are replaced one by one."""
     for name in (
         "metrics.jsonl",
-        "model.safetensors",
+        MODEL,
+        "best.safetensors",
         "progress.png",
+        "examples.png",
         "resume/state.safetensors",
         SUMMARY,
     ):
@@ -272,103 +336,62 @@ def _clear(folder: Path) -> None:
 def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:
     """The outcome of a training that has nothing left to do."""
     summary = folder / SUMMARY
-    if earlier is None or not (folder / "model.safetensors").exists() or not summary.exists():
+    if earlier is None or not (folder / MODEL).exists() or not summary.exists():
         return None
     position = earlier.position
-    if budget.fraction(position.iteration, position.elapsed_s) < 1:
+    if budget.fraction(position.iteration, position.elapsed_s) < 1 and not position.stopped_early:
         return None
     evaluation = load_record(Evaluation, summary)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
 
 
-class _WithPicture:
-    """Passes a training's events on, and draws `progress.png` after each epoch."""
+class _WithPictures:
+    """Passes a training's events on, draws `progress.png` and `examples.png`, feeds TensorBoard."""
 
     def __init__(self, listener: "TrainingListener", folder: Path) -> None:
         self.listener = listener
         self.folder = folder
+        self.events: Any = None
+
+    def on_message(self, text: str) -> None:
+        self.listener.on_message(text)
 
     def on_step(self, iteration: int, fraction: float, loss: float) -> None:
         self.listener.on_step(iteration, fraction, loss)
 
-    def on_epoch(self, summary: "EpochSummary") -> None:
-        from autoseg.reporting.curves import draw_progress
+    def on_epoch(self, summary: "EpochSummary", examples: "Sequence[Example]") -> None:
+        from autoseg.reporting.curves import draw_examples, draw_progress
+        from autoseg.training.events import event_writer, write_events
 
-        self.listener.on_epoch(summary)
+        self.listener.on_epoch(summary, examples)
+        self.events = self.events or event_writer(self.folder / "tensorboard")
+        if self.events is not None:
+            write_events(self.events, summary)
         draw_progress(self.folder / "metrics.jsonl", self.folder / "progress.png")
+        if examples and summary.epoch % EPOCHS_BETWEEN_EXAMPLES == 0:
+            draw_examples(examples, self.folder / "examples.png")
 
 
-def validate_fold(
-    folder: Path, dataset: Dataset, split: Fold, progress: Progress = silent
-) -> Evaluation | None:
+def validate_fold(task: FoldTask, progress: Progress = silent) -> Evaluation | None:
     """Predict a fold's held-out cases in full, as `predict` does, and score them."""
     from autoseg.inference.predictor import Predictor
 
-    held_out = {case.case_id: case for case in dataset.cases if case.case_id in split.validation}
+    held_out = [case for case in task.dataset.cases if case.case_id in task.split.validation]
     if not held_out:
         return None
-    predictor = Predictor.load([folder / "model.safetensors"])
-    output = folder / "validation"
-    _, problems = predict_cases(predictor, list(held_out.values()), output, progress)
+    stages = [task.configuration.name]
+    if task.configuration.previous_stage is not None:  # of the same fold: it has not seen them
+        stages.append(task.configuration.previous_stage)
+    models = [task.folder_of(stage) / MODEL for stage in stages]
+    predictor = Predictor.load(models, task.request.device)
+    output = task.folder / "validation"
+    _, problems = predict_cases(predictor, held_out, output, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
-        case_id: (output / f"{case_id}.nii.gz", case.label)
-        for case_id, case in held_out.items()
+        case.case_id: (output / f"{case.case_id}.nii.gz", case.label)
+        for case in held_out
         if case.label is not None
     }
-    evaluation = evaluate_pairs(pairs, predictor.card.labels, 1, progress)
-    save_record(evaluation, output / "summary.json")
+    evaluation = evaluate_pairs(pairs, task.plan.labels, 1, progress)
+    save_record(evaluation, task.folder / SUMMARY)
     return evaluation
-
-
-def _dataset(work: WorkFolder, plan: Plan) -> Dataset:
-    """The dataset as it is now. Raises AutosegError when it is no longer what was planned for."""
-    dataset = open_dataset(Path(work.state().dataset), plan.labels)
-    if (dataset.labels, dataset.channel_names) != (plan.labels, plan.channel_names):
-        raise AutosegError(
-            f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
-            "Plan again."
-        )
-    here = {case.case_id for case in dataset.cases}
-    planned = {case.case_id for case in work.fingerprint().cases}
-    changes = [
-        f"{', '.join(sorted(cases)[:5])} {what}"
-        for cases, what in ((here - planned, "came after planning"), (planned - here, "is gone"))
-        if cases
-    ]
-    if changes:
-        raise AutosegError(
-            f"{dataset.root}: {'; '.join(changes)}. Put files back as they were, or plan again "
-            "with --overwrite for new folds."
-        )
-    return dataset
-
-
-def _prepared_cases(
-    work: WorkFolder,
-    configuration: Configuration,
-    dataset: Dataset,
-    case_ids: Sequence[str],
-    progress: Progress,
-) -> dict[str, StoredCase]:
-    """Prepare what is missing of some cases and open them, in memory when they are small."""
-    assert dataset.labels is not None
-    target = _target(work, configuration, dataset.labels)
-    cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
-    _prepare(work, dataset, cases, [target], Resources(available_cores()), progress)
-    stored = {}
-    for case in cases:
-        try:
-            stored[case.case_id] = open_case(target.path(case.case_id))
-        except DamagedCaseError as damage:
-            log.warning("%s It is prepared again now.", damage)
-            target.path(case.case_id).unlink()
-            _prepare(work, dataset, [case], [target], Resources(1), progress)
-            stored[case.case_id] = open_case(target.path(case.case_id))
-    if sum(case.bytes_in_memory for case in stored.values()) < _memory_for_cases():
-        return {case_id: case.loaded() for case_id, case in stored.items()}
-    return stored
-
-
-def _memory_for_cases() -> float:
-    return detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION

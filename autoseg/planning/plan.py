@@ -5,6 +5,8 @@ Sizes and spacings follow the plan's axis order: reoriented, then permuted by `a
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from autoseg.casestats import IntensityStats
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
@@ -16,6 +18,8 @@ ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres
 NormalizationKind = Literal["ct", "zscore", "rescale_0_1", "rgb_0_1", "none"]
 NetworkKind = Literal["plain_unet", "residual_unet"]
 LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]
+Form = Literal["eager", "channels_last", "compiled"]
+Upsampling = Literal["transposed", "interpolated", "subpixel"]
 Range = tuple[float, float]
 
 
@@ -58,15 +62,20 @@ class StagePlan(Record):
 
 
 class NetworkPlan(Record):
-    """A U-Net, highest resolution first; a block is a convolution, or a residual pair of them."""
+    """A U-Net, highest resolution first; a block is a convolution, or a residual pair of them.
 
-    kind: NetworkKind
+    `kind` is one of NetworkKind, or the name of an extension's network. `squeeze_excitation`
+    weighs the features of every block of the encoder by what the whole patch holds.
+    """
+
+    kind: str
     stages: tuple[StagePlan, ...]
     norm: Literal["instance"]
     activation: Literal["leaky_relu"]
     bias: bool
-    upsampling: Literal["transposed"]
+    upsampling: Upsampling
     deep_supervision: bool
+    squeeze_excitation: bool = False
 
     @property
     def patch_divisor(self) -> tuple[int, ...]:
@@ -81,18 +90,21 @@ class LossPlan(Record):
     """The loss; `batch_dice` sums overlaps over the batch before dividing.
 
     Each kind reads its own constants: Tversky its two weights, focal terms `focal_gamma`, top-k the
-    share of voxels that count. `class_weights` weigh cross-entropy, one entry for each class.
+    share of voxels that count. `class_weights` weigh cross-entropy, one entry for each class;
+    `boundary_weight` is added to the weight of voxels beside another class. `kind` is one of
+    LossKind, or the name of an extension's loss.
     `regions` gives the class indices that make up each output, for networks that decide overlapping
     regions one by one; without it the outputs are classes that exclude each other.
     """
 
-    kind: LossKind
+    kind: str
     batch_dice: bool
     dice_smooth: float
     false_positive_weight: float = 0.5
     false_negative_weight: float = 0.5
     focal_gamma: float = 2.0
     top_k_fraction: float = 1.0
+    boundary_weight: float = 0.0
     class_weights: tuple[float, ...] | None = None
     regions: tuple[tuple[int, ...], ...] = ()
 
@@ -113,6 +125,8 @@ class AugmentationPlan(Record):
 
     Mirror axes are axes of prepared scans, 0 to 2, in two dimensions too.
     `planar`: the patch is so anisotropic that it is rotated and scaled within the plane only.
+    `elastic_vox` is the largest displacement of control points that lie `elastic_spacing_vox`
+    apart. The last three change the masks that the second stage of a cascade sees.
     """
 
     planar: bool
@@ -127,20 +141,48 @@ class AugmentationPlan(Record):
     low_resolution: RandomRange
     inverted_gamma: RandomRange
     gamma: RandomRange
+    elastic_vox: RandomRange = RandomRange(probability=0, range=(0, 0))
+    elastic_spacing_vox: float = Field(default=16.0, gt=0)
+    mask_morphology_vox: RandomRange = RandomRange(probability=0, range=(1, 1))
+    mask_component_loss_probability: float = 0.0
+    mask_component_loss_fraction: float = 0.0
 
 
 class TrainingPlan(Record):
-    """Optimiser (SGD with Nesterov momentum), schedule and length."""
+    """Optimiser, schedule, sampling and length.
 
-    learning_rate: float
-    momentum: float
-    weight_decay: float
+    `momentum` is Nesterov's for `sgd`, and the first moment's for `adamw`. The learning rate rises
+    over `warmup_fraction` of the budget, then follows its schedule to 0. A step's gradients are
+    summed over `accumulated_batches`. `foreground_fraction` of a batch is centred on foreground:
+    its last samples, or each sample with that probability. With `ema_decay` the model is a moving
+    mean of the weights. Parts of the network that `frozen` names are not trained; each resolution
+    learns at `layer_decay` times the rate of the one before it, going from the output down the
+    decoder and up the encoder. `augment_on` the training device, or in processes of the CPU. `form`
+    is how the network runs: what is fastest where it is measured. `early_stop_epochs` without a
+    better moving mean of held-out patches end a training; `keep_best` also keeps the best model.
+    """
+
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
     polynomial_power: float
-    gradient_clip_norm: float
-    foreground_fraction: float
-    epochs: int
-    iterations_per_epoch: int
-    validation_iterations: int
+    gradient_clip_norm: float = Field(gt=0)
+    foreground_fraction: float = Field(ge=0, le=1)
+    epochs: int = Field(gt=0)
+    iterations_per_epoch: int = Field(gt=0)
+    validation_iterations: int = Field(gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Literal["polynomial", "cosine"] = "polynomial"
+    warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
+    accumulated_batches: int = Field(default=1, gt=0)
+    oversampling: Literal["last_of_batch", "probabilistic"] = "last_of_batch"
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    frozen: tuple[str, ...] = ()
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    augment_on: Literal["device", "workers"] = "device"
+    form: Form | Literal["fastest"] = "fastest"
+    early_stop_epochs: int | None = Field(default=None, gt=0)
+    keep_best: bool = False
 
 
 class InferencePlan(Record):

@@ -33,6 +33,8 @@ from autoseg.planning.search import (
 from autoseg.planning.settings import (
     AugmentationSettings,
     BatchSettings,
+    ClassWeighting,
+    LossSettings,
     MemorySettings,
 )
 
@@ -222,15 +224,7 @@ def _plan_configuration(
         normalization=_normalization(fingerprint, ask),
         resampling=ask.settings("resampling"),
         network=patch.network,
-        loss=LossPlan(
-            **ask.settings("loss").model_dump(),
-            batch_dice=ask.settings(
-                "batch_dice",
-                patch_fraction_of_median_image=fraction,
-                lowres_helps=lowres is not None,
-            ),
-            regions=fingerprint.labels.region_classes(),
-        ),
+        loss=_loss(fingerprint, ask, fraction, lowres_helps=lowres is not None),
         augmentation=_augmentation(patch.size_vox, mirror_axes, ask),
         training=ask.settings("training"),
         inference=InferencePlan(**ask.settings("inference").model_dump(), mirror_axes=mirror_axes),
@@ -338,6 +332,39 @@ def _axis_order(target_mm: NDArray[np.float64], choice: str) -> Shape3:
     coarsest = int(np.argmax(target_mm))
     first, second = (axis for axis in range(3) if axis != coarsest)
     return coarsest, first, second
+
+
+def _loss(
+    fingerprint: Fingerprint, ask: Deliberation, fraction: float, lowres_helps: bool
+) -> LossPlan:
+    settings: LossSettings = ask.settings("loss")
+    batch_dice = ask.settings(
+        "batch_dice", patch_fraction_of_median_image=fraction, lowres_helps=lowres_helps
+    )
+    return LossPlan(
+        **settings.model_dump(exclude={"class_weighting"}),
+        batch_dice=batch_dice,
+        class_weights=_class_weights(fingerprint, settings.class_weighting),
+        regions=fingerprint.labels.region_classes(),
+    )
+
+
+def _class_weights(fingerprint: Fingerprint, weighting: ClassWeighting) -> tuple[float, ...] | None:
+    """One weight for each class, the background first; 0 for a class that no scan has."""
+    if weighting == "none":
+        return None
+    foreground = np.array([stats.image_fraction for stats in fingerprint.classes])
+    frequency = np.array([1 - foreground.sum(), *foreground])
+    if weighting == "median_frequency":  # in the scans that have the class
+        share = np.array([1, *(stats.case_fraction for stats in fingerprint.classes)])
+        frequency = np.divide(frequency, share, out=np.zeros_like(frequency), where=share > 0)
+    present = frequency > 0
+    inverse = np.divide(1, frequency, out=np.zeros_like(frequency), where=present)
+    if weighting == "median_frequency":
+        scale = float(np.median(frequency[present]))
+    else:
+        scale = 1 / float(inverse[present].mean())
+    return tuple((inverse * scale).tolist())
 
 
 def _normalization(fingerprint: Fingerprint, ask: Deliberation) -> tuple[ChannelNormalization, ...]:

@@ -189,6 +189,7 @@ def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
         norm="instance",
         activation="leaky_relu",
         bias=settings.bias,
-        upsampling="transposed",
+        upsampling=settings.upsampling,
         deep_supervision=settings.deep_supervision,
+        squeeze_excitation=settings.squeeze_excitation,
     )

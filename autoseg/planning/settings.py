@@ -5,10 +5,11 @@ written in Python (patch size, pooling), whose outcome then becomes the value.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from autoseg.extensions import Group, extension_names
 from autoseg.geometry import Orientation
 from autoseg.planning.plan import (
     ConfigurationName,
@@ -18,9 +19,29 @@ from autoseg.planning.plan import (
     RandomRange,
     ResamplingPlan,
     TrainingPlan,
+    Upsampling,
 )
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
+
+ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
+
+
+def _known(built_in: Any, group: Group) -> AfterValidator:
+    """Checks that a name is built in, or an installed package's."""
+
+    def check(name: str) -> str:
+        if name not in get_args(built_in):  # else nothing that is installed is looked at
+            known = (*get_args(built_in), *extension_names(group))
+            if name not in known:
+                raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
+
+
+NetworkName = Annotated[str, _known(NetworkKind, "autoseg.networks")]
+LossName = Annotated[str, _known(LossKind, "autoseg.losses")]
 
 
 class SpacingSettings(Record):
@@ -40,13 +61,15 @@ class NormalizationSettings(Record):
 class NetworkSettings(Record):
     """The network's family and widths; its depth follows from the patch."""
 
-    kind: NetworkKind
+    kind: NetworkName
     base_features: int
     max_features: int
     blocks: tuple[int, ...] = Field(min_length=1)  # by stage; the last entry is that of all below
     decoder_blocks: int
     bias: bool
     deep_supervision: bool
+    upsampling: Upsampling = "transposed"
+    squeeze_excitation: bool = False
 
 
 class PatchSettings(Record):
@@ -94,14 +117,21 @@ class BatchSettings(Record):
 
 
 class LossSettings(Record):
-    """The loss and its constants, as in the plan's loss."""
+    """The loss and its constants, as in the plan's loss.
 
-    kind: LossKind
+    Cross-entropy may weigh classes: by the inverse of how common they are, with a mean of 1, or by
+    that of their frequency in the scans that have them, the median class weighing 1 (Eigen & Fergus
+    2015, arXiv:1411.4734).
+    """
+
+    kind: LossName
     dice_smooth: float
     false_positive_weight: float = 0.5
     false_negative_weight: float = 0.5
     focal_gamma: float = 2.0
     top_k_fraction: float = 1.0
+    boundary_weight: float = 0.0
+    class_weighting: ClassWeighting = "none"
 
 
 class AugmentationSettings(Record):
@@ -121,6 +151,11 @@ class AugmentationSettings(Record):
     low_resolution: RandomRange
     inverted_gamma: RandomRange
     gamma: RandomRange
+    elastic_vox: RandomRange = RandomRange(probability=0, range=(0, 0))
+    elastic_spacing_vox: float = Field(default=16.0, gt=0)
+    mask_morphology_vox: RandomRange
+    mask_component_loss_probability: float
+    mask_component_loss_fraction: float
 
 
 class InferenceSettings(Record):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +27,13 @@ from autoseg.preprocessing.store import (
     SUFFIX,
     PreparedCase,
     SourceFile,
+    Voxels,
     stored_sources,
     write_case,
 )
 from autoseg.workers import MemoryBudget, Progress, map_cases, silent
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
 LOCATION_FRACTION = 0.01
 
@@ -51,7 +51,9 @@ def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
     """A short hash of just those settings that change what is prepared."""
     content = {
         "format": FORMAT_VERSION,
-        "labels": labels.model_dump(mode="json", include={"values", "ignore", "instances"}),
+        "labels": labels.model_dump(
+            mode="json", include={"values", "ignore", "instances", "regions"}
+        ),
         "configuration": configuration.model_dump(mode="json", include=PREPARING_FIELDS),
     }
     text = json.dumps(content, sort_keys=True)
@@ -118,10 +120,12 @@ def prepare_scan(
     grid: Grid,
     configuration: Configuration,
     case_id: str,
+    previous: NDArray[np.uint8] | None = None,
 ) -> PreparedCase:
     """Put one scan [channel, z, y, x], and its class indices [z, y, x] if it has any, on the grid.
 
-    The same function serves training and prediction. `case_id` seeds the sample of locations.
+    The same function serves training and prediction. `case_id` seeds the sample of locations;
+    `previous` are the class indices that the previous stage of a cascade found.
     """
     flipped, order = plan_axes(grid.axis_codes, configuration.orientation, configuration.axis_order)
     mask = nonzero_mask(image)
@@ -137,14 +141,30 @@ def prepare_scan(
     normalize(image, mask, configuration.normalization)
     label, outside = _resample_label(classes, mask, placement, configuration)
     separate = _separate_axis(placement, configuration)
+    located = _sample_locations(label, configuration.loss.regions, case_id)
     return PreparedCase(
         image=resample_image(
             image, placement.resampled_shape_vox, configuration.resampling.image_order, separate
         ),
         label=label,
         outside_mask=outside if any(c.masked for c in configuration.normalization) else None,
-        class_locations={} if label is None else _sample_locations(label, case_id),
+        class_locations=located.classes,
+        annotated_locations=located.annotated,
+        previous_label=None if previous is None else place_mask(previous, placement, configuration),
         placement=placement,
+    )
+
+
+def place_mask(
+    classes: NDArray[np.uint8], placement: Placement, configuration: Configuration
+) -> NDArray[np.uint8]:
+    """Class indices on a scan's own grid, put on the plan's grid as the scan was."""
+    cropped = placement.to_plan_axes(classes)[placement.crop.slices]
+    return resample_classes(
+        np.ascontiguousarray(cropped),
+        placement.resampled_shape_vox,
+        configuration.resampling.label_order,
+        _separate_axis(placement, configuration),
     )
 
 
@@ -154,15 +174,18 @@ def source_files(case: Case) -> tuple[SourceFile, ...]:
     named = (*case.files(), *([case.label] if case.label else []))
     for path in (part for file in named for part in files_of(file)):
         try:
-            status = path.stat()
+            files.append(source_file(path))
         except OSError as error:
             raise AutosegError(f"{case.case_id}: {path}: {error.strerror}.") from None
-        files.append(
-            SourceFile(
-                path=os.fspath(path), size_bytes=status.st_size, modified_ns=status.st_mtime_ns
-            )
-        )
     return tuple(files)
+
+
+def source_file(path: Path) -> SourceFile:
+    """Size and time of a file. Raises OSError when it is gone."""
+    status = path.stat()
+    return SourceFile(
+        path=os.fspath(path), size_bytes=status.st_size, modified_ns=status.st_mtime_ns
+    )
 
 
 def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None:
@@ -239,18 +262,43 @@ def _resample_label(
     return np.where(outside, np.uint8(0), resampled), outside
 
 
+@dataclass(frozen=True, slots=True)
+class Locations:
+    """Sampled voxels [n, 3] of classes or regions, and of all that is annotated unless all is."""
+
+    classes: dict[int, Voxels]
+    annotated: Voxels | None
+
+
 def _sample_locations(
-    label: NDArray[np.uint8], case_id: str
-) -> dict[int, NDArray[np.unsignedinteger[Any]]]:
-    """Voxels [n, 3] of each class, sampled without replacement, the same in every run."""
+    label: NDArray[np.uint8] | None, regions: Sequence[tuple[int, ...]], case_id: str
+) -> Locations:
+    """Voxels sampled without replacement, the same in every run."""
+    if label is None:
+        return Locations({}, None)
     rng = np.random.default_rng(zlib.crc32(case_id.encode()))
     flat = np.flatnonzero(label)
     present = label.ravel()[flat]
-    locations = {}
-    for value in np.unique(present[present != IGNORED]).tolist():
-        voxels = flat[present == value]
-        count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
-        chosen = np.sort(rng.choice(voxels, count, replace=False))
-        coordinates = np.stack(np.unravel_index(chosen, label.shape), axis=1)
-        locations[int(value)] = coordinates.astype(np.min_scalar_type(max(label.shape)))
-    return locations
+    if regions:
+        of_each = {index: np.isin(present, classes) for index, classes in enumerate(regions)}
+    else:
+        values = np.unique(present[present != IGNORED]).tolist()
+        of_each = {value: present == value for value in values}
+    classes = {
+        index: _sample_voxels(flat[voxels], label.shape, rng)
+        for index, voxels in of_each.items()
+        if voxels.any()
+    }
+    if not (present == IGNORED).any():
+        return Locations(classes, None)
+    annotated = np.flatnonzero(label != IGNORED)
+    return Locations(classes, _sample_voxels(annotated, label.shape, rng))
+
+
+def _sample_voxels(
+    voxels: NDArray[np.intp], shape: tuple[int, ...], rng: np.random.Generator
+) -> Voxels:
+    count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
+    chosen = np.sort(rng.choice(voxels, count, replace=False))
+    coordinates = np.stack(np.unravel_index(chosen, shape), axis=1)
+    return coordinates.astype(np.min_scalar_type(max(shape)))

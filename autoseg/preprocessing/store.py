@@ -8,7 +8,7 @@ import io
 import itertools
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ SMALLEST_SPREAD, LARGEST_HALF = 0.01, 60_000.0  # what half precision can tell a
 LARGEST_IN_SPREADS = 100.0  # standard deviations, so that its steps stay below a twentieth of one
 CHUNK_EDGE_VOX = 64
 BLOCK_EDGE_VOX = 32
+ANNOTATED = "annotated"
+
+Voxels = NDArray[np.unsignedinteger[Any]]  # [n, 3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,17 @@ class PreparedCase:
 
     `image` is [channel, z, y, x] float32; `label` holds class indices [z, y, x] or is None for a
     scan to predict; `outside_mask` [z, y, x] is true outside the body, None where it is not needed;
-    `class_locations` gives sampled voxels [n, 3] of each class that is present.
+    `class_locations` gives sampled voxels [n, 3] of each class, or each region, that is present;
+    `annotated_locations` of all that is annotated, None where everything is; `previous_label` holds
+    the class indices that the previous stage of a cascade found.
     """
 
     image: NDArray[np.float32]
     label: NDArray[np.uint8] | None
     outside_mask: NDArray[np.bool_] | None
-    class_locations: dict[int, NDArray[np.unsignedinteger[Any]]]
+    class_locations: dict[int, Voxels]
+    annotated_locations: Voxels | None
+    previous_label: NDArray[np.uint8] | None
     placement: Placement
 
 
@@ -76,32 +83,50 @@ class DamagedCaseError(AutosegError):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPatch:
+    """A box of a stored case: image [channel, z, y, x], the others [z, y, x] as prepared."""
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    outside: NDArray[np.bool_] | None
+    previous: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A prepared case on disk, opened: patches are read when asked for."""
+    """A prepared case on disk, opened: patches are read when asked for.
+
+    Other processes can open it again by `path`, and the mask of its previous stage by its own.
+    """
 
     shape_vox: tuple[int, ...]
     image: Any  # blosc2 arrays, or numpy ones once loaded
     label: Any
     outside_mask: Any | None
-    class_locations: dict[int, NDArray[np.unsignedinteger[Any]]]
+    class_locations: dict[int, Voxels]
+    annotated_locations: Voxels | None = None
+    previous_label: Any | None = None
+    path: Path | None = None
+    previous_path: Path | None = None
 
     @property
     def bytes_in_memory(self) -> int:
         """What the case takes once loaded."""
-        arrays = [a for a in (self.image, self.label, self.outside_mask) if a is not None]
-        return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in arrays)
+        arrays = (self.image, self.label, self.outside_mask, self.previous_label)
+        return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in arrays if a is not None)
 
     def loaded(self) -> "StoredCase":
         """The same case with all its voxels in memory."""
-        outside = None if self.outside_mask is None else self.outside_mask[:]
-        return StoredCase(
-            self.shape_vox, self.image[:], self.label[:], outside, self.class_locations
+        return replace(
+            self,
+            image=self.image[:],
+            label=self.label[:],
+            outside_mask=None if self.outside_mask is None else self.outside_mask[:],
+            previous_label=None if self.previous_label is None else self.previous_label[:],
         )
 
-    def read(
-        self, box: Box
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_] | None]:
-        """Image [channel, ...], label and outside mask inside a box, which may leave the case.
+    def read(self, box: Box) -> StoredPatch:
+        """What lies inside a box, which may leave the case.
 
         Voxels beyond the border are 0, background, and outside.
         """
@@ -113,10 +138,12 @@ class StoredCase:
             padding.append((before, last - first - before - (part.stop - part.start)))
         image = np.pad(self.image[:, *inside].astype(np.float32), [(0, 0), *padding])
         label = np.pad(self.label[*inside], padding)
-        if self.outside_mask is None:
-            return image, label, None
-        outside = np.pad(self.outside_mask[*inside] > 0, padding, constant_values=True)
-        return image, label, outside
+        outside = previous = None
+        if self.outside_mask is not None:
+            outside = np.pad(self.outside_mask[*inside] > 0, padding, constant_values=True)
+        if self.previous_label is not None:
+            previous = np.pad(self.previous_label[*inside], padding)
+        return StoredPatch(image, label, outside, previous)
 
 
 def write_case(path: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) -> None:
@@ -128,14 +155,42 @@ def write_case(path: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) 
     blobs = {name: _compress(array) for name, array in arrays.items()}
     locations = io.BytesIO()
     named: dict[str, Any] = {str(value): v for value, v in case.class_locations.items()}
+    if case.annotated_locations is not None:
+        named[ANNOTATED] = case.annotated_locations
     np.savez(locations, **named)
     blobs["locations"] = locations.getvalue()
+    _write_parts(path, blobs, case.placement, sources)
+
+
+def write_mask(
+    path: Path,
+    classes: NDArray[np.uint8],
+    placement: Placement,
+    sources: tuple[SourceFile, ...],
+) -> None:
+    """Store class indices [z, y, x] alone, as `write_case` stores a whole case."""
+    _write_parts(path, {"label": _compress(classes)}, placement, sources)
+
+
+def open_mask(path: Path) -> Any:
+    """Class indices [z, y, x] as `write_mask` stored them, to be read by the patch.
+
+    Raises DamagedCaseError when the file is not what was written.
+    """
+    info, start = _read_info(path)
+    _check_parts(path, info, start)
+    return _open_array(path, start + info.parts["label"].offset)
+
+
+def _write_parts(
+    path: Path, blobs: dict[str, bytes], placement: Placement, sources: tuple[SourceFile, ...]
+) -> None:
     offsets = itertools.accumulate((len(blob) for blob in blobs.values()), initial=0)
     parts = {
         name: StoredPart(offset=offset, size_bytes=len(blob), crc32=zlib.crc32(blob))
         for (name, blob), offset in zip(blobs.items(), offsets, strict=False)
     }
-    info = StoredCaseInfo(sources=sources, placement=case.placement, parts=parts)
+    info = StoredCaseInfo(sources=sources, placement=placement, parts=parts)
     text = info.model_dump_json().encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
@@ -152,6 +207,11 @@ def stored_sources(path: Path) -> tuple[SourceFile, ...] | None:
         return None
 
 
+def stored_placement(path: Path) -> Placement:
+    """The way back of a stored case. Raises DamagedCaseError when it is none."""
+    return _read_info(path)[0].placement
+
+
 def open_case(path: Path) -> StoredCase:
     """Open a stored case for reading patches, once all its bytes are what was written.
 
@@ -163,11 +223,10 @@ def open_case(path: Path) -> StoredCase:
         file.seek(start + info.parts["locations"].offset)
         content = io.BytesIO(file.read(info.parts["locations"].size_bytes))
     with np.load(content, allow_pickle=False) as locations:
-        class_locations = {int(key): locations[key] for key in locations.files}
+        class_locations = {int(k): locations[k] for k in locations.files if k != ANNOTATED}
+        annotated = locations[ANNOTATED] if ANNOTATED in locations.files else None
     arrays = {
-        name: blosc2.open(
-            str(path), mode="r", offset=start + part.offset, dparams=blosc2.DParams(nthreads=1)
-        )
+        name: _open_array(path, start + part.offset)
         for name, part in info.parts.items()
         if name != "locations"
     }
@@ -177,7 +236,21 @@ def open_case(path: Path) -> StoredCase:
         label=arrays["label"],
         outside_mask=arrays.get("outside"),
         class_locations=class_locations,
+        annotated_locations=annotated,
+        path=path,
     )
+
+
+def with_previous(case: StoredCase, mask: Path) -> StoredCase:
+    """A case beside the mask that the previous stage of a cascade found, as stored.
+
+    Raises DamagedCaseError as `open_mask` does.
+    """
+    return replace(case, previous_label=open_mask(mask), previous_path=mask)
+
+
+def _open_array(path: Path, offset: int) -> Any:
+    return blosc2.open(str(path), mode="r", offset=offset, dparams=blosc2.DParams(nthreads=1))
 
 
 def _read_info(path: Path) -> tuple[StoredCaseInfo, int]:

@@ -1,10 +1,15 @@
 """How a training went, as a picture."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoseg.records import replacing
 from autoseg.reporting.charts import colour_of, drawable, new_figure, tidy, to_png
+
+if TYPE_CHECKING:
+    from autoseg.training.validation import Example
 
 
 def draw_progress(metrics: Path, picture: Path) -> None:
@@ -32,6 +37,23 @@ def draw_progress(metrics: Path, picture: Path) -> None:
         tidy(axes, "both")
     with replacing(picture) as temporary:
         temporary.write_bytes(to_png(figure, dpi=100))
+
+
+def draw_examples(examples: "Sequence[Example]", picture: Path) -> None:
+    """Draw slices of held-out patches as a PNG: predictions solid, the truth dashed."""
+    figure = new_figure(3 * len(examples), 3.2)
+    plots = figure.subplots(1, len(examples), squeeze=False)[0]
+    for plot, example in zip(plots, examples, strict=True):
+        plot.imshow(example.image, cmap="gray", origin="lower")
+        for masks, style in ((example.truth, "dashed"), (example.prediction, "solid")):
+            for order, mask in enumerate(masks):
+                if mask.any() and not mask.all() and min(mask.shape) > 1:
+                    colour = colour_of(order)
+                    plot.contour(mask.astype(float), [0.5], colors=[colour], linestyles=[style])
+        plot.set_title(drawable(example.case_id, "patch"), fontsize=9)
+        plot.set_axis_off()
+    with replacing(picture) as temporary:
+        temporary.write_bytes(to_png(figure, dpi=90))
 
 
 def _drawn(value: float | None) -> float:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from autoseg.checkpoint import build_network
+from autoseg.dataset import LabelScheme
+from autoseg.device import Device
 from autoseg.losses import deep_supervision_loss
 from autoseg.machine import GIB
 from autoseg.planning.plan import Configuration
+from autoseg.training.learner import Learner
 
 STEPS = 4  # the first warms up
+SMALL_RATE = 1e-6  # what random patches teach does not matter
 KIB = 1024
 
 
@@ -33,27 +36,25 @@ class Measurement:
 
 
 def measure_training(
-    configuration: Configuration, channel_count: int, class_count: int, device: str, bf16: bool
+    configuration: Configuration, labels: LabelScheme, device: Device
 ) -> Measurement:
     """Run a few training steps on random patches, in a process of its own.
 
-    `device` is `cpu` or `cuda`. On a CPU the peak is that of the process beyond what it had before
+    On a CPU the peak is that of the process beyond what it had before
     the network was built; on a GPU that of torch's allocator.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
-        task = pool.submit(_measure, configuration, channel_count, class_count, device, bf16)
+        task = pool.submit(_measure, configuration, labels, device)
         try:
             return task.result()
         except BrokenProcessPool:  # killed for want of memory
             return Measurement(None, None)
 
 
-def _measure(
-    configuration: Configuration, channel_count: int, class_count: int, device: str, bf16: bool
-) -> Measurement:
+def _measure(configuration: Configuration, labels: LabelScheme, device: Device) -> Measurement:
     try:
-        return _run_steps(configuration, channel_count, class_count, torch.device(device), bf16)
+        return _run_steps(configuration, labels, device)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         return Measurement(None, None)
     except RuntimeError as error:
@@ -62,37 +63,30 @@ def _measure(
         raise
 
 
-def _run_steps(
-    configuration: Configuration,
-    channel_count: int,
-    class_count: int,
-    device: torch.device,
-    bf16: bool,
-) -> Measurement:
-    before = _peak_bytes(device)
-    network = build_network(configuration, channel_count, class_count).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.99, nesterov=True)
-    shape = (configuration.batch_size, channel_count, *configuration.patch_size_vox)
-    image = torch.randn(shape, device=device)
+def _run_steps(configuration: Configuration, labels: LabelScheme, device: Device) -> Measurement:
+    where = device.torch_device
+    before = _peak_bytes(where)
+    network = build_network(configuration, labels).to(where)
+    learner = Learner(network, configuration, device)
+    channels = next(network.parameters()).shape[1]
+    shape = (configuration.batch_size, channels, *configuration.patch_size_vox)
+    image = torch.randn(shape, device=where)
     label = torch.randint(
-        len(configuration.loss.regions) or class_count,
-        (shape[0], *shape[2:]),
-        device=device,
-        dtype=torch.uint8,
+        len(labels.values), (shape[0], *shape[2:]), device=where, dtype=torch.uint8
     )
+    arguments = {"all_resolutions": True} if configuration.network.deep_supervision else {}
     seconds = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         started = time.monotonic()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(image, all_resolutions=True)
-        optimizer.zero_grad(set_to_none=True)
-        deep_supervision_loss(logits, label, configuration.loss).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        with device.autocast():
+            logits = network(image, **arguments)
+        outputs = logits if isinstance(logits, list) else [logits]
+        learner.add_gradient(deep_supervision_loss(outputs, label, configuration.loss))
+        learner.step(SMALL_RATE, step)
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
         seconds.append(time.monotonic() - started)
-    peak = (_peak_bytes(device) - before) / GIB
+    peak = (_peak_bytes(where) - before) / GIB
     return Measurement(peak, statistics.median(seconds[1:]))
 
 

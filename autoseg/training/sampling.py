@@ -1,18 +1,19 @@
 """Which patches to train on: foreground oversampled, every draw keyed so that runs repeat."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from autoseg.augmentation.masks import change_mask
 from autoseg.augmentation.policy import draw_augmentation, no_augmentation
 from autoseg.augmentation.sample import RawSample
 from autoseg.augmentation.spatial import source_box
 from autoseg.geometry import Shape3
-from autoseg.planning.plan import AugmentationPlan
+from autoseg.planning.plan import AugmentationPlan, TrainingPlan
 from autoseg.preprocessing.store import StoredCase
 
 Purpose = Literal["training", "validation"]
@@ -31,30 +32,46 @@ class PatchSampler:
     cases: dict[str, StoredCase]
     patch_size_vox: Shape3
     batch_size: int
-    foreground_fraction: float
+    training: TrainingPlan
     augmentation: AugmentationPlan | None
     seed: int
     purpose: Purpose
 
-    def draw(self, step: int) -> list[RawSample]:
-        """The raw samples of one step."""
-        return [self._draw_sample(step, index) for index in range(self.batch_size)]
+    def draw(self, step: int, indices: Iterable[int] | None = None) -> list[RawSample]:
+        """The raw samples of one step, or those of a batch that a process has as its share."""
+        chosen = range(self.batch_size) if indices is None else indices
+        return [self._draw_sample(step, index) for index in chosen]
 
-    def _draw_sample(self, step: int, index: int) -> RawSample:
+    def choose(self, step: int, index: int) -> tuple[np.random.Generator, str, list[int]]:
+        """A sample's own random generator, its case, and the first voxel of its patch."""
         rng = np.random.default_rng((self.seed, PURPOSE_KEY[self.purpose], step, index))
         case_id = list(self.cases)[rng.integers(len(self.cases))]
-        case = self.cases[case_id]
+        forced = self._is_forced(index, rng)
+        return rng, case_id, choose_start(self.cases[case_id], self.patch_size_vox, forced, rng)
+
+    def _draw_sample(self, step: int, index: int) -> RawSample:
+        rng, case_id, start = self.choose(step, index)
+        case, size = self.cases[case_id], self.patch_size_vox
         channels = case.image.shape[0]
         if self.augmentation is None:
             augmentation = no_augmentation(channels)
         else:
-            augmentation = draw_augmentation(self.augmentation, channels, rng)
-        # The last third of a batch is centred on foreground.
-        forced = index >= round(self.batch_size * (1 - self.foreground_fraction))
-        start = choose_start(case, self.patch_size_vox, forced, rng)
-        box, centre = source_box(start, self.patch_size_vox, augmentation.matrix)
-        image, label, outside = case.read(box)
-        return RawSample(case_id, image, label, outside, centre, augmentation)
+            augmentation = draw_augmentation(self.augmentation, channels, size, rng)
+        box, centre = source_box(start, size, augmentation)
+        patch = case.read(box)
+        previous = patch.previous
+        if previous is not None:
+            previous = change_mask(previous, augmentation.mask)
+        return RawSample(
+            case_id, patch.image, patch.label, patch.outside, previous, centre, augmentation
+        )
+
+    def _is_forced(self, index: int, rng: np.random.Generator) -> bool:
+        """Whether a sample is centred on foreground: the last of a batch are, or any by chance."""
+        fraction = self.training.foreground_fraction
+        if self.training.oversampling == "probabilistic":
+            return bool(rng.random() < fraction)
+        return index >= round(self.batch_size * (1 - fraction))
 
 
 def choose_start(
@@ -62,15 +79,18 @@ def choose_start(
 ) -> list[int]:
     """First voxel of a patch: anywhere, or centred on a voxel of a class drawn uniformly.
 
-    The patch stays inside the case, or around it along axes where it is larger.
+    Where parts of a case are not annotated, anywhere is around any voxel that is. The patch stays
+    inside the case, or around it along axes where it is larger.
     """
     bounds = []
     for patch, size in zip(patch_size_vox, case.shape_vox, strict=True):
         missing = max(0, patch - size)
         bounds.append((-((missing + 1) // 2), max(size, patch) - patch - missing // 2))
+    locations = case.annotated_locations
     if forced and case.class_locations:
         classes = sorted(case.class_locations)
         locations = case.class_locations[classes[rng.integers(len(classes))]]
+    if locations is not None:
         voxel = locations[rng.integers(len(locations))].astype(int)
         centred = [int(v) - patch // 2 for v, patch in zip(voxel, patch_size_vox, strict=True)]
         return [min(max(c, low), high) for c, (low, high) in zip(centred, bounds, strict=True)]

@@ -8,6 +8,23 @@ from autoseg.planning.plan import TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
+class Length:
+    """How long a user wants to train; at most one is given, else the plan's length holds."""
+
+    epochs: int | None = None
+    iterations: int | None = None
+    minutes: float | None = None
+    hours: float | None = None
+
+    @property
+    def is_given(self) -> bool:
+        return self != PLANNED
+
+
+PLANNED = Length()
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """The length of a training: iterations, or seconds of wall time; exactly one is set."""
 
@@ -22,23 +39,35 @@ class Budget:
         return min(1.0, elapsed_s / self.seconds)
 
 
-def make_budget(
-    plan: TrainingPlan, epochs: int | None, iterations: int | None, minutes: float | None
-) -> Budget:
-    """The budget that a user asked for, or the plan's. Raises AutosegError unless it is positive.
-
-    At most one of the three may be given.
-    """
-    for flag, value in (("--epochs", epochs), ("--iterations", iterations), ("--minutes", minutes)):
+def make_budget(plan: TrainingPlan, length: Length) -> Budget:
+    """The budget that a user asked for, or the plan's. Raises AutosegError unless positive."""
+    given = {
+        "--epochs": length.epochs,
+        "--iterations": length.iterations,
+        "--minutes": length.minutes,
+        "--hours": length.hours,
+    }
+    for flag, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise AutosegError(f"{flag} {value}: must be a number above 0.")
-    if minutes is not None:
-        return Budget(seconds=minutes * 60)
-    if iterations is not None:
-        return Budget(iterations=iterations)
-    return Budget(iterations=(epochs or plan.epochs) * plan.iterations_per_epoch)
+    if length.hours is not None:
+        return Budget(seconds=length.hours * 3600)
+    if length.minutes is not None:
+        return Budget(seconds=length.minutes * 60)
+    if length.iterations is not None:
+        return Budget(iterations=length.iterations)
+    return Budget(iterations=(length.epochs or plan.epochs) * plan.iterations_per_epoch)
 
 
 def learning_rate(plan: TrainingPlan, fraction: float) -> float:
-    """Polynomial decay from the plan's rate to 0 (Chen et al. 2017, arXiv:1606.00915)."""
-    return float(plan.learning_rate * (1 - fraction) ** plan.polynomial_power)
+    """The rate after a fraction of the budget: a linear rise, then the plan's decay to 0.
+
+    Polynomial decay is of Chen et al. 2017 (arXiv:1606.00915), cosine decay of Loshchilov & Hutter
+    2017 (arXiv:1608.03983).
+    """
+    if fraction < plan.warmup_fraction:
+        return plan.learning_rate * fraction / plan.warmup_fraction
+    done = (fraction - plan.warmup_fraction) / (1 - plan.warmup_fraction)
+    if plan.schedule == "cosine":
+        return plan.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    return float(plan.learning_rate * (1 - done) ** plan.polynomial_power)

@@ -1,19 +1,21 @@
-"""Where a training stands, on disk: weights, momentum and position in one file."""
+"""Where a training stands, on disk: weights, moments and position in one file."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from pydantic import Field
 
 from autoseg.checkpoint import read_metadata, read_tensors, save_tensors
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import Configuration
+from autoseg.planning.plan import Configuration, Form
 from autoseg.records import Record, parse_record
+from autoseg.training.learner import Learner
 
 STATE_KEY = "training_state"
-WEIGHT, MOMENTUM = "weight.", "momentum."
+WEIGHT, AVERAGE, MOMENT = "weight.", "average.", "moment."
 
 
 class Position(Record):
@@ -22,16 +24,22 @@ class Position(Record):
 
     iteration: int
     elapsed_s: float
+    stopped_early: bool = False
 
 
 class SavedState(Record):
-    """The position, and what was being trained, for how long, from which seed."""
+    """The position, what was being trained, for how long, from which seed, and how it was run.
+
+    `scaler` is the state of the gradient scaler, empty unless training in half precision.
+    """
 
     position: Position
     configuration: Configuration
     budget_iterations: int | None
     budget_seconds: float | None
     seed: int
+    form: Form
+    scaler: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +60,17 @@ class StateFile:
         metadata = read_metadata(self.path)
         return parse_record(SavedState, json.loads(metadata[STATE_KEY]), str(self.path))
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, state: SavedState) -> None:
+    def save(self, learner: Learner, state: SavedState) -> None:
         """Write everything atomically: the previous state stays until the new one is whole."""
-        tensors = {WEIGHT + key: value for key, value in network.state_dict().items()}
-        for name, parameter in network.named_parameters():
-            momentum = optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[MOMENTUM + name] = momentum
+        tensors = _prefixed(WEIGHT, learner.network.state_dict())
+        tensors |= _prefixed(MOMENT, dict(learner.named_moments()))
+        if learner.average is not None:
+            tensors |= _prefixed(AVERAGE, learner.average.state_dict())
+        state = state.model_copy(update={"scaler": learner.scaler.state_dict()})
         save_tensors(self.path, tensors, {STATE_KEY: state.model_dump_json()})
 
-    def load(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, configuration: Configuration
-    ) -> SavedState:
-        """Put weights and momentum back. Raises AutosegError when another plan was trained."""
+    def load(self, learner: Learner, configuration: Configuration) -> SavedState:
+        """Put everything back. Raises AutosegError when another plan was trained."""
         state = self.read()
         tensors, _ = read_tensors(self.path)
         if state.configuration != configuration:
@@ -72,11 +78,19 @@ class StateFile:
                 f"{self.path}: this training was begun with another plan. Train anew with "
                 "--overwrite, or restore the plan."
             )
-        network.load_state_dict(
-            {k.removeprefix(WEIGHT): v for k, v in tensors.items() if k.startswith(WEIGHT)}
-        )
-        for name, parameter in network.named_parameters():
-            if MOMENTUM + name in tensors:
-                momentum = tensors[MOMENTUM + name].to(parameter.device)
-                optimizer.state[parameter]["momentum_buffer"] = momentum
+        learner.network.load_state_dict(_of_prefix(WEIGHT, tensors))
+        if learner.average is not None:
+            learner.average.load_state_dict(_of_prefix(AVERAGE, tensors))
+        for named, value in _of_prefix(MOMENT, tensors).items():
+            learner.set_moment(named, value)
+        if state.scaler and learner.scaler.is_enabled():
+            learner.scaler.load_state_dict(state.scaler)
         return state
+
+
+def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value.detach().cpu() for name, value in tensors.items()}
+
+
+def _of_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}

@@ -2,59 +2,90 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import get_args
 
 import torch
 from torch import nn
 
-from autoseg.augmentation.policy import augment_batch
+from autoseg.augmentation.policy import BatchShape, augment_batch
 from autoseg.augmentation.sample import Batch, RawSample
-from autoseg.checkpoint import build_network
+from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.dataset import LabelScheme
+from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.losses import deep_supervision_loss
-from autoseg.planning.plan import Configuration
+from autoseg.planning.plan import Configuration, Form
 from autoseg.preprocessing.store import StoredCase
+from autoseg.training import workers
+from autoseg.training.form import fastest_form, image_in_form, in_form
+from autoseg.training.initialization import initialize_from
+from autoseg.training.learner import Learner
 from autoseg.training.log import (
     EpochSummary,
+    Scores,
     TrainingListener,
     append_summary,
     drop_summaries_after,
 )
-from autoseg.training.sampling import PatchSampler, prefetch
+from autoseg.training.sampling import PatchSampler, Purpose, prefetch
 from autoseg.training.schedule import Budget, learning_rate
 from autoseg.training.state import Position, SavedState, StateFile
+from autoseg.training.team import ALONE, Team
+from autoseg.training.validation import PatchScores, score_patches
 
 CHECKPOINT_INTERVAL_S = 300.0
 BATCHES_AHEAD = 4
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What to train on, how long, where to write, and on which device."""
+    """What to train on, how long, where to write, on which device, and together with whom.
 
-    configuration: Configuration
-    labels: LabelScheme
+    `card` describes the model; `initial_model` is one to start from.
+    """
+
+    card: ModelCard
     train_cases: dict[str, StoredCase]
     validation_cases: dict[str, StoredCase]
     budget: Budget
     folder: Path
-    device: torch.device
-    bf16: bool
+    device: Device
     threads: int
     seed: int
+    initial_model: Path | None = None
+    team: Team = ALONE
 
-    def saved_state(self, iteration: int, elapsed_s: float) -> SavedState:
-        """What to keep in order to go on from an iteration."""
+    @property
+    def configuration(self) -> Configuration:
+        return self.card.configuration
+
+    @property
+    def labels(self) -> LabelScheme:
+        return self.card.labels
+
+    def card_at(self, position: Position, **changes: bool) -> ModelCard:
+        """The card of a model that has been trained so far."""
+        trained = {
+            "trained_iterations": position.iteration,
+            "trained_seconds": position.elapsed_s,
+        }
+        return self.card.model_copy(update=trained | changes)
+
+    def saved_state(self, position: Position, form: Form) -> SavedState:
+        """What to keep in order to go on from a position."""
         return SavedState(
-            position=Position(iteration=iteration, elapsed_s=elapsed_s),
+            position=position,
             configuration=self.configuration,
             budget_iterations=self.budget.iterations,
             budget_seconds=self.budget.seconds,
             seed=self.seed,
+            form=form,
         )
 
 
@@ -75,77 +106,93 @@ def train_model(
     """Train a network until its budget is used, or until `stop` is set between two iterations.
 
     The state is kept in `resume/` at least every five minutes and at the end. Raises AutosegError
-    naming the cases of the batch when the loss is no longer finite.
+    naming the cases of the batch when the loss is no longer finite, and saying what to change when
+    memory does not suffice.
     """
-    plan = job.configuration.training
-    network = _new_network(job)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=plan.learning_rate,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-        nesterov=True,
-    )
+    plan, team = job.configuration.training, job.team
+    learner = Learner(_new_network(job, listener, resume), job.configuration, job.device)
     state_file = StateFile.of(job.folder)
+    metrics = job.folder / "metrics.jsonl"
     position = Position(iteration=0, elapsed_s=0.0)
     if resume:
-        position = state_file.load(network, optimizer, job.configuration).position
+        state = state_file.load(learner, job.configuration)
+        position, form = state.position, state.form
     else:  # so that seed and length are known, however soon this training is killed
-        state_file.save(network, optimizer, job.saved_state(iteration=0, elapsed_s=0.0))
-    metrics = job.folder / "metrics.jsonl"
-    drop_summaries_after(metrics, position.iteration)
+        form = _choose_form(job, learner.network)
+        if team.leads:
+            state_file.save(learner, job.saved_state(position, form))
+    if team.leads:
+        drop_summaries_after(metrics, position.iteration)
+    scores = Scores.read(metrics)
+    network = team.parallel(in_form(learner.network, form))
 
-    iteration, elapsed_s = position.iteration, position.elapsed_s
+    iteration, elapsed_s, ended_early = position.iteration, position.elapsed_s, False
     started = time.monotonic() - elapsed_s
     saved_at = time.monotonic()
     sampler = make_sampler(job, "training")
-    batches = prefetch(sampler.draw, itertools.count(iteration), job.threads, BATCHES_AHEAD)
+    share = team.share(sampler.batch_size)
+    first = iteration * plan.accumulated_batches
+    batches = _make_batches(sampler, share, first, job.threads)
     losses: list[torch.Tensor] = []
     last: StepOutcome | None = None
-    while (fraction := job.budget.fraction(iteration, elapsed_s)) < 1 and not stop.is_set():
-        rate = learning_rate(plan, fraction)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    while True:
+        fraction, ends = team.agree(
+            job.budget.fraction(iteration, elapsed_s), float(stop.is_set() or ended_early)
+        )
+        if fraction >= 1 or ends:
+            break
         if last is not None:  # one step late, so that a GPU never waits for it
             _report(listener, last)
-        batch = _augment(job, next(batches))
-        loss = _loss(job, network, batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(network.parameters(), plan.gradient_clip_norm)
-        optimizer.step()
-        losses.append(loss.detach())
+        parts: list[torch.Tensor] = []
+        case_ids: list[str] = []
+        for _ in range(plan.accumulated_batches):
+            batch = _augment(job, next(batches))
+            logits = _forward(job, network, image_in_form(batch.image, form))
+            loss = deep_supervision_loss(logits, batch.label, job.configuration.loss, team.sum_up)
+            learner.add_gradient(loss)
+            parts.append(loss.detach())
+            case_ids += batch.case_ids
+        rate = learning_rate(plan, fraction)
+        norm = learner.step(rate, iteration)
+        losses.append(torch.stack(parts).mean())
         iteration += 1
         elapsed_s = time.monotonic() - started
         fraction = job.budget.fraction(iteration, elapsed_s)
-        last = StepOutcome(iteration, fraction, losses[-1], norm, batch.case_ids)
+        last = StepOutcome(iteration, fraction, losses[-1], norm, tuple(case_ids))
 
-        if iteration % plan.iterations_per_epoch == 0 or fraction >= 1:
+        if team.leads and (iteration % plan.iterations_per_epoch == 0 or fraction >= 1):
             _report(listener, last)
+            found = _validate_patches(job, learner.model)
             summary = EpochSummary(
                 epoch=(iteration - 1) // plan.iterations_per_epoch,
                 iteration=iteration,
                 elapsed_s=elapsed_s,
                 learning_rate=rate,
                 train_loss=float(torch.stack(losses).mean()),
-                **_validate_patches(job, network),
+                validation_loss=None if found is None else found.loss,
+                patch_dice={} if found is None else found.dice,
             )
             append_summary(metrics, summary)
-            listener.on_epoch(summary)
+            listener.on_epoch(summary, () if found is None else found.examples)
+            if scores.add(summary) and plan.keep_best:
+                card = job.card_at(_position(iteration, elapsed_s), chosen_on_validation=True)
+                save_model(job.folder / BEST, learner.model, card)
+            ended_early = scores.has_stalled(plan.early_stop_epochs)
             last, losses = None, []
             elapsed_s = time.monotonic() - started
-        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
+        if team.leads and time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
             _check_finite(last)
-            state_file.save(network, optimizer, job.saved_state(iteration, elapsed_s))
+            state_file.save(learner, job.saved_state(_position(iteration, elapsed_s), form))
             saved_at = time.monotonic()
     batches.close()
     _check_finite(last)
-    state = job.saved_state(iteration, elapsed_s)
-    state_file.save(network, optimizer, state)
-    return network, state.position
+    position = _position(iteration, elapsed_s, ended_early)
+    if team.leads:
+        state_file.save(learner, job.saved_state(position, form))
+    return learner.model, position
 
 
-def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
+def make_sampler(job: TrainingJob, purpose: Purpose) -> PatchSampler:
     """The sampler of augmented training patches, or of plain patches of the held-out cases."""
     training = purpose == "training"
     configuration = job.configuration
@@ -153,47 +200,76 @@ def make_sampler(job: TrainingJob, purpose: str) -> PatchSampler:
         cases=job.train_cases if training else job.validation_cases,
         patch_size_vox=configuration.patch_box_vox,
         batch_size=configuration.batch_size,
-        foreground_fraction=configuration.training.foreground_fraction,
+        training=configuration.training,
         augmentation=configuration.augmentation if training else None,
         seed=job.seed,
-        purpose="training" if training else "validation",
+        purpose=purpose,
     )
 
 
-def _new_network(job: TrainingJob) -> nn.Module:
-    """The network with initial weights that depend on the seed alone."""
+def _make_batches(
+    sampler: PatchSampler, share: range, first_step: int, threads: int
+) -> Generator[list[RawSample], None, None]:
+    """The samples of each step in order, read ahead by threads, or augmented by processes."""
+    steps = itertools.count(first_step)
+    if sampler.training.augment_on == "workers":
+        return workers.make_batches(sampler, share, steps, threads)
+    return prefetch(lambda step: sampler.draw(step, share), steps, threads, BATCHES_AHEAD)
+
+
+def _new_network(job: TrainingJob, listener: TrainingListener, resume: bool) -> nn.Module:
+    """The network with initial weights that depend on the seed, or on a model to start from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        network = build_network(
-            job.configuration, len(job.configuration.normalization), job.labels.output_count
-        )
-    return network.to(job.device)
+        network = build_network(job.configuration, job.labels)
+    if job.initial_model is not None and not resume:
+        listener.on_message(initialize_from(network, job.card, job.initial_model).text())
+    return network.to(job.device.torch_device)
+
+
+def _choose_form(job: TrainingJob, network: nn.Module) -> Form:
+    """The plan's form, or the fastest one here for a whole batch."""
+    planned = job.configuration.training.form
+    if planned != "fastest":
+        return planned
+    batch = _augment(
+        job, make_sampler(job, "training").draw(0, job.team.share(job.configuration.batch_size))
+    )
+    forms: tuple[Form, ...] = get_args(Form)
+    chosen = fastest_form(network, batch.image, _arguments(job), job.device)
+    (agreed,) = job.team.agree(forms.index(chosen))
+    return forms[int(agreed)]
 
 
 def _augment(job: TrainingJob, samples: Sequence[RawSample]) -> Batch:
-    masked = [i for i, c in enumerate(job.configuration.normalization) if c.masked]
-    batch = augment_batch(
-        samples,
-        job.configuration.patch_box_vox,
-        masked,
-        job.configuration.augmentation.planar,
-        job.device,
+    configuration = job.configuration
+    cascaded = configuration.previous_stage is not None
+    shape = BatchShape(
+        patch_size_vox=configuration.patch_box_vox,
+        masked_channels=tuple(i for i, c in enumerate(configuration.normalization) if c.masked),
+        planar=configuration.augmentation.planar,
+        previous_classes=len(job.labels.values) - 1 if cascaded else 0,
     )
-    if job.configuration.spatial_dims == 3:
+    batch = augment_batch(samples, shape, job.device.torch_device)
+    if configuration.spatial_dims == 3:
         return batch
     return Batch(batch.image.squeeze(2), batch.label.squeeze(1), batch.case_ids)
 
 
+def _arguments(job: TrainingJob) -> dict[str, bool]:
+    """Networks of other packages need not know of deep supervision."""
+    return {"all_resolutions": True} if job.configuration.network.deep_supervision else {}
+
+
 def _forward(job: TrainingJob, network: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     """Logits, highest resolution first; only that one without deep supervision."""
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
-        logits: list[torch.Tensor] = network(image, all_resolutions=True)
-    return logits if job.configuration.network.deep_supervision else logits[:1]
+    with job.device.autocast():
+        logits = network(image, **_arguments(job))
+    return logits if isinstance(logits, list) else [logits]
 
 
-def _loss(job: TrainingJob, network: nn.Module, batch: Batch) -> torch.Tensor:
-    logits = _forward(job, network, batch.image)
-    return deep_supervision_loss(logits, batch.label, job.configuration.loss)
+def _position(iteration: int, elapsed_s: float, stopped_early: bool = False) -> Position:
+    return Position(iteration=iteration, elapsed_s=elapsed_s, stopped_early=stopped_early)
 
 
 def _report(listener: TrainingListener, outcome: StepOutcome) -> None:
@@ -212,34 +288,17 @@ def _check_finite(outcome: StepOutcome | None) -> None:
     )
 
 
-@torch.no_grad()
-def _validate_patches(job: TrainingJob, network: nn.Module) -> dict[str, object]:
-    """Loss, and Dice per class, over the same random patches of the held-out cases every epoch.
-
-    A quick look at how training goes; the fold's own figure comes from whole scans.
-    """
+def _validate_patches(job: TrainingJob, network: nn.Module) -> PatchScores | None:
     if not job.validation_cases:
-        return {"validation_loss": None, "patch_dice": {}}
+        return None
     network.eval()
     sampler = make_sampler(job, "validation")
-    class_count = len(job.labels.values)
-    counts = torch.zeros(2, class_count, device=job.device)  # [overlap and total, class]
-    losses = []
-    for step in range(job.configuration.training.validation_iterations):
-        batch = _augment(job, sampler.draw(step))
-        logits = _forward(job, network, batch.image)
-        losses.append(deep_supervision_loss(logits, batch.label, job.configuration.loss))
-        predicted = logits[0].argmax(1)
-        truth = batch.label.long()
-        both = predicted[predicted == truth]
-        counts[0] += 2 * torch.bincount(both, minlength=class_count)
-        counts[1] += torch.bincount(predicted.flatten(), minlength=class_count)
-        counts[1] += torch.bincount(truth.flatten(), minlength=class_count)
+    steps = range(job.configuration.training.validation_iterations)
+    found = score_patches(
+        (_augment(job, sampler.draw(step)) for step in steps),
+        partial(_forward, job, network),
+        job.configuration.loss,
+        job.labels,
+    )
     network.train()
-    overlap, total = counts.tolist()
-    dice = {
-        name: overlap[index] / total[index] if total[index] else None
-        for index, name in enumerate(job.labels.names)
-        if index > 0
-    }
-    return {"validation_loss": float(torch.stack(losses).mean()), "patch_dice": dice}
+    return found

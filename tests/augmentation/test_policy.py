@@ -1,13 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from autoseg.augmentation.policy import augment_batch, draw_augmentation, no_augmentation
+from autoseg.augmentation.policy import (
+    BatchShape,
+    augment_batch,
+    draw_augmentation,
+    no_augmentation,
+)
 from autoseg.augmentation.sample import RawSample
 from autoseg.planning.plan import AugmentationPlan
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.settings import AugmentationSettings
 from tests.planning.test_rules import FACTS
+
+PATCH = (8, 10, 12)
 
 
 def published(planar: bool = False) -> AugmentationPlan:
@@ -18,7 +27,9 @@ def published(planar: bool = False) -> AugmentationPlan:
 
 
 def test_transforms_come_as_often_and_as_strong_as_the_policy_says() -> None:
-    drawn = [draw_augmentation(published(), 1, np.random.default_rng(i)) for i in range(4000)]
+    drawn = [
+        draw_augmentation(published(), 1, PATCH, np.random.default_rng(i)) for i in range(4000)
+    ]
     share_warped = np.mean([d.matrix is not None for d in drawn])
     assert share_warped == pytest.approx(1 - 0.8 * 0.8, abs=0.03)
     assert np.mean([d.noise_std > 0 for d in drawn]) == pytest.approx(0.1, abs=0.02)
@@ -37,15 +48,15 @@ def test_transforms_come_as_often_and_as_strong_as_the_policy_says() -> None:
 
 def test_planar_patches_turn_within_their_slices() -> None:
     for seed in range(200):
-        matrix = draw_augmentation(published(planar=True), 1, np.random.default_rng(seed)).matrix
+        matrix = draw_augmentation(published(True), 1, PATCH, np.random.default_rng(seed)).matrix
         if matrix is not None:
             np.testing.assert_allclose(matrix[0], [1, 0, 0])
             np.testing.assert_allclose(matrix[:, 0], [1, 0, 0])
 
 
 def test_the_same_generator_state_draws_the_same() -> None:
-    one = draw_augmentation(published(), 2, np.random.default_rng(3))
-    two = draw_augmentation(published(), 2, np.random.default_rng(3))
+    one = draw_augmentation(published(), 2, PATCH, np.random.default_rng(3))
+    two = draw_augmentation(published(), 2, PATCH, np.random.default_rng(3))
     np.testing.assert_array_equal(one.gamma, two.gamma)
     assert one.noise_seed == two.noise_seed
 
@@ -54,11 +65,9 @@ def test_voxels_outside_the_body_return_to_0() -> None:
     rng = np.random.default_rng(0)
     outside = rng.random((8, 8, 8)) < 0.5
     image = np.where(outside, 0, rng.normal(size=(2, 8, 8, 8))).astype(np.float32)
-    neutral = no_augmentation(2)
-    noisy = type(neutral)(
-        **{name: getattr(neutral, name) for name in neutral.__slots__} | {"noise_std": 1.0}
-    )
-    sample = RawSample("a", image, np.zeros((8, 8, 8), np.uint8), outside, np.full(3, 3.5), noisy)
-    batch = augment_batch([sample], (8, 8, 8), [0], False, torch.device("cpu"))
+    noisy = replace(no_augmentation(2), noise_std=1.0)
+    label = np.zeros((8, 8, 8), np.uint8)
+    sample = RawSample("a", image, label, outside, None, np.full(3, 3.5), noisy)
+    batch = augment_batch([sample], BatchShape((8, 8, 8), (0,), False, 0), torch.device("cpu"))
     assert not batch.image[0, 0][torch.from_numpy(outside)].any()
     assert batch.image[0, 1][torch.from_numpy(outside)].any()

@@ -1,11 +1,20 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import interpolate, ndimage
 
 from autoseg.augmentation.policy import no_augmentation
 from autoseg.augmentation.sample import RawSample
-from autoseg.augmentation.spatial import cut_patches, rotation_matrix, source_box
+from autoseg.augmentation.spatial import (
+    control_counts,
+    cut_patches,
+    rotation_matrix,
+    source_box,
+    spline_matrix,
+)
 from autoseg.preprocessing.store import StoredCase
 
 CPU = torch.device("cpu")
@@ -25,23 +34,21 @@ def sample(
     case: StoredCase,
     start: tuple[int, int, int],
     matrix: np.ndarray | None,
-    mirrored: tuple[int, ...] = (),
+    **changes: Any,
 ) -> RawSample:
-    box, centre = source_box(start, PATCH, matrix)
-    image, label, outside = case.read(box)
-    neutral = no_augmentation(1)
-    augmentation = type(neutral)(
-        **{name: getattr(neutral, name) for name in neutral.__slots__}
-        | {"matrix": matrix, "mirrored_axes": mirrored}
+    augmentation = replace(no_augmentation(1), matrix=matrix, **changes)
+    box, centre = source_box(start, PATCH, augmentation)
+    patch = case.read(box)
+    return RawSample(
+        "case", patch.image, patch.label, patch.outside, patch.previous, centre, augmentation
     )
-    return RawSample("case", image, label, outside, centre, augmentation)
 
 
 def test_an_unchanged_patch_is_a_plain_crop(case: StoredCase) -> None:
-    image, label, _ = cut_patches([sample(case, (3, 4, 5), None)], PATCH, CPU)
+    patches = cut_patches([sample(case, (3, 4, 5), None)], PATCH, CPU)
     crop = (slice(3, 15), slice(4, 18), slice(5, 15))
-    np.testing.assert_array_equal(image[0, 0], case.image[0][crop])
-    np.testing.assert_array_equal(label[0], case.label[crop])
+    np.testing.assert_array_equal(patches.image[0, 0], case.image[0][crop])
+    np.testing.assert_array_equal(patches.label[0], case.label[crop])
 
 
 def test_rotated_patches_equal_scipys_affine_transform(case: StoredCase) -> None:
@@ -51,7 +58,8 @@ def test_rotated_patches_equal_scipys_affine_transform(case: StoredCase) -> None
     ]
     start = (14, 15, 16)
     samples = [sample(case, start, matrix) for matrix in matrices]
-    image, label, _ = cut_patches(samples, PATCH, CPU)
+    patches = cut_patches(samples, PATCH, CPU)
+    image, label = patches.image, patches.label
     centre = np.array(start) + (np.array(PATCH) - 1) / 2
     for index, matrix in enumerate(matrices):
         offset = centre - matrix @ ((np.array(PATCH) - 1) / 2)
@@ -71,7 +79,7 @@ def test_rotated_patches_equal_scipys_affine_transform(case: StoredCase) -> None
 
 def test_the_box_holds_every_corner_of_the_rotated_patch() -> None:
     matrix = rotation_matrix(np.deg2rad([40, 35, -20])) * 1.4
-    box, centre = source_box((5, 6, 7), PATCH, matrix)
+    box, centre = source_box((5, 6, 7), PATCH, replace(no_augmentation(1), matrix=matrix))
     corners = np.array(np.meshgrid(*[(-(n - 1) / 2, (n - 1) / 2) for n in PATCH])).reshape(3, -1)
     positions = matrix @ corners + centre[:, None]
     assert (positions >= 0).all()
@@ -80,15 +88,15 @@ def test_the_box_holds_every_corner_of_the_rotated_patch() -> None:
 
 def test_mirroring_turns_image_and_label_alike(case: StoredCase) -> None:
     plain = cut_patches([sample(case, (3, 4, 5), None)], PATCH, CPU)
-    mirrored = cut_patches([sample(case, (3, 4, 5), None, mirrored=(0, 2))], PATCH, CPU)
-    assert torch.equal(mirrored[0][0], plain[0][0].flip(1, 3))
-    assert torch.equal(mirrored[1][0], plain[1][0].flip(0, 2))
+    mirrored = cut_patches([sample(case, (3, 4, 5), None, mirrored_axes=(0, 2))], PATCH, CPU)
+    assert torch.equal(mirrored.image[0], plain.image[0].flip(1, 3))
+    assert torch.equal(mirrored.label[0], plain.label[0].flip(0, 2))
 
 
 def test_beyond_the_case_there_is_background(case: StoredCase) -> None:
     everywhere = StoredCase(SHAPE, case.image, np.full(SHAPE, 2, np.uint8), None, {})
     matrix = rotation_matrix(np.deg2rad([45, 0, 0]))
-    _, label, _ = cut_patches([sample(everywhere, (-6, -7, 10), matrix)], PATCH, CPU)
+    label = cut_patches([sample(everywhere, (-6, -7, 10), matrix)], PATCH, CPU).label
     assert set(label.flatten().tolist()) == {0, 2}
 
 
@@ -96,3 +104,43 @@ def test_rotations_keep_lengths_and_handedness() -> None:
     matrix = rotation_matrix(np.array([0.3, -1.0, 2.0]))
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+def test_elastic_patches_equal_scipys_map_coordinates(case: StoredCase) -> None:
+    rng = np.random.default_rng(4)
+    control = rng.uniform(-3, 3, (3, *control_counts(PATCH, 5)))
+    matrix = rotation_matrix(np.deg2rad([0, 0, 25]))
+    start = (14, 15, 16)
+    found = cut_patches([sample(case, start, matrix, displacement_vox=control)], PATCH, CPU)
+    displacement = control
+    for axis, size in enumerate(PATCH, start=1):
+        # Cubic B-splines by their definition: control point i + 1 lies at interval i.
+        intervals = control.shape[axis] - 3
+        knots = np.arange(-3, control.shape[axis] + 1)
+        basis = interpolate.BSpline(knots, np.eye(control.shape[axis]), 3)
+        weights = basis(np.linspace(0, intervals, size))
+        displacement = np.moveaxis(np.tensordot(weights, displacement, (1, axis)), 0, axis)
+    offset = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in PATCH], indexing="ij"))
+    centre = np.array(start) + (np.array(PATCH) - 1) / 2
+    position = np.tensordot(matrix, offset, (1, 0)) + centre[:, None, None, None] + displacement
+    expected = ndimage.map_coordinates(case.image[0], position, order=1)
+    np.testing.assert_allclose(found.image[0, 0], expected, atol=2e-4)
+
+
+def test_voxels_move_no_further_than_control_points() -> None:
+    weights = spline_matrix(23, 9)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_the_previous_mask_moves_with_the_label(case: StoredCase) -> None:
+    with_mask = replace(case, previous_label=case.label)
+    matrix = rotation_matrix(np.deg2rad([20, -30, 10]))
+    samples = [
+        sample(with_mask, (14, 15, 16), matrix, mirrored_axes=(1,)),
+        sample(with_mask, (3, 4, 5), None, mirrored_axes=(0,)),
+    ]
+    patches = cut_patches(samples, PATCH, CPU)
+    assert patches.previous is not None
+    assert torch.equal(patches.previous, patches.label)
+    assert len(torch.unique(patches.label)) == 3

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
+from autoseg.device import Device
 from autoseg.inference.engines.torch_engine import TorchEngine
 from autoseg.inference.sliding_window import gaussian_weight, predict_logits, tile
 from autoseg.planning.plan import InferencePlan
@@ -77,7 +78,7 @@ class Asymmetric(nn.Module):
 
 def test_mirror_images_and_folds_are_averaged() -> None:
     networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
-    engine = TorchEngine(networks, 3, (0, 2), torch.device("cpu"), bf16=False)
+    engine = TorchEngine(networks, 3, (0, 2), Device(torch.device("cpu"), "fp32"))
     patches = torch.randn(2, 1, 4, 5, 6)
     expected = torch.zeros(2, 2, 4, 5, 6)
     with torch.no_grad():

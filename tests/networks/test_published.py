@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoseg.networks import NETWORKS
+from autoseg.networks import network_builder
 from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan
 
 DATA = Path(__file__).parent / "data"
@@ -82,7 +82,7 @@ def published_weights(file: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def test_published_weights_give_the_published_logits(name: str) -> None:
     file = np.load(DATA / f"{name}.npz")
     plan = network_plan(json.loads(str(file["architecture"])))
-    network = NETWORKS[plan.kind](plan, 2, 3)
+    network = network_builder(plan.kind)(plan, 2, 3)
     named = {our_name(n, len(plan.stages)): w for n, w in published_weights(file).items()}
     network.load_state_dict({n: w for n, w in named.items() if n is not None})
     with torch.no_grad():

@@ -1,12 +1,22 @@
 from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 from typing import get_args
 
 import pytest
 import torch
 
-from autoseg.networks import NETWORKS
-from autoseg.networks.blocks import ConvShape, ResidualBlock, initialize
-from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan
+from autoseg import extensions
+from autoseg.errors import AutosegError
+from autoseg.networks import NETWORKS, network_builder
+from autoseg.networks.blocks import (
+    ConvShape,
+    ResidualBlock,
+    ShuffleToSpace,
+    SqueezeExcitation,
+    initialize,
+)
+from autoseg.networks.unet import PlainUNet
+from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan, Upsampling
 
 KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 
@@ -111,3 +121,41 @@ def test_a_residual_block_begins_as_its_skip() -> None:
     image = torch.randn(2, 3, 8, 8)
     pooled = (image[..., ::2] + image[..., 1::2]) / 2
     torch.testing.assert_close(block(image), torch.where(pooled > 0, pooled, 0.01 * pooled))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("upsampling", get_args(Upsampling))
+@pytest.mark.parametrize("shape", [ANISOTROPIC, SLICES])
+def test_every_way_up_restores_the_patchs_shape(
+    kind: NetworkKind, upsampling: Upsampling, shape: Shape
+) -> None:
+    plan = shape.plan(kind).model_copy(
+        update={"upsampling": upsampling, "squeeze_excitation": True}
+    )
+    patch = (8, 16, 16) if shape is ANISOTROPIC else (32, 16)
+    network = NETWORKS[kind](plan, 1, 2)
+    assert network(torch.randn(2, 1, *patch)).shape == (2, 2, *patch)
+
+
+def test_features_become_voxels_as_in_torchs_pixel_shuffle() -> None:
+    features = torch.randn(2, 12, 3, 5)
+    expected = torch.nn.functional.pixel_shuffle(features, 2)
+    assert torch.equal(ShuffleToSpace((2, 2))(features), expected)
+
+
+def test_squeeze_and_excitation_weighs_features_by_their_means() -> None:
+    block = SqueezeExcitation(32)
+    x = torch.randn(2, 32, 3, 4, 5)
+    hidden = torch.relu(block.squeeze(x.mean((2, 3, 4))))
+    weight = torch.sigmoid(block.excite(hidden))
+    torch.testing.assert_close(block(x), torch.einsum("bczyx,bc->bczyx", x, weight))
+
+
+def test_a_network_of_another_package_is_found_by_its_entry_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = EntryPoint("plain_again", "autoseg.networks.unet:PlainUNet", "autoseg.networks")
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [point])
+    assert network_builder("plain_again") is PlainUNet
+    with pytest.raises(AutosegError, match=r"'swin' is neither built in.*\(plain_again\)"):
+        network_builder("swin")

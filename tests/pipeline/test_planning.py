@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import autoseg.pipeline.measuring
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
+from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.pipeline.measuring import measured_plan, plan_that_fits
 from autoseg.pipeline.planning import PlanRequest, plan_dataset
@@ -35,7 +37,7 @@ def save_untrained(plan: Plan, path: Path, name: str = "3d_fullres") -> Path:
         trained_iterations=1,
         trained_seconds=1.0,
     )
-    network = build_network(configuration, len(plan.channel_names), plan.labels.output_count)
+    network = build_network(configuration, plan.labels)
     save_model(path, network, card)
     return path
 
@@ -85,7 +87,9 @@ def test_models_that_do_not_suit_the_data_are_refused(
 
 def test_a_training_step_is_really_run(tmp_path: Path, synthetic_dataset: Path) -> None:
     plan = make_plan(synthetic_dataset, tmp_path / "work", target="cpu")
-    measurement = measure_training(plan.configurations["3d_fullres"], 1, 4, "cpu", bf16=False)
+    measurement = measure_training(
+        plan.configurations["3d_fullres"], plan.labels, Device(torch.device("cpu"), "fp32")
+    )
     assert measurement.peak_memory_gb is not None and measurement.step_seconds is not None
     assert 0.005 < measurement.peak_memory_gb < 4
     assert 0.001 < measurement.step_seconds < 60

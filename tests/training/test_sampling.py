@@ -1,12 +1,27 @@
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from autoseg.planning.plan import TrainingPlan
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training.sampling import PatchSampler, choose_start, prefetch
+from autoseg.training.team import Team
 
 PATCH = (8, 10, 12)
+TRAINING = TrainingPlan(
+    learning_rate=0.01,
+    momentum=0.99,
+    weight_decay=0,
+    polynomial_power=0.9,
+    gradient_clip_norm=12,
+    foreground_fraction=0.33,
+    epochs=1,
+    iterations_per_epoch=1,
+    validation_iterations=1,
+)
 
 
 def case_of(shape: tuple[int, int, int], targets: dict[int, tuple[int, int, int]]) -> StoredCase:
@@ -18,8 +33,9 @@ def case_of(shape: tuple[int, int, int], targets: dict[int, tuple[int, int, int]
     return StoredCase(shape, image, label, None, locations)
 
 
-def sampler_of(case: StoredCase, batch_size: int = 3) -> PatchSampler:
-    return PatchSampler({"a": case, "b": case}, PATCH, batch_size, 0.33, None, 0, "training")
+def sampler_of(case: StoredCase, batch_size: int = 3, **changes: Any) -> PatchSampler:
+    plan = TRAINING.model_copy(update=changes)
+    return PatchSampler({"a": case, "b": case}, PATCH, batch_size, plan, None, 0, "training")
 
 
 def test_the_last_third_of_a_batch_holds_foreground() -> None:
@@ -88,3 +104,30 @@ def test_an_error_while_reading_is_raised_at_its_step() -> None:
     assert next(fetched) == next(fetched) == []
     with pytest.raises(OSError, match="disk"):
         next(fetched)
+
+
+def test_by_chance_any_sample_may_hold_foreground() -> None:
+    case = case_of((60, 60, 60), {1: (30, 31, 32)})
+    sampler = sampler_of(case, 2, oversampling="probabilistic", foreground_fraction=0.5)
+    drawn = [sampler.draw(step) for step in range(150)]
+    for index in (0, 1):
+        assert np.mean([s[index].label.any() for s in drawn]) == pytest.approx(0.53, abs=0.13)
+
+
+def test_patches_are_drawn_around_what_is_annotated() -> None:
+    case = replace(
+        case_of((60, 60, 60), {1: (30, 31, 32)}),
+        annotated_locations=np.array([[30, 31, 32], [10, 11, 12]], np.uint16),
+    )
+    rng = np.random.default_rng(0)
+    starts = {tuple(choose_start(case, PATCH, False, rng)) for _ in range(50)}
+    assert starts == {(26, 26, 26), (6, 6, 6)}
+    assert {tuple(choose_start(case, PATCH, True, rng)) for _ in range(50)} == {(26, 26, 26)}
+
+
+def test_processes_share_a_batch_sample_by_sample() -> None:
+    sampler = sampler_of(case_of((60, 60, 60), {1: (30, 31, 32)}), batch_size=5)
+    whole = sampler.draw(7)
+    shared = [s for rank in range(2) for s in sampler.draw(7, Team(rank, 2).share(5))]
+    for found, expected in zip(shared, whole, strict=True):
+        np.testing.assert_array_equal(found.image, expected.image)

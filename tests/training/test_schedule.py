@@ -1,10 +1,11 @@
 import pytest
+import torch
 
 from autoseg.errors import AutosegError
 from autoseg.planning.plan import TrainingPlan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
-from autoseg.training.schedule import Budget, learning_rate, make_budget
+from autoseg.training.schedule import Budget, Length, learning_rate, make_budget
 from tests.planning.specified import CPU, Scans, made_up_fingerprint
 
 
@@ -29,12 +30,31 @@ def test_minutes_follow_the_clock_and_iterations_do_not() -> None:
 
 
 def test_lengths_become_budgets(plan: TrainingPlan) -> None:
-    assert make_budget(plan, None, None, None).iterations == 1000 * 250
-    assert make_budget(plan, 2, None, None).iterations == 500
-    assert make_budget(plan, None, 7, None).iterations == 7
-    assert make_budget(plan, None, None, 1.5).seconds == 90
+    assert make_budget(plan, Length()).iterations == 1000 * 250
+    assert make_budget(plan, Length(epochs=2)).iterations == 500
+    assert make_budget(plan, Length(iterations=7)).iterations == 7
+    assert make_budget(plan, Length(minutes=1.5)).seconds == 90
+    assert make_budget(plan, Length(hours=2)).seconds == 7200
 
 
 def test_a_length_must_be_positive(plan: TrainingPlan) -> None:
     with pytest.raises(AutosegError, match="--minutes 0: must be a number above 0"):
-        make_budget(plan, None, None, 0)
+        make_budget(plan, Length(minutes=0))
+
+
+def test_cosine_decay_is_torchs(plan: TrainingPlan) -> None:
+    cosine = plan.model_copy(update={"schedule": "cosine"})
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=plan.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    for step in range(20):
+        assert learning_rate(cosine, step / 20) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_rate_rises_while_warming_up(plan: TrainingPlan) -> None:
+    warm = plan.model_copy(update={"warmup_fraction": 0.2})
+    assert learning_rate(warm, 0) == 0
+    assert learning_rate(warm, 0.1) == pytest.approx(plan.learning_rate / 2)
+    assert learning_rate(warm, 0.2) == plan.learning_rate
+    assert learning_rate(warm, 0.6) == pytest.approx(learning_rate(plan, 0.5))

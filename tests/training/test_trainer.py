@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -6,8 +8,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from autoseg.checkpoint import read_tensors
+from autoseg.checkpoint import ModelCard, read_tensors
 from autoseg.dataset import LabelScheme
+from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
@@ -17,6 +20,7 @@ from autoseg.training.log import EpochSummary
 from autoseg.training.schedule import Budget
 from autoseg.training.state import StateFile
 from autoseg.training.trainer import TrainingJob, train_model
+from autoseg.training.validation import Example
 from tests.planning.specified import CPU, Scans, made_up_fingerprint
 
 
@@ -24,16 +28,22 @@ class Recorder:
     def __init__(self, stop_at: int | None = None) -> None:
         self.losses: list[float] = []
         self.epochs: list[EpochSummary] = []
+        self.messages: list[str] = []
+        self.examples: list[Example] = []
         self.stop_at = stop_at
         self.stop = Event()
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
 
     def on_step(self, iteration: int, fraction: float, loss: float) -> None:
         self.losses.append(loss)
         if iteration == self.stop_at:
             self.stop.set()
 
-    def on_epoch(self, summary: EpochSummary) -> None:
+    def on_epoch(self, summary: EpochSummary, examples: Sequence[Example]) -> None:
         self.epochs.append(summary)
+        self.examples += examples
 
 
 def make_case(seed: int) -> StoredCase:
@@ -68,15 +78,23 @@ def job_in(folder: Path, iterations: int, broken: bool = False) -> TrainingJob:
     if broken:
         cases["case_2"].image[:] = np.inf
     folder.mkdir(exist_ok=True)
-    return TrainingJob(
+    card = ModelCard(
+        plan_name="cpu",
         configuration=configuration,
         labels=LabelScheme(values=(0, 1), names=("background", "blob")),
+        channel_names=("image",),
+        fold=0,
+        trained_cases=3,
+        trained_iterations=0,
+        trained_seconds=0,
+    )
+    return TrainingJob(
+        card=card,
         train_cases={c: cases[c] for c in list(cases)[:3]},
         validation_cases={"case_3": cases["case_3"]},
         budget=Budget(iterations=iterations),
         folder=folder,
-        device=torch.device("cpu"),
-        bf16=False,
+        device=Device(torch.device("cpu"), "fp32"),
         threads=2,
         seed=1,
     )
@@ -89,6 +107,9 @@ def test_training_learns_a_bright_blob(tmp_path: Path) -> None:
     dice = recorder.epochs[-1].patch_dice["blob"]
     assert dice is not None
     assert dice > 0.8
+    example = recorder.examples[-1]
+    assert example.truth.shape == example.prediction.shape == (1, *example.image.shape)
+    assert (example.truth & example.prediction).sum() > 0.5 * example.truth.sum()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 15
 
 
@@ -128,7 +149,7 @@ def test_another_plan_is_not_resumed(tmp_path: Path) -> None:
     other = job_in(tmp_path, 3)
     loss = other.configuration.loss.model_copy(update={"batch_dice": True})
     configuration = other.configuration.model_copy(update={"loss": loss})
-    values = {name: getattr(other, name) for name in other.__slots__}
-    changed = TrainingJob(**values | {"configuration": configuration})
+    card = other.card.model_copy(update={"configuration": configuration})
+    changed = replace(other, card=card)
     with pytest.raises(AutosegError, match="begun with another plan"):
         train_model(changed, Recorder(), Event(), resume=True)

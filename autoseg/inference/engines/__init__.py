@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from autoseg.device import Device
 from autoseg.inference.engines.torch_engine import TorchEngine
 
 EngineName = Literal["torch"]
@@ -13,7 +14,7 @@ EngineName = Literal["torch"]
 ENGINES: dict[
     EngineName,
     Callable[
-        [Sequence[nn.Module], int, Sequence[int], torch.device, bool],
+        [Sequence[nn.Module], int, Sequence[int], Device],
         Callable[[torch.Tensor], torch.Tensor],
     ],
 ] = {

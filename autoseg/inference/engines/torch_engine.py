@@ -6,6 +6,8 @@ from itertools import combinations
 import torch
 from torch import nn
 
+from autoseg.device import Device
+
 
 class TorchEngine:
     """Mean logits of all networks over all combinations of mirrored axes.
@@ -18,20 +20,18 @@ class TorchEngine:
         networks: Sequence[nn.Module],
         spatial_dims: int,
         mirror_axes: Sequence[int],
-        device: torch.device,
-        bf16: bool,
+        device: Device,
     ) -> None:
-        self.networks = [network.to(device).eval() for network in networks]
+        self.networks = [network.to(device.torch_device).eval() for network in networks]
         self.spatial_dims = spatial_dims
         self.mirror_axes = tuple(mirror_axes)
         self.device = device
-        self.bf16 = bf16
 
     @torch.inference_mode()
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor | None = None
         count = 0
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.device.autocast():
             for axes in self._mirrors():
                 mirrored = patches.flip(axes) if axes else patches
                 for network in self.networks:

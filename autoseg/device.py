@@ -1,0 +1,49 @@
+"""Where torch computes, and how precisely."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from autoseg.errors import AutosegError
+from autoseg.machine import detect_machine
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A torch device, and what its networks compute in."""
+
+    torch_device: torch.device
+    precision: Precision
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks run; losses and sums stay in single precision."""
+        return torch.autocast(
+            self.torch_device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+
+def choose_device(name: str | None = None) -> Device:
+    """A device by name (`cpu`, `cuda:1`), or the first GPU that torch can use, else the CPU.
+
+    A GPU computes in bfloat16, older ones in half precision; a CPU in bfloat16 where its hardware
+    multiplies that quickly. Raises AutosegError for a device that is not there.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind == "cpu" and not index:
+        return Device(torch.device("cpu"), "bf16" if detect_machine().bf16 else "fp32")
+    there = torch.cuda.device_count()
+    if kind != "cuda" or not (index or "0").isdecimal() or int(index or 0) >= there:
+        gpus = ", ".join(f"cuda:{i}" for i in range(there))
+        raise AutosegError(
+            f"--device {name}: there is no such device. Devices: cpu{gpus and ', '}{gpus}."
+        )
+    device = torch.device("cuda", int(index or 0))
+    with torch.cuda.device(device):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Device(device, "bf16" if bf16 else "fp16")

@@ -1,0 +1,68 @@
+"""The way from the first stage of a cascade to the second: masks of cases that it had not seen."""
+
+from pathlib import Path
+
+from autoseg.errors import AutosegError, raise_if_any
+from autoseg.planning.plan import Configuration, ConfigurationName, Plan
+from autoseg.preprocessing.prepare import place_mask, source_file
+from autoseg.preprocessing.store import (
+    SUFFIX,
+    StoredCase,
+    stored_placement,
+    stored_sources,
+    with_previous,
+    write_mask,
+)
+from autoseg.volume import read_labels
+from autoseg.work import WorkFolder
+
+
+def with_previous_masks(
+    work: WorkFolder, plan: Plan, configuration: Configuration, cases: dict[str, StoredCase]
+) -> dict[str, StoredCase]:
+    """Cases beside what the previous stage predicted for them when they were held out.
+
+    The masks are put on the plan's grid once, beside the models. Raises AutosegError naming the
+    cases that no fold of the previous stage has predicted.
+    """
+    assert configuration.previous_stage is not None
+    predicted = _held_out_masks(work, plan, configuration.previous_stage)
+    raise_if_any(
+        [
+            f"{case_id}: no fold of {configuration.previous_stage} has predicted it while it was "
+            "held out. Train all of its folds."
+            for case_id in sorted(cases.keys() - predicted.keys())
+        ],
+        f"{configuration.name} cannot be trained yet",
+    )
+    folder = work.plan_models(plan.name) / configuration.name / "previous_stage"
+    found = {}
+    for case_id, case in cases.items():
+        mask = folder / f"{case_id}{SUFFIX}"
+        _place(predicted[case_id], mask, case, plan, configuration)
+        found[case_id] = with_previous(case, mask)
+    return found
+
+
+def _held_out_masks(work: WorkFolder, plan: Plan, stage: ConfigurationName) -> dict[str, Path]:
+    """The mask of every case by the fold that held it out."""
+    masks: dict[str, Path] = {}
+    for index, fold in enumerate(work.splits().folds):
+        folder = work.fold(plan.name, stage, index) / "validation"
+        if (folder / "summary.json").exists():
+            masks |= {case_id: folder / f"{case_id}.nii.gz" for case_id in fold.validation}
+    return masks
+
+
+def _place(
+    predicted: Path, mask: Path, case: StoredCase, plan: Plan, configuration: Configuration
+) -> None:
+    """Store a predicted mask on the plan's grid, unless that was done before."""
+    if case.path is None:
+        raise AutosegError(f"{predicted}: its case is not stored, so its grid is not known.")
+    sources = (source_file(predicted), source_file(case.path))
+    if stored_sources(mask) == sources:
+        return
+    placement = stored_placement(case.path)
+    classes = plan.labels.encode(read_labels(predicted).array)
+    write_mask(mask, place_mask(classes, placement, configuration), placement, sources)

@@ -1,0 +1,137 @@
+"""What training changes: weights, the optimiser's moments, the moving mean. All of it is saved."""
+
+import copy
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from autoseg.device import Device
+from autoseg.errors import AutosegError
+from autoseg.planning.plan import Configuration
+
+ADAM_SECOND_MOMENT = 0.999
+PART = re.compile(r"(stem|encoder|decoder)\.?(?:(?:upsample|stages|heads)\.)?(\d*)")
+
+
+class Learner:
+    """A network that learns; `model` is the network to use, the moving mean if there is one."""
+
+    def __init__(self, network: nn.Module, configuration: Configuration, device: Device) -> None:
+        self.network = network
+        self.plan = plan = configuration.training
+        self.optimizer = make_optimizer(network, configuration)
+        self.scaler = torch.amp.GradScaler(
+            device.torch_device.type, enabled=device.precision == "fp16"
+        )
+        self.average: nn.Module | None = None
+        if plan.ema_decay is not None:
+            self.average = copy.deepcopy(network).requires_grad_(False)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network if self.average is None else self.average
+
+    def add_gradient(self, loss: torch.Tensor) -> None:
+        """Backpropagate one of the batches that make up a step."""
+        self.scaler.scale(loss / self.plan.accumulated_batches).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, learning_rate: float, iteration: int) -> torch.Tensor:
+        """Change the weights; the norm that the gradient had before it was clipped."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["rate_factor"]
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.gradient_clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None and self.plan.ema_decay is not None:
+            # A mean over few steps first, for initial weights are no use.
+            decay = min(self.plan.ema_decay, (1 + iteration) / (10 + iteration))
+            _move_towards(self.average, self.network, 1 - decay)
+        return norm
+
+    def named_moments(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What the optimiser remembers of each parameter, by `moment.parameter`."""
+        for name, parameter in self.network.named_parameters():
+            for moment, value in self.optimizer.state[parameter].items():
+                if isinstance(value, torch.Tensor):
+                    yield f"{moment}.{name}", value
+
+    def set_moment(self, named: str, value: torch.Tensor) -> None:
+        """Put back what `named_moments` gave."""
+        moment, _, name = named.partition(".")
+        parameter = self.network.get_parameter(name)
+        # Adam counts its steps in memory.
+        where = value.device if moment == "step" else parameter.device
+        self.optimizer.state[parameter][moment] = value.to(where)
+
+
+def make_optimizer(network: nn.Module, configuration: Configuration) -> torch.optim.Optimizer:
+    """The plan's optimiser over all parameters that are to be trained.
+
+    Parts that the plan freezes stop asking for gradients. Raises AutosegError when there are none
+    of a name, or rates are to differ by layer in a network whose layers are not known.
+    """
+    plan, levels = configuration.training, len(configuration.network.stages)
+    _freeze(network, plan.frozen)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factor = 1.0
+            if plan.layer_decay < 1:
+                factor = plan.layer_decay ** _distance_from_output(name, levels)
+            groups.setdefault(factor, []).append(parameter)
+    described = [
+        {"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()
+    ]
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(
+            described,
+            lr=plan.learning_rate,
+            betas=(plan.momentum, ADAM_SECOND_MOMENT),
+            weight_decay=plan.weight_decay,
+        )
+    return torch.optim.SGD(
+        described,
+        lr=plan.learning_rate,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+        nesterov=plan.momentum > 0,
+    )
+
+
+def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    for prefix in prefixes:
+        parts = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if name == prefix or name.startswith(f"{prefix}.")
+        ]
+        if not parts:
+            there_are = sorted({name.partition(".")[0] for name, _ in network.named_parameters()})
+            raise AutosegError(
+                f"training.frozen: the network has no part {prefix!r}. Parts: "
+                f"{', '.join(there_are)}, and what lies in them, such as encoder.0."
+            )
+        for parameter in parts:
+            parameter.requires_grad_(False)
+
+
+def _distance_from_output(name: str, levels: int) -> int:
+    """How many resolutions lie between a layer and the output, along the U's two arms."""
+    match = PART.match(name)
+    if match is None:
+        raise AutosegError(
+            f"training.layer_decay: {name} is in no known layer of a U-Net. Leave it at 1."
+        )
+    level = int(match[2] or 0)
+    return level if match[1] == "decoder" else 2 * (levels - 1) - level
+
+
+@torch.no_grad()
+def _move_towards(average: nn.Module, network: nn.Module, share: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
+    for kept, now in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(now)

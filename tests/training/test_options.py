@@ -1,0 +1,270 @@
+"""Every way to train that a plan can ask for."""
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.checkpoint import (
+    METADATA_KEY,
+    build_network,
+    read_card,
+    read_tensors,
+    save_model,
+    save_tensors,
+)
+from autoseg.dataset import IGNORED, LabelScheme, Region
+from autoseg.device import Device
+from autoseg.errors import AutosegError
+from autoseg.planning.plan import Form, RandomRange
+from autoseg.preprocessing.store import StoredCase
+from autoseg.training import form as form_module
+from autoseg.training.form import fastest_form, in_form
+from autoseg.training.initialization import initialize_from
+from autoseg.training.learner import Learner, make_optimizer
+from autoseg.training.log import Scores
+from autoseg.training.state import StateFile
+from autoseg.training.trainer import BEST, TrainingJob, train_model
+from tests.training.test_trainer import Recorder, job_in
+
+CPU = Device(torch.device("cpu"), "fp32")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "adamw": {"optimizer": "adamw", "learning_rate": 3e-4, "momentum": 0.9},
+    "cosine and warm-up": {"schedule": "cosine", "warmup_fraction": 0.2},
+    "accumulation": {"accumulated_batches": 2},
+    "moving mean": {"ema_decay": 0.9},
+    "by chance": {"oversampling": "probabilistic"},
+    "frozen": {"frozen": ("encoder.0",), "layer_decay": 0.8},
+    "channels last": {"form": "channels_last"},
+}
+
+
+def job_with(folder: Path, iterations: int, **training: Any) -> TrainingJob:
+    return changed_job(job_in(folder, iterations), training=training)
+
+
+def changed_job(job: TrainingJob, **parts: dict[str, Any]) -> TrainingJob:
+    configuration = job.configuration
+    for name, changes in parts.items():
+        part = getattr(configuration, name).model_copy(update=changes)
+        configuration = configuration.model_copy(update={name: part})
+    return replace(job, card=job.card.model_copy(update={"configuration": configuration}))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_any_training_learns_and_resumes_to_the_bit(tmp_path: Path, option: str) -> None:
+    changes = OPTIONS[option]
+    whole, first, second = Recorder(), Recorder(stop_at=12), Recorder()
+    job = job_with(tmp_path / "whole", 25, **changes)
+    network, _ = train_model(job, whole, Event(), resume=False)
+    parts = job_with(tmp_path / "parts", 25, **changes)
+    train_model(parts, first, first.stop, resume=False)
+    resumed, _ = train_model(parts, second, Event(), resume=True)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    assert second.losses[-5:] == whole.losses[-5:]
+    assert np.mean(whole.losses[-5:]) < whole.losses[0]
+
+
+def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
+    job = job_with(tmp_path, 3, frozen=("encoder.0",), layer_decay=0.5)
+    network, _ = train_model(job, Recorder(), Event(), resume=False)
+    stopped = Event()
+    stopped.set()
+    start, _ = train_model(job_with(tmp_path / "b", 1), Recorder(), stopped, resume=False)
+    stages = len(job.configuration.network.stages)
+    unused = f"decoder.heads.{stages - 2}."
+    for name, weight in network.state_dict().items():
+        same = torch.equal(weight, start.state_dict()[name])
+        assert same == (name.startswith("encoder.0.") or name.startswith(unused)), name
+    optimizer = make_optimizer(network, job.configuration)
+    factors = {group["rate_factor"]: len(group["params"]) for group in optimizer.param_groups}
+    assert max(factors) == 1
+    assert min(factors) == 0.5 ** (2 * (stages - 1) - 1)  # encoder.1, since encoder.0 is frozen
+
+
+def test_a_frozen_part_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AutosegError, match=r"no part 'backbone'\. Parts: decoder, encoder"):
+        train_model(job_with(tmp_path, 1, frozen=("backbone",)), Recorder(), Event(), False)
+
+
+def test_the_moving_mean_is_what_its_formula_says(tmp_path: Path) -> None:
+    job = job_with(tmp_path, 1, ema_decay=0.7)
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 1)
+    learner = Learner(network, job.configuration, CPU)
+    mean = network.weight.detach().clone()
+    for step in range(30):
+        loss = (network(torch.randn(1, 1, 2, 2, 2)) ** 2).mean()
+        learner.add_gradient(loss)
+        learner.step(0.05, step)
+        decay = min(0.7, (1 + step) / (10 + step))
+        mean = decay * mean + (1 - decay) * network.weight.detach()
+    assert learner.average is not None
+    torch.testing.assert_close(learner.model.get_parameter("weight"), mean)
+    assert not torch.equal(mean, network.weight)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    network = torch.nn.Conv3d(1, 2, 1)
+    job = job_with(tmp_path, 1, accumulated_batches=2)
+    learner = Learner(network, job.configuration, CPU)
+    x = torch.randn(4, 1, 2, 2, 2)
+    for part in (x[:2], x[2:]):
+        learner.add_gradient((network(part) ** 2).mean())
+    accumulated = network.weight.grad
+    network.zero_grad()
+    (network(x) ** 2).mean().backward()
+    assert accumulated is not None
+    torch.testing.assert_close(accumulated, network.weight.grad)
+
+
+def test_a_stalled_training_ends_early_and_is_finished(tmp_path: Path) -> None:
+    job = job_with(tmp_path, 1000, early_stop_epochs=2, learning_rate=1e-9, keep_best=True)
+    recorder = Recorder()
+    _, position = train_model(job, recorder, Event(), resume=False)
+    assert position.stopped_early
+    assert position.iteration < 100
+    assert StateFile.of(tmp_path).read().position == position
+    assert read_card(tmp_path / BEST).chosen_on_validation
+    again = Scores.read(tmp_path / "metrics.jsonl")
+    assert again.has_stalled(2)
+    assert not again.has_stalled(None)
+
+
+def regions_and_ignored(job: TrainingJob) -> TrainingJob:
+    """Nested regions, and a label that nobody drew beyond a few slices."""
+    labels = LabelScheme(
+        values=(0, 1, 2),
+        names=("background", "shell", "core"),
+        regions=(Region(name="whole", values=(1, 2)), Region(name="core", values=(2,))),
+        region_order=(1, 2),
+        ignore=3,
+    )
+    job = changed_job(job, loss={"regions": labels.region_classes()})
+    return replace(
+        job,
+        card=job.card.model_copy(update={"labels": labels}),
+        train_cases={n: _partly(c) for n, c in job.train_cases.items()},
+        validation_cases={n: _partly(c) for n, c in job.validation_cases.items()},
+    )
+
+
+def _partly(case: StoredCase) -> StoredCase:
+    label = case.label.copy()
+    label[6:10, 7:11, 8:12] = 2
+    image = case.image.copy()
+    image[0][label == 2] += 3
+    label[:4] = IGNORED
+    return replace(
+        case,
+        image=image,
+        label=label,
+        class_locations={
+            0: np.argwhere((label == 1) | (label == 2)).astype(np.uint16),
+            1: np.argwhere(label == 2).astype(np.uint16),
+        },
+        annotated_locations=np.argwhere(label != IGNORED).astype(np.uint16),
+    )
+
+
+def test_regions_are_learned_from_what_is_annotated(tmp_path: Path) -> None:
+    recorder = Recorder()
+    job = regions_and_ignored(job_in(tmp_path, 150))
+    network, _ = train_model(job, recorder, Event(), resume=False)
+    dice = recorder.epochs[-1].patch_dice
+    assert dice["whole"] is not None and dice["whole"] > 0.8
+    assert dice["core"] is not None and dice["core"] > 0.4
+    assert network(torch.zeros(1, 1, *job.configuration.patch_size_vox)).shape[1] == 2
+
+
+def test_the_second_stage_sees_the_masks_of_the_first(tmp_path: Path) -> None:
+    exact = {"mask_morphology_vox": RandomRange(probability=0, range=(1, 1))}
+    job = changed_job(job_in(tmp_path, 150), augmentation=exact)
+    rng = np.random.default_rng(0)
+
+    def noise_with_mask(case: StoredCase) -> StoredCase:
+        return replace(
+            case,
+            image=rng.normal(size=case.image.shape).astype(np.float32),
+            previous_label=case.label,
+        )
+
+    cascade = job.configuration.model_copy(update={"previous_stage": "3d_lowres"})
+    job = replace(
+        job,
+        card=job.card.model_copy(update={"configuration": cascade}),
+        train_cases={n: noise_with_mask(c) for n, c in job.train_cases.items()},
+        validation_cases={n: noise_with_mask(c) for n, c in job.validation_cases.items()},
+    )
+    recorder = Recorder()
+    train_model(job, recorder, Event(), resume=False)
+    dice = recorder.epochs[-1].patch_dice["blob"]
+    assert dice is not None and dice > 0.6  # which noise alone could not give
+
+
+def test_initial_weights_are_loaded_adapted_and_reported(tmp_path: Path) -> None:
+    job = job_in(tmp_path / "a", 5)
+    network, position = train_model(job, Recorder(), Event(), resume=False)
+    save_model(tmp_path / "model.safetensors", network, job.card_at(position))
+    job = job_in(tmp_path / "b", 1)
+    labels = LabelScheme(values=(0, 1, 2), names=("background", "other", "blob"))
+    normalization = job.configuration.normalization[0]
+    configuration = job.configuration.model_copy(update={"normalization": (normalization,) * 2})
+    card = job.card.model_copy(
+        update={
+            "labels": labels,
+            "configuration": configuration,
+            "channel_names": ("contrast", "image"),
+        }
+    )
+    fresh = build_network(configuration, labels)
+    report = initialize_from(fresh, card, tmp_path / "model.safetensors")
+    own, given = fresh.state_dict(), network.state_dict()
+    assert report.adapted[0] == "encoder.0.0.conv.weight"
+    assert set(report.adapted[1:]) == {n for n in own if n.startswith("decoder.heads.")}
+    assert not report.left
+    first = "encoder.0.0.conv.weight"
+    assert torch.equal(own[first][:, 1:], given[first])  # of one name
+    assert torch.equal(own[first][:, :1], given[first])  # the mean of all that is known
+    head = "decoder.heads.0.weight"
+    assert torch.equal(own[head][[0, 2]], given[head])
+    assert "weights loaded" in report.text()
+
+
+def test_a_model_of_another_network_is_refused(tmp_path: Path) -> None:
+    job = job_in(tmp_path, 1)
+    other = {f"other.{i}": torch.zeros(2) for i in range(3)}
+    model = tmp_path / "model.safetensors"
+    save_tensors(model, other, {METADATA_KEY: job.card.model_dump_json()})
+    network = build_network(job.configuration, job.labels)
+    with pytest.raises(AutosegError, match="not one of its weights fits"):
+        initialize_from(network, job.card, model)
+    assert read_tensors(model)[0].keys() == other.keys()
+
+
+@pytest.mark.parametrize("form", get_args(Form)[:2])
+def test_forms_change_no_result(form: Form) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.Conv3d(4, 2, 1))
+    image = torch.randn(2, 2, 6, 6, 6)
+    expected = network(image)
+    found = in_form(network, form)(form_module.image_in_form(image, form))
+    torch.testing.assert_close(found, expected)
+
+
+def test_without_a_compiler_networks_run_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(network: torch.nn.Module) -> torch.nn.Module:
+        raise RuntimeError("no C++ compiler found\nwhere it was looked for")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    network = torch.nn.Conv3d(1, 2, 3)
+    form = fastest_form(network, torch.randn(1, 1, 8, 8, 8), {}, CPU)
+    assert form in ("eager", "channels_last")
+    assert "Networks are not run compiled here: no C++ compiler found" in caplog.text
