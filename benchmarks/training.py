@@ -2,7 +2,7 @@
 
     python -m benchmarks.training PEER_PYTHON FOLDER DATASET PLANS [--seeds 0 1 2] [--rounds 3]
 
-DATASET is in nnU-Net's raw layout, PLANS a plans.json with a plain U-Net in 3d_fullres. FOLDER keeps
+DATASET is in nnU-Net's raw layout, PLANS a plans.json with a plain U-Net in 3d_fullres. FOLDER has
 nnU-Net's prepared data and finished trainings, which are not repeated. First both train for a few
 iterations in turn, for seconds per iteration; then both train fold 0 once for each seed (nnU-Net
 with its trainer of 5 epochs, 1,250 iterations), and the held-out cases are compared.

@@ -2,9 +2,10 @@
 
 The same transforms with the same probabilities and ranges as on the training device, drawn and
 applied by another implementation, sample by sample. It works in batchgenerators' way, which is to
-draw from numpy's global random state: only processes of their own may call it.
+draw from global random states: only processes of their own may call it.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def largest_reach(plan: AugmentationPlan, patch_size_vox: Shape3) -> NDArray[np.
     turned = size[1:] if plan.planar else size
     diagonal = float(np.linalg.norm(turned)) * max(1.0, plan.scaling.range[1])
     reach = np.array([size[0], diagonal, diagonal] if plan.planar else [diagonal] * 3)
-    box: NDArray[np.int64] = np.ceil(reach).astype(int) + 1
+    margin = np.array([0 if plan.planar else 1, 1, 1])
+    box: NDArray[np.int64] = np.ceil(reach).astype(int) + margin
     return box
 
 
@@ -59,6 +61,7 @@ class CpuPolicy:
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """The transformed patch of image and masks [mask, z, y, x], from the middle of a box."""
         np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
         channels, depth = len(image), image.shape[1]
         if self.planar:  # slices become channels
             image = image.reshape(-1, *image.shape[2:])

@@ -172,6 +172,8 @@ def predict(options: argparse.Namespace) -> None:
                 f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
                 "yet. Run `autoseg train` first, or name model files with --model."
             )
+        if configuration.previous_stage is not None:
+            models += work.trained_models(plan.name, configuration.previous_stage)
     with _progress() as progress:
         done, kept = predict_files(
             options.inputs, options.output, models, options.overwrite, progress

@@ -136,6 +136,7 @@ def train_fold(
     from autoseg.training.team import join_team
     from autoseg.training.trainer import train_model
 
+    team = join_team(request.launch.rank, request.launch.size)
     plan = work.plan(request.plan_name)
     dataset = planned_dataset(work, plan)
     task = FoldTask(work, plan, request, dataset, work.fold_cases(dataset, request.fold))
@@ -144,7 +145,6 @@ def train_fold(
     finished = _finished(task.folder, budget, earlier)
     if finished is not None:
         return finished
-    team = join_team(request.launch.rank, request.launch.size)
     device = _device(request)
     if earlier is None:
         task = _fitting(task, device, team)
@@ -158,8 +158,10 @@ def train_fold(
         network, position = train_model(job, shown, stop, resume=earlier is not None)
     except (RuntimeError, MemoryError) as error:
         raise _explained(error, task.configuration) from error
-    if stop.is_set() or not team.leads:
-        stopped = stop.is_set()
+    (stopped,) = team.agree(float(stop.is_set()))
+    if stopped:  # all processes of a team, when the first one is told to
+        stop.set()
+    if stopped or not team.leads:
         return FoldResult(task.folder, position.iteration, position.elapsed_s, not stopped, None)
     (task.folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
     save_model(task.folder / MODEL, network, job.card_at(position))

@@ -344,12 +344,12 @@ def _loss(
     return LossPlan(
         **settings.model_dump(exclude={"class_weighting"}),
         batch_dice=batch_dice,
-        class_weights=_class_weights(fingerprint, settings.class_weighting),
+        class_weights=class_weights(fingerprint, settings.class_weighting),
         regions=fingerprint.labels.region_classes(),
     )
 
 
-def _class_weights(fingerprint: Fingerprint, weighting: ClassWeighting) -> tuple[float, ...] | None:
+def class_weights(fingerprint: Fingerprint, weighting: ClassWeighting) -> tuple[float, ...] | None:
     """One weight for each class, the background first; 0 for a class that no scan has."""
     if weighting == "none":
         return None

@@ -1,5 +1,6 @@
 """Processes that train one model together, each on its share of every batch."""
 
+import atexit
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -69,14 +70,18 @@ def join_team(rank: int, size: int) -> Team:
     """
     if size == 1:
         return ALONE
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        dist.init_process_group(backend, timeout=PATIENCE)
-    except (ValueError, RuntimeError) as error:
-        raise AutosegError(
-            f"The {size} processes did not meet: {error}. Start them with torchrun."
-        ) from None
-    return Team(rank, size)
+    if not dist.is_initialized():  # for an earlier fold
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            dist.init_process_group(backend, timeout=PATIENCE)
+        except (ValueError, RuntimeError) as error:
+            raise AutosegError(
+                f"The {size} processes did not meet: {error}. Start them with torchrun."
+            ) from None
+        atexit.register(dist.destroy_process_group)
+    team = Team(rank, size)
+    team.wait()
+    return team
 
 
 class _SumUp(torch.autograd.Function):

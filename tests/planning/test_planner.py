@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import make_fingerprint
+from autoseg.fingerprint import ClassStats, Fingerprint, make_fingerprint
 from autoseg.geometry import Shape3, Spacing3
 from autoseg.layouts import open_dataset
 from autoseg.machine import Machine
 from autoseg.planning.memory import convolution_elements
 from autoseg.planning.plan import NetworkPlan, StagePlan
-from autoseg.planning.planner import make_plan
+from autoseg.planning.planner import class_weights, make_plan
 from autoseg.planning.rules import load_rule_set
 from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint
+
+RARE = ((0.1, 1.0), (0.02, 0.5), (0.0, 0.0))  # image and case fraction of three classes
 
 
 def here(memory_gb: float) -> Machine:
@@ -183,3 +185,15 @@ def test_pictures_of_unlike_pixels_are_recommended_as_slices() -> None:
     coarse = Scans((1, 200, 200), (199.8, 0.2, 0.2), count=30)
     plan = make_plan(made_up_fingerprint(fine, coarse), load_rule_set("default"), gpu(24))
     assert plan.recommended == "2d"
+
+
+def test_classes_are_weighed_by_how_rare_they_are() -> None:
+    stats = [ClassStats.model_construct(image_fraction=f, case_fraction=c) for f, c in RARE]
+    fingerprint = Fingerprint.model_construct(classes=tuple(stats))
+    assert class_weights(fingerprint, "none") is None
+    expected = np.array([1 / 0.88, 1 / 0.1, 1 / 0.02, 0])
+    expected /= expected[:3].mean()
+    assert class_weights(fingerprint, "inverse_frequency") == pytest.approx(tuple(expected))
+    # Frequencies in the scans that have the class: 0.88, 0.1 and 0.02 / 0.5; their median is 0.1.
+    median = class_weights(fingerprint, "median_frequency")
+    assert median == pytest.approx((0.1 / 0.88, 1, 0.1 / 0.04, 0))

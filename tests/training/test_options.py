@@ -80,7 +80,7 @@ def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
     unused = f"decoder.heads.{stages - 2}."
     for name, weight in network.state_dict().items():
         same = torch.equal(weight, start.state_dict()[name])
-        assert same == (name.startswith("encoder.0.") or name.startswith(unused)), name
+        assert same == (name.startswith(("encoder.0.", unused))), name
     optimizer = make_optimizer(network, job.configuration)
     factors = {group["rate_factor"]: len(group["params"]) for group in optimizer.param_groups}
     assert max(factors) == 1
