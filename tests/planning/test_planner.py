@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import ClassStats, Fingerprint, make_fingerprint
+from autoseg.fingerprint import make_fingerprint
 from autoseg.geometry import Shape3, Spacing3
 from autoseg.layouts import open_dataset
 from autoseg.machine import Machine
@@ -188,8 +188,10 @@ def test_pictures_of_unlike_pixels_are_recommended_as_slices() -> None:
 
 
 def test_classes_are_weighed_by_how_rare_they_are() -> None:
-    stats = [ClassStats.model_construct(image_fraction=f, case_fraction=c) for f, c in RARE]
-    fingerprint = Fingerprint.model_construct(classes=tuple(stats))
+    fingerprint = made_up_fingerprint(Scans((40, 40, 40), (1, 1, 1), count=50))
+    stats = fingerprint.classes[0]
+    classes = [stats.model_copy(update={"image_fraction": f, "case_fraction": c}) for f, c in RARE]
+    fingerprint = fingerprint.model_copy(update={"classes": tuple(classes)})
     assert class_weights(fingerprint, "none") is None
     expected = np.array([1 / 0.88, 1 / 0.1, 1 / 0.02, 0])
     expected /= expected[:3].mean()
