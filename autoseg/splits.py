@@ -1,6 +1,6 @@
 """Folds for cross-validation: no patient is in both parts of one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -38,24 +38,73 @@ class Splits(Record):
         return mixed
 
 
-def make_splits(patients: dict[str, str]) -> Splits:
+def make_splits(
+    patients: dict[str, str], presence: Mapping[str, Collection[int]] | None = None
+) -> Splits:
     """Shuffled folds of whole patients, the same for the same case ids.
 
     `patients` maps case ids to patient ids. Five folds, or one per patient when there are fewer;
-    a single patient gives none, so that only training on every case remains.
+    a single patient gives none, so that only training on every case remains. `presence` says which
+    classes each case has: where plain shuffling would hold out nobody with a class that enough
+    patients have, or everybody, patients are dealt out class by class.
     """
     patient_ids = sorted(set(patients.values()))
     count = min(FOLD_COUNT, len(patient_ids))
     if count < 2:
         return Splits(cases=tuple(sorted(patients)), folds=())
     shuffled = np.random.RandomState(SEED).permutation(len(patient_ids))
+    groups = [
+        {patient_ids[index] for index in held_out} for held_out in np.array_split(shuffled, count)
+    ]
+    classes: dict[str, set[int]] = {patient: set() for patient in patient_ids}
+    for case_id, present in (presence or {}).items():
+        classes[patients[case_id]] |= set(present)
+    if not _is_balanced(groups, classes):
+        groups = _dealt_out([patient_ids[index] for index in shuffled], classes, count)
     folds = []
-    for held_out in np.array_split(shuffled, count):
-        held_out_patients = {patient_ids[index] for index in held_out}
+    for held_out_patients in groups:
         validation = tuple(c for c in sorted(patients) if patients[c] in held_out_patients)
         train = tuple(c for c in sorted(patients) if patients[c] not in held_out_patients)
         folds.append(Fold(train=train, validation=validation))
     return Splits(cases=tuple(sorted(patients)), folds=tuple(folds))
+
+
+def _is_balanced(groups: Sequence[set[str]], classes: Mapping[str, set[int]]) -> bool:
+    """Whether every fold holds out someone with each class, as far as there are enough for that."""
+    for value in set().union(*classes.values()):
+        having = {patient for patient, present in classes.items() if value in present}
+        reached = sum(1 for group in groups if group & having)
+        if reached < min(len(groups), len(having)):
+            return False
+    return True
+
+
+def _dealt_out(
+    patients: Sequence[str], classes: Mapping[str, set[int]], count: int
+) -> list[set[str]]:
+    """Patients dealt out to folds class by class, the rarest first.
+
+    Each goes to the fold that has fewest of the class, then fewest patients: the iterative
+    stratification of Sechidis et al. 2011 (doi:10.1007/978-3-642-23808-6_10), with folds of nearly
+    equal size.
+    """
+    groups: list[set[str]] = [set() for _ in range(count)]
+    most = -(-len(patients) // count)
+    left = list(patients)
+
+    def deal(patient: str, value: int | None) -> None:
+        open_groups = [group for group in groups if len(group) < most]
+        fewest = min(open_groups, key=lambda g: (sum(value in classes[p] for p in g), len(g)))
+        fewest.add(patient)
+        left.remove(patient)
+
+    while values := {value for patient in left for value in classes[patient]}:
+        rarest = min(values, key=lambda v: (sum(v in classes[p] for p in left), v))
+        for patient in [p for p in left if rarest in classes[p]]:
+            deal(patient, rarest)
+    for patient in list(left):
+        deal(patient, None)
+    return groups
 
 
 def given_splits(

@@ -95,12 +95,17 @@ class WorkFolder:
             )
         self.delete_models(plan.name)
 
-    def keep_or_make_splits(self, dataset: Dataset, overwrite: bool) -> None:
+    def keep_or_make_splits(
+        self, dataset: Dataset, fingerprint: Fingerprint, overwrite: bool
+    ) -> None:
         """Folds stay as they are, edited by the user or not, while the cases are the same."""
         patients = {case.case_id: case.patient_id for case in dataset.cases}
-        splits = (
-            given_splits(list(patients), dataset.folds) if dataset.folds else make_splits(patients)
-        )
+        if dataset.folds:
+            splits = given_splits(list(patients), dataset.folds)
+        else:
+            values = set(fingerprint.labels.values[1:])
+            present = {c.case_id: values & c.label_voxels.keys() for c in fingerprint.cases}
+            splits = make_splits(patients, present)
         if self.has_splits():
             kept = self.read_splits()
             mixed = kept.mixed_patients(patients)

@@ -30,3 +30,24 @@ def test_patients_on_both_sides_of_a_fold_are_found() -> None:
     splits = given_splits(["a", "b", "c"], [(("a", "b"), ("c",))])
     assert splits.mixed_patients({"a": "p", "b": "q", "c": "r"}) == set()
     assert splits.mixed_patients({"a": "p", "b": "q", "c": "q"}) == {"q"}
+
+
+def test_a_rare_class_is_held_out_in_every_fold() -> None:
+    patients = {f"case_{i:02d}": f"case_{i:02d}" for i in range(40)}
+    plain = make_splits(patients)
+    rare = set(plain.folds[0].validation[:6]) | {plain.folds[1].validation[0]}
+    presence = {case: {1, 2} if case in rare else {1} for case in patients}
+    folds = make_splits(patients, presence).folds
+    held_out = [len(rare & set(fold.validation)) for fold in folds]
+    assert sorted(held_out) == [1, 1, 1, 2, 2]
+    assert {len(fold.validation) for fold in folds} == {8}
+    everyone = sorted(case for fold in folds for case in fold.validation)
+    assert everyone == sorted(patients)
+
+
+def test_folds_stay_those_of_nnunet_where_they_are_balanced() -> None:
+    patients = {f"case_{i:02d}": f"case_{i:02d}" for i in range(40)}
+    everywhere = {case: {1, 2} for case in patients}
+    assert make_splits(patients, everywhere) == make_splits(patients)
+    # A class of one patient cannot be held out in every fold, so it changes nothing.
+    assert make_splits(patients, everywhere | {"case_07": {1, 2, 3}}) == make_splits(patients)

@@ -88,7 +88,7 @@ def plan_dataset(
     plan = _decide(fingerprint, rule_set, machine, request, card)
     plan = with_settings(plan, request.settings)
     work.make_way_for(plan, request.overwrite)
-    work.keep_or_make_splits(dataset, request.overwrite)
+    work.keep_or_make_splits(dataset, fingerprint, request.overwrite)
     work.save_fingerprint(fingerprint)
     work.save_plan(plan)
     work.save_state(
