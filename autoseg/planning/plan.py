@@ -3,13 +3,14 @@
 Sizes and spacings follow the plan's axis order: reoriented, then permuted by `axis_order`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from autoseg.casestats import IntensityStats
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError
+from autoseg.extensions import Group, extension_names
 from autoseg.geometry import Orientation, Shape3, Spacing3
 from autoseg.machine import Machine
 from autoseg.records import Record
@@ -21,6 +22,23 @@ LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tv
 Form = Literal["eager", "channels_last", "compiled"]
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 Range = tuple[float, float]
+
+
+def _known(built_in: Any, group: Group) -> AfterValidator:
+    """Checks that a name is built in, or an installed package's."""
+
+    def check(name: str) -> str:
+        if name not in get_args(built_in):  # else nothing that is installed is looked at
+            known = (*get_args(built_in), *extension_names(group))
+            if name not in known:
+                raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
+
+
+NetworkName = Annotated[str, _known(NetworkKind, "autoseg.networks")]
+LossName = Annotated[str, _known(LossKind, "autoseg.losses")]
 
 
 class ChannelNormalization(Record):
@@ -68,7 +86,7 @@ class NetworkPlan(Record):
     weighs the features of every block of the encoder by what the whole patch holds.
     """
 
-    kind: str
+    kind: NetworkName
     stages: tuple[StagePlan, ...]
     norm: Literal["instance"]
     activation: Literal["leaky_relu"]
@@ -97,7 +115,7 @@ class LossPlan(Record):
     regions one by one; without it the outputs are classes that exclude each other.
     """
 
-    kind: str
+    kind: LossName
     batch_dice: bool
     dice_smooth: float
     false_positive_weight: float = 0.5

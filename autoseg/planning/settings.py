@@ -5,16 +5,15 @@ written in Python (patch size, pooling), whose outcome then becomes the value.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from autoseg.extensions import Group, extension_names
 from autoseg.geometry import Orientation
 from autoseg.planning.plan import (
     ConfigurationName,
-    LossKind,
-    NetworkKind,
+    LossName,
+    NetworkName,
     NormalizationKind,
     RandomRange,
     ResamplingPlan,
@@ -25,23 +24,6 @@ from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
-
-
-def _known(built_in: Any, group: Group) -> AfterValidator:
-    """Checks that a name is built in, or an installed package's."""
-
-    def check(name: str) -> str:
-        if name not in get_args(built_in):  # else nothing that is installed is looked at
-            known = (*get_args(built_in), *extension_names(group))
-            if name not in known:
-                raise ValueError(f"{name!r} is none of {', '.join(known)}")
-        return name
-
-    return AfterValidator(check)
-
-
-NetworkName = Annotated[str, _known(NetworkKind, "autoseg.networks")]
-LossName = Annotated[str, _known(LossKind, "autoseg.losses")]
 
 
 class SpacingSettings(Record):

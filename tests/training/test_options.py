@@ -1,6 +1,7 @@
 """Every way to train that a plan can ask for."""
 
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from threading import Event
 from typing import Any, get_args
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from autoseg import extensions
 from autoseg.checkpoint import (
     METADATA_KEY,
     build_network,
+    load_model,
     read_card,
     read_tensors,
     save_model,
@@ -20,7 +23,8 @@ from autoseg.checkpoint import (
 from autoseg.dataset import IGNORED, LabelScheme, Region
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import Form, RandomRange
+from autoseg.losses import Comparison
+from autoseg.planning.plan import Form, LossPlan, NetworkPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training import form as form_module
 from autoseg.training.form import fastest_form, in_form
@@ -268,3 +272,39 @@ def test_without_a_compiler_networks_run_as_they_are(
     form = fastest_form(network, torch.randn(1, 1, 8, 8, 8), {}, CPU)
     assert form in ("eager", "channels_last")
     assert "Networks are not run compiled here: no C++ compiler found" in caplog.text
+
+
+def build_foreign(plan: NetworkPlan, channels: int, outputs: int) -> torch.nn.Module:
+    """A network that knows nothing of deep supervision, nor of our names."""
+    inner = torch.nn.Conv3d(channels, 4, 3, padding=1)
+    return torch.nn.Sequential(inner, torch.nn.ReLU(), torch.nn.Conv3d(4, outputs, 1))
+
+
+def foreign_loss(seen: Comparison, plan: LossPlan) -> torch.Tensor:
+    return seen.mean(seen.cross_entropy)
+
+
+def test_networks_and_losses_of_other_packages_train_and_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = "tests.training.test_options"
+    points = {
+        "autoseg.networks": EntryPoint("foreign", f"{here}:build_foreign", "autoseg.networks"),
+        "autoseg.losses": EntryPoint("foreign_ce", f"{here}:foreign_loss", "autoseg.losses"),
+    }
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [points[group]])
+    job = changed_job(
+        job_in(tmp_path, 10),
+        network={"kind": "foreign", "deep_supervision": False},
+        loss={"kind": "foreign_ce"},
+    )
+    recorder = Recorder()
+    network, position = train_model(job, recorder, Event(), resume=False)
+    assert recorder.losses[-1] < recorder.losses[0]
+    save_model(tmp_path / "model.safetensors", network, job.card_at(position))
+    card, loaded = load_model(tmp_path / "model.safetensors")
+    assert card.configuration.network.kind == "foreign"
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [])
+    with pytest.raises(AutosegError, match="'foreign' is none of plain_unet, residual_unet"):
+        load_model(tmp_path / "model.safetensors")
