@@ -9,7 +9,7 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.machine import available_cores
 from autoseg.pipeline.planning import PlanRequest, plan_dataset
-from autoseg.pipeline.predicting import predict_files
+from autoseg.pipeline.predicting import PredictRequest, predict_files
 from autoseg.pipeline.training import TrainRequest, train_fold
 from autoseg.reporting.mosaic import MosaicScan
 from autoseg.reporting.report import ReportContent, write_report
@@ -58,7 +58,7 @@ def run_demo(
         work, TrainRequest(fold=0, length=Length(minutes=minutes)), listener, Event(), progress
     )
     model = result.folder / "model.safetensors"
-    predict_files([unseen], folder / "masks", [model], overwrite=True, progress=progress)
+    predict_files(PredictRequest([unseen], folder / "masks", [model], overwrite=True), progress)
     evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
     names = {str(value): name for name, value in LABELS.items()}
     content = ReportContent(

@@ -26,17 +26,19 @@ class Device:
         )
 
 
-def choose_device(name: str | None = None) -> Device:
+def choose_device(name: str | None = None, precision: Precision | None = None) -> Device:
     """A device by name (`cpu`, `cuda:1`), or the first GPU that torch can use, else the CPU.
 
-    A GPU computes in bfloat16, older ones in half precision; a CPU in bfloat16 where its hardware
-    multiplies that quickly. Raises AutosegError for a device that is not there.
+    Unless a precision is given, a GPU computes in bfloat16, older ones in half precision; a CPU in
+    bfloat16 where its hardware multiplies that quickly. Raises AutosegError for a device that is
+    not there.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cpu" and not index:
-        return Device(torch.device("cpu"), "bf16" if detect_machine().bf16 else "fp32")
+        fastest: Precision = "bf16" if detect_machine().bf16 else "fp32"
+        return Device(torch.device("cpu"), precision or fastest)
     there = torch.cuda.device_count()
     if kind != "cuda" or not (index or "0").isdecimal() or int(index or 0) >= there:
         gpus = ", ".join(f"cuda:{i}" for i in range(there))
@@ -46,4 +48,4 @@ def choose_device(name: str | None = None) -> Device:
     device = torch.device("cuda", int(index or 0))
     with torch.cuda.device(device):
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Device(device, "bf16" if bf16 else "fp16")
+    return Device(device, precision or ("bf16" if bf16 else "fp16"))

@@ -36,7 +36,7 @@ LAYERS = [
     ["checkpoint"],
     ["training", "inference"],
     ["evaluation"],
-    ["reporting"],
+    ["reporting", "interop"],
     ["work"],
     ["pipeline"],
     ["synthetic"],

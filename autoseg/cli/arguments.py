@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(table)
     _add_predict(table)
     _add_evaluate(table)
+    _add_import(table)
     _add_doctor(table)
     _add_demo(table)
     return parser
@@ -174,6 +175,12 @@ def _add_predict(table: Any) -> None:
         metavar="FILE",
         help="model files to average (default: all trained folds of the work folder)",
     )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, or cuda:1 (default: a GPU)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        help="what networks compute in (default: the fastest that suits the device)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
     _add_configuration(parser)
     _add_plan_name(parser)
@@ -188,6 +195,16 @@ def _add_evaluate(table: Any) -> None:
     parser.add_argument("references", type=Path, help="folder of reference masks")
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
+
+
+def _add_import(table: Any) -> None:
+    more = "Nothing that is in the files is run; what autoseg would compute otherwise is refused."
+    parser = _add_verb(table, "import", verbs.import_nnunet, "read models of another tool", more)
+    parser.add_argument("tool", choices=("nnunet",), help="nnunet: trained models of nnU-Net v2")
+    parser.add_argument("source", type=Path, help="folder of trained models, or a zip of it")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the autoseg models"
+    )
 
 
 def _add_doctor(table: Any) -> None:

@@ -158,7 +158,7 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.predicting import predict_files
+    from autoseg.pipeline.predicting import PredictRequest, predict_files
     from autoseg.work import WorkFolder
 
     models = options.model
@@ -175,9 +175,15 @@ def predict(options: argparse.Namespace) -> None:
         if configuration.previous_stage is not None:
             models += work.trained_models(plan.name, configuration.previous_stage)
     with _progress() as progress:
-        done, kept = predict_files(
-            options.inputs, options.output, models, options.overwrite, progress
+        request = PredictRequest(
+            inputs=options.inputs,
+            output=options.output,
+            models=models,
+            device=options.device,
+            precision=options.precision,
+            overwrite=options.overwrite,
         )
+        done, kept = predict_files(request, progress)
     for provenance in done:
         for warning in provenance.warnings:
             print(f"{provenance.case_id}: {warning}", file=sys.stderr)
@@ -186,6 +192,15 @@ def predict(options: argparse.Namespace) -> None:
         return
     also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
     print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+
+
+def import_nnunet(options: argparse.Namespace) -> None:
+    """`autoseg import nnunet`."""
+    from autoseg.interop.nnunet_models import import_models
+
+    written = import_models(options.source, options.out)
+    for path in written:
+        print(path)
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -59,7 +59,12 @@ class Predictor:
     previous: "Predictor | None" = None
 
     @classmethod
-    def load(cls, paths: Sequence[Path], device: str | None = None) -> "Predictor":
+    def load(
+        cls,
+        paths: Sequence[Path],
+        device: str | None = None,
+        precision: Precision | None = None,
+    ) -> "Predictor":
         """Load model files: of one configuration, or of both stages of a cascade.
 
         Raises AutosegError when they are of several, or a stage is missing.
@@ -73,7 +78,7 @@ class Predictor:
         earlier = [
             p for p in paths if cards[p].configuration.name == last.configuration.previous_stage
         ]
-        chosen = choose_device(device)
+        chosen = choose_device(device, precision)
         predictor = cls._of_one_stage([p for p in paths if p not in earlier], chosen)
         needed = predictor.card.configuration.previous_stage
         if needed is None:

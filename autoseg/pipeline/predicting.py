@@ -1,6 +1,7 @@
 """Predicting: from scans and models to masks on the scans' own grids."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,35 @@ from autoseg.volume import write_labels
 from autoseg.workers import Progress, explain_failure, silent
 
 if TYPE_CHECKING:
+    from autoseg.device import Precision
     from autoseg.inference.predictor import Predictor, Provenance
 
 
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """What to segment, where masks go, and with which models; where, None is what is fastest."""
+
+    inputs: Sequence[Path]
+    output: Path
+    models: Sequence[Path]
+    device: str | None = None
+    precision: "Precision | None" = None
+    overwrite: bool = False
+
+
 def predict_files(
-    inputs: Sequence[Path],
-    output: Path,
-    models: Sequence[Path],
-    overwrite: bool,
-    progress: Progress = silent,
+    request: PredictRequest, progress: Progress = silent
 ) -> tuple[list["Provenance"], int]:
     """Segment files, or all images of folders; provenance of each mask, and how many were kept.
 
-    Masks that are already there are kept unless `overwrite`. A case that fails does not stop the
-    others; AutosegError then names every one at the end.
+    Masks that are already there are kept unless they are to be overwritten. A case that fails does
+    not stop the others; AutosegError then names every one at the end.
     """
     from autoseg.inference.predictor import Predictor
 
-    predictor = Predictor.load(models)
-    cases = list_scans(inputs, len(predictor.card.channel_names))
+    output = request.output
+    predictor = Predictor.load(request.models, request.device, request.precision)
+    cases = list_scans(request.inputs, len(predictor.card.channel_names))
     raise_if_any(
         [
             f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
@@ -41,7 +52,9 @@ def predict_files(
         ],
         "Masks would replace scans",
     )
-    missing = [c for c in cases if overwrite or not (output / f"{c.case_id}.nii.gz").exists()]
+    missing = [
+        c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
+    ]
     done, problems = predict_cases(predictor, missing, output, progress)
     record = output / "provenance.json"
     if done:

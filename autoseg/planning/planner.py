@@ -388,10 +388,10 @@ def _normalization(fingerprint: Fingerprint, ask: Deliberation) -> tuple[Channel
     return tuple(channels)
 
 
-def _augmentation(
-    patch: tuple[int, ...], mirror_axes: tuple[int, ...], ask: Deliberation
+def augmentation_plan(
+    settings: AugmentationSettings, patch: tuple[int, ...], mirror_axes: tuple[int, ...]
 ) -> AugmentationPlan:
-    settings: AugmentationSettings = ask.settings("augmentation")
+    """The augmentation of patches of a size: in plane only where they are flat."""
     flat = len(patch) == 2
     planar = flat or max(patch) / patch[0] > settings.planar_ratio
     values = settings.model_dump(include=set(AugmentationPlan.model_fields))
@@ -399,7 +399,13 @@ def _augmentation(
         values["rotation_degrees"] = settings.elongated_slice_rotation_degrees
     elif planar:
         values["rotation_degrees"] = settings.planar_rotation_degrees
-    plan = AugmentationPlan(planar=planar, mirror_axes=mirror_axes, **values)
+    return AugmentationPlan(planar=planar, mirror_axes=mirror_axes, **values)
+
+
+def _augmentation(
+    patch: tuple[int, ...], mirror_axes: tuple[int, ...], ask: Deliberation
+) -> AugmentationPlan:
+    plan = augmentation_plan(ask.settings("augmentation"), patch, mirror_axes)
     ask.conclude("augmentation", plan.model_dump(mode="json"), patch_size_vox=patch)
     return plan
 

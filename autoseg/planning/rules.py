@@ -106,6 +106,12 @@ class RuleSet:
                 return _validated(rule), _decision(name, rule, facts)
         raise AssertionError(f"rule set {self.name} has no default for {name}")
 
+    def default(self, name: str) -> Any:
+        """The settings of the rule that holds where no other does."""
+        return next(
+            _validated(rule) for rule in self.rules if rule.decides == name and not rule.when
+        )
+
 
 class Reason(string.Formatter):
     """Fills facts into a reason; those not known yet are called so."""

@@ -1,0 +1,310 @@
+"""Trained models of nnU-Net v2, read without running anything that is in them."""
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoseg.casestats import IntensityStats
+from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.errors import AutosegError
+from autoseg.interop.nnunet_weights import converted_weights, network_plan
+from autoseg.layouts.description import declared_channels, declared_labels, read_description
+from autoseg.planning.plan import (
+    ChannelNormalization,
+    Configuration,
+    ConfigurationName,
+    InferencePlan,
+    LossPlan,
+    NormalizationKind,
+    ResamplingPlan,
+)
+from autoseg.planning.planner import augmentation_plan
+from autoseg.planning.rules import load_rule_set
+from autoseg.records import read_json
+
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+NORMALIZATIONS: dict[str, NormalizationKind] = {
+    "CTNormalization": "ct",
+    "ZScoreNormalization": "zscore",
+    "NoNormalization": "none",
+    "RescaleTo01Normalization": "rescale_0_1",
+    "RGBTo01Normalization": "rgb_0_1",
+}
+NAMES: tuple[ConfigurationName, ...] = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+RESAMPLING = "resample_data_or_seg_to_shape"
+SEPARATE_AXIS_RATIO = 3.0
+# What a checkpoint may hold besides tensors, numbers and strings: numpy's scalars.
+NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
+SCALARS: list[Any] = [
+    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+    np.dtypes.Int64DType,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedFolder:
+    """A folder `{Trainer}__{Plans}__{configuration}` with its folds' checkpoints."""
+
+    path: Path
+    checkpoints: tuple[Path, ...]
+
+
+def import_models(source: Path, output: Path) -> list[Path]:
+    """Write autoseg models of all of nnU-Net's in a folder or zip; their paths.
+
+    They are named `<configuration>_fold_<n>.safetensors`. Raises AutosegError naming the first
+    preprocessor, resampling, normalisation, network or label manager that autoseg does not know,
+    and anything in a zip that would be written elsewhere.
+    """
+    written = []
+    with _unpacked(source) as root:
+        folders = list(_trained_folders(root))
+        if not folders:
+            raise AutosegError(
+                f"{source}: no trained nnU-Net model is in here. Give the folder that has "
+                "plans.json, dataset.json and fold_0/checkpoint_final.pth in it, one above it, or "
+                "a zip of them."
+            )
+        names = [folder.path.name for folder in folders]
+        for folder in folders:
+            try:
+                written += _import_folder(folder, output, several=_ambiguous(names))
+            except AutosegError as error:
+                raise AutosegError(
+                    f"{folder.path.relative_to(root) if folder.path != root else source}: {error} "
+                    "Predictions would not be those of nnU-Net, so it is not imported."
+                ) from None
+    return written
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content. Raises AutosegError when it holds anything that could be run."""
+    try:
+        with torch.serialization.safe_globals(SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds
+        reason = str(error).strip().partition("\n")[0]
+        raise AutosegError(
+            f"{path.name} is no checkpoint that can be read safely: {reason}"
+        ) from None
+    if not isinstance(content, dict) or "network_weights" not in content:
+        raise AutosegError(f"{path.name} is no checkpoint of nnU-Net v2.")
+    return content
+
+
+def configuration_of(
+    plans: Mapping[str, Any], name: str, description: Mapping[str, Any], path: Path
+) -> Configuration:
+    """One of our configurations from one of a plans.json; mirroring is off.
+
+    Raises AutosegError naming what autoseg does not know.
+    """
+    given = resolved(plans["configurations"], name)
+    _check_known(plans, given)
+    dims = len(given["patch_size"])
+    labels = declared_labels(dict(description), path)
+    patch = tuple(int(size) for size in given["patch_size"])
+    rules = load_rule_set("nnunet")
+    return Configuration(
+        name=_our_name(name, dims, given),
+        spatial_dims=2 if dims == 2 else 3,
+        orientation="canonical" if "Reorient" in str(_reader(plans)) else "as_stored",
+        axis_order=tuple(plans["transpose_forward"]),
+        target_spacing_mm=tuple(given["spacing"]),
+        median_shape_vox=tuple(given["median_image_size_in_voxels"]),
+        patch_size_vox=patch,
+        batch_size=given["batch_size"],
+        normalization=_normalization(plans, given, declared_channels(dict(description), path)),
+        resampling=_resampling(given),
+        network=network_plan(given),
+        loss=LossPlan(
+            kind="ce_dice",
+            batch_dice=bool(given.get("batch_dice", False)),
+            dice_smooth=1e-5,
+            regions=labels.region_classes(),
+        ),
+        augmentation=augmentation_plan(rules.default("augmentation"), patch, ()),
+        training=rules.default("training"),
+        inference=InferencePlan(**rules.default("inference").model_dump(), mirror_axes=()),
+        previous_stage="3d_lowres" if given.get("previous_stage") else None,
+    )
+
+
+def resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A configuration with all that it inherits. Raises AutosegError when it is not there."""
+    if name not in configurations:
+        raise AutosegError(f"its plans have no configuration {name}.")
+    given = dict(configurations[name])
+    parent = given.pop("inherits_from", None)
+    return given if parent is None else resolved(configurations, parent) | given
+
+
+def _import_folder(folder: TrainedFolder, output: Path, several: bool) -> list[Path]:
+    plans = read_json(folder.path / "plans.json")
+    description_path = folder.path / "dataset.json"
+    description = read_description(description_path)
+    trainer, _, rest = folder.path.name.partition("__")
+    plans_name, _, name = rest.rpartition("__")
+    configuration = configuration_of(plans, name, description, description_path)
+    labels = declared_labels(description, description_path)
+    written = []
+    for checkpoint in folder.checkpoints:
+        content = read_checkpoint(checkpoint)
+        axes = content.get("inference_allowed_mirroring_axes") or ()
+        mirrored = _with_mirroring(configuration, tuple(int(axis) for axis in axes))
+        network = build_network(mirrored, labels)
+        weights = converted_weights(content["network_weights"], len(mirrored.network.stages))
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[2].strip().partition("\n")[0]
+            raise AutosegError(
+                f"the weights of {trainer} are not those of its plans' network: {reason}."
+            ) from None
+        fold = checkpoint.parent.name.removeprefix("fold_")
+        card = ModelCard(
+            plan_name=plans_name,
+            configuration=mirrored,
+            labels=labels,
+            channel_names=declared_channels(description, description_path),
+            fold=int(fold) if fold.isdecimal() else None,
+            trained_cases=int(description.get("numTraining", 0)),
+            trained_iterations=int(content.get("current_epoch", 0))
+            * mirrored.training.iterations_per_epoch,
+            trained_seconds=0.0,
+            chosen_on_validation=checkpoint.name == CHECKPOINTS[1],
+        )
+        stem = folder.path.name if several else name
+        path = output / f"{stem}_fold_{fold}.safetensors"
+        save_model(path, network, card)
+        written.append(path)
+    return written
+
+
+def _with_mirroring(configuration: Configuration, axes: tuple[int, ...]) -> Configuration:
+    """With mirror axes, which theirs count from the first axis of a patch."""
+    ours = tuple(axis + 1 for axis in axes) if configuration.spatial_dims == 2 else axes
+    return configuration.model_copy(
+        update={
+            "inference": configuration.inference.model_copy(update={"mirror_axes": ours}),
+            "augmentation": configuration.augmentation.model_copy(update={"mirror_axes": ours}),
+        }
+    )
+
+
+def _our_name(name: str, dims: int, given: Mapping[str, Any]) -> ConfigurationName:
+    for known in NAMES:
+        if known == name:
+            return known
+    if dims == 2:
+        return "2d"
+    return "3d_cascade_fullres" if given.get("previous_stage") else "3d_fullres"
+
+
+def _check_known(plans: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse what autoseg would compute otherwise."""
+    expected = {
+        "preprocessor": (given.get("preprocessor_name"), "DefaultPreprocessor"),
+        "label manager": (plans.get("label_manager", "LabelManager"), "LabelManager"),
+        "resampling of images": (given.get("resampling_fn_data"), RESAMPLING),
+        "resampling of labels": (given.get("resampling_fn_seg"), RESAMPLING),
+        "resampling of predictions": (given.get("resampling_fn_probabilities"), RESAMPLING),
+    }
+    for what, (found, known) in expected.items():
+        if found != known:
+            raise AutosegError(f"its {what} is {found}; autoseg knows {known}.")
+
+
+def _resampling(given: Mapping[str, Any]) -> ResamplingPlan:
+    orders = {}
+    for what in ("data", "seg", "probabilities"):
+        kwargs = given[f"resampling_fn_{what}_kwargs"]
+        if kwargs.get("order_z", 0) != 0 or kwargs.get("force_separate_z") is not None:
+            raise AutosegError(f"its resampling of {what} is forced: {json.dumps(kwargs)}.")
+        orders[what] = kwargs["order"]
+    return ResamplingPlan(
+        image_order=orders["data"],
+        label_order=orders["seg"],
+        logits_order=orders["probabilities"],
+        separate_axis_ratio=SEPARATE_AXIS_RATIO,
+    )
+
+
+def _normalization(
+    plans: Mapping[str, Any], given: Mapping[str, Any], channels: tuple[str, ...]
+) -> tuple[ChannelNormalization, ...]:
+    key = "foreground_intensity_properties_per_channel"
+    statistics = plans.get(key) or plans["foreground_intensity_properties_by_modality"]
+    normalization = []
+    for index, channel in enumerate(channels):
+        scheme = given["normalization_schemes"][index]
+        if scheme not in NORMALIZATIONS:
+            raise AutosegError(
+                f"its normalisation of {channel} is {scheme}; autoseg knows "
+                f"{', '.join(NORMALIZATIONS)}."
+            )
+        known = {k: statistics[str(index)][k] for k in IntensityStats.model_fields}
+        masked = scheme == "ZScoreNormalization" and bool(given["use_mask_for_norm"][index])
+        normalization.append(
+            ChannelNormalization(
+                channel=channel,
+                kind=NORMALIZATIONS[scheme],
+                masked=masked,
+                statistics=IntensityStats(**known),
+            )
+        )
+    return tuple(normalization)
+
+
+def _reader(plans: Mapping[str, Any]) -> str | None:
+    return plans.get("image_reader_writer")
+
+
+def _trained_folders(root: Path) -> Iterator[TrainedFolder]:
+    for plans in sorted(root.rglob("plans.json")):
+        folder = plans.parent
+        folds = sorted(folder.glob("fold_*"))
+        checkpoints = [
+            next((fold / name for name in CHECKPOINTS if (fold / name).is_file()), None)
+            for fold in folds
+        ]
+        found = tuple(path for path in checkpoints if path is not None)
+        if found and (folder / "dataset.json").is_file():
+            yield TrainedFolder(folder, found)
+
+
+def _ambiguous(names: list[str]) -> bool:
+    configurations = [name.rpartition("__")[2] for name in names]
+    return len(set(configurations)) < len(configurations)
+
+
+@contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    """The folder itself, or a temporary one with all that a zip holds."""
+    if source.is_dir():
+        yield source
+        return
+    if not zipfile.is_zipfile(source):
+        raise AutosegError(f"{source}: neither a folder nor a zip file.")
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(source) as archive:
+        for entry in archive.namelist():
+            parts = PurePosixPath(entry.replace("\\", "/"))
+            if parts.is_absolute() or ".." in parts.parts or ":" in entry:
+                raise AutosegError(
+                    f"{source}: its entry {entry} leaves the folder that it is unpacked into. Do "
+                    "not trust this file."
+                )
+        archive.extractall(folder)
+        yield Path(folder)
