@@ -127,10 +127,29 @@ def test_each_mask_has_its_provenance(work: Path, tmp_path: Path) -> None:
     scan = make_scan(7, (30, 28, 12))
     write_scan(tmp_path / "in" / "a.nii.gz", scan.image, scan)
     run("predict", tmp_path / "in", tmp_path / "out", "--work", work)
-    record = json.loads((tmp_path / "out" / "provenance.json").read_text())["a"]
-    assert record["engine"] == "torch"
+    (line,) = (tmp_path / "out" / "provenance.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert (record["case_id"], record["engine"]) == ("a", "torch")
     assert len(record["models"]) == 1
     assert len(record["scan"]) == 32
+
+
+def test_processes_share_the_scans(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        scan = make_scan(ord(name), (24, 20, 8))
+        write_scan(tmp_path / "in" / f"{name}.nii.gz", scan.image, scan)
+    arguments = ["predict", str(tmp_path / "in"), str(tmp_path / "out"), "--work", str(work)]
+    for part, expected in (("1/2", {"a", "c"}), ("2/2", {"a", "b", "c"})):
+        assert main([*arguments, "--part", part]) == 0
+        masks = (tmp_path / "out").glob("*.nii.gz")
+        assert {path.name.removesuffix(".nii.gz") for path in masks} == expected
+    lines = (tmp_path / "out" / "provenance.jsonl").read_text().splitlines()
+    assert [json.loads(line)["case_id"] for line in lines] == ["a", "c", "b"]
+    capsys.readouterr()
+    assert main([*arguments, "--part", "3/2"]) == 1
+    assert "--part 3/2: expected a number and how many, such as 1/4" in capsys.readouterr().err
 
 
 def test_resuming_what_is_finished_does_nothing(work: Path) -> None:

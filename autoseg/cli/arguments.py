@@ -175,6 +175,11 @@ def _add_predict(table: Any) -> None:
         metavar="FILE",
         help="model files to average (default: all trained folds of the work folder)",
     )
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="only every Nth scan from the Ith, for N processes or machines",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, or cuda:1 (default: a GPU)")
     parser.add_argument(
         "--precision",

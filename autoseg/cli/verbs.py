@@ -158,7 +158,7 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.predicting import PredictRequest, predict_files
+    from autoseg.pipeline.predicting import Part, PredictRequest, predict_files
     from autoseg.work import WorkFolder
 
     models = options.model
@@ -181,6 +181,7 @@ def predict(options: argparse.Namespace) -> None:
             models=models,
             device=options.device,
             precision=options.precision,
+            part=Part.parse(options.part) if options.part else None,
             overwrite=options.overwrite,
         )
         done, kept = predict_files(request, progress)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from autoseg.cases import read_channels
 from autoseg.dataset import Case
-from autoseg.errors import raise_if_any
-from autoseg.records import read_json, save_json
+from autoseg.errors import AutosegError, raise_if_any
 from autoseg.scans import list_scans
 from autoseg.volume import write_labels
 from autoseg.workers import Progress, explain_failure, silent
@@ -16,6 +15,26 @@ from autoseg.workers import Progress, explain_failure, silent
 if TYPE_CHECKING:
     from autoseg.device import Precision
     from autoseg.inference.predictor import Predictor, Provenance
+
+PROVENANCE = "provenance.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of the cases, for several processes: number `index`, from 1, of `count`."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """A part as it is typed, such as 1/4. Raises AutosegError when there is no such part."""
+        index, slash, count = text.partition("/")
+        if not (
+            slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)
+        ):
+            raise AutosegError(f"--part {text}: expected a number and how many, such as 1/4.")
+        return cls(int(index), int(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,7 @@ class PredictRequest:
     device: str | None = None
     precision: "Precision | None" = None
     overwrite: bool = False
+    part: Part | None = None
 
 
 def predict_files(
@@ -52,14 +72,12 @@ def predict_files(
         ],
         "Masks would replace scans",
     )
+    if request.part is not None:
+        cases = cases[request.part.index - 1 :: request.part.count]
     missing = [
         c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
     ]
     done, problems = predict_cases(predictor, missing, output, progress)
-    record = output / "provenance.json"
-    if done:
-        known = read_json(record) if record.exists() else {}
-        save_json(known | {p.case_id: p.model_dump(mode="json") for p in done}, record)
     raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
     return done, len(cases) - len(missing)
 
@@ -74,9 +92,16 @@ def predict_cases(
         try:
             segmentation = predictor(read_channels(case), case.case_id)
             write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
+            _append(output / PROVENANCE, segmentation.provenance)
         except Exception as error:
             problems.append(explain_failure(case.case_id, error))
             continue
         done.append(segmentation.provenance)
     progress(len(cases), len(cases), "predicting scans")
     return done, problems
+
+
+def _append(path: Path, provenance: "Provenance") -> None:
+    """Add a line, at once and whole, since other processes may be adding theirs."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(provenance.model_dump_json() + "\n")

@@ -13,7 +13,7 @@ from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.machine import available_cores, detect_machine
 from autoseg.pipeline.cascade import with_previous_masks
 from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits, usable_memory_gb
-from autoseg.pipeline.predicting import predict_cases
+from autoseg.pipeline.predicting import PROVENANCE, predict_cases
 from autoseg.pipeline.preparing import in_memory_if_small, planned_dataset, prepared_cases
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
 from autoseg.preprocessing.store import StoredCase
@@ -329,6 +329,7 @@ def _clear(folder: Path) -> None:
         "best.safetensors",
         "progress.png",
         "examples.png",
+        f"validation/{PROVENANCE}",
         "resume/state.safetensors",
         SUMMARY,
     ):
