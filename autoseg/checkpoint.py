@@ -35,6 +35,7 @@ class ModelCard(Record):
     trained_cases: int
     trained_iterations: int
     trained_seconds: float
+    held_out: tuple[str, ...] = ()  # cases of the fold that it has not been trained on
     chosen_on_validation: bool = False  # the best of many by its held-out cases, so not to compare
 
 

@@ -140,6 +140,12 @@ class LabelScheme(Record):
             raise ValueError(sorted({int(v) for v in np.unique(labels[classes == UNDECLARED])}))
         return classes
 
+    def encode_mask(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Class indices of a mask that `decode` made, in which objects have no numbers any more."""
+        if self.instances:
+            return mask.astype(np.uint8)
+        return self.encode(mask)
+
     def decode(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Class indices to file values, in the smallest unsigned type that holds them all.
 

@@ -63,7 +63,7 @@ class Comparison:
         """The mean of values [sample, foreground], or of [foreground] of the batch as a whole."""
         if values.ndim == 1:
             return values.mean()
-        count = torch.tensor(values.numel(), device=values.device)
+        count = torch.full((), values.numel(), device=values.device)
         return self.sum_up(values.sum()) / self.sum_up(count)
 
     def _weighted(self, values: torch.Tensor) -> torch.Tensor:

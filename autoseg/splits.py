@@ -7,7 +7,7 @@ import numpy as np
 from autoseg.records import Record
 
 FOLD_COUNT = 5
-SEED = 12345  # with one case per patient these are the folds that nnU-Net v2 makes
+SEED = 12345  # with one case per patient, shuffled folds are those that nnU-Net v2 makes
 
 
 class Fold(Record):
@@ -46,7 +46,7 @@ def make_splits(
     `patients` maps case ids to patient ids. Five folds, or one per patient when there are fewer;
     a single patient gives none, so that only training on every case remains. `presence` says which
     classes each case has: where plain shuffling would hold out nobody with a class that enough
-    patients have, or everybody, patients are dealt out class by class.
+    patients have, patients are dealt out class by class, if that is better.
     """
     patient_ids = sorted(set(patients.values()))
     count = min(FOLD_COUNT, len(patient_ids))
@@ -59,8 +59,9 @@ def make_splits(
     classes: dict[str, set[int]] = {patient: set() for patient in patient_ids}
     for case_id, present in (presence or {}).items():
         classes[patients[case_id]] |= set(present)
-    if not _is_balanced(groups, classes):
-        groups = _dealt_out([patient_ids[index] for index in shuffled], classes, count)
+    if missing := _missing(groups, classes):
+        dealt = _dealt_out([patient_ids[index] for index in shuffled], classes, count)
+        groups = dealt if _missing(dealt, classes) < missing else groups
     folds = []
     for held_out_patients in groups:
         validation = tuple(c for c in sorted(patients) if patients[c] in held_out_patients)
@@ -69,14 +70,14 @@ def make_splits(
     return Splits(cases=tuple(sorted(patients)), folds=tuple(folds))
 
 
-def _is_balanced(groups: Sequence[set[str]], classes: Mapping[str, set[int]]) -> bool:
-    """Whether every fold holds out someone with each class, as far as there are enough for that."""
+def _missing(groups: Sequence[set[str]], classes: Mapping[str, set[int]]) -> int:
+    """How often a fold holds out nobody with a class, although there are enough for that."""
+    missing = 0
     for value in set().union(*classes.values()):
         having = {patient for patient, present in classes.items() if value in present}
         reached = sum(1 for group in groups if group & having)
-        if reached < min(len(groups), len(having)):
-            return False
-    return True
+        missing += min(len(groups), len(having)) - reached
+    return missing
 
 
 def _dealt_out(

@@ -51,6 +51,12 @@ class CpuPolicy:
                 "training.augment_on = workers knows neither elastic deformation nor another "
                 "probability of mirroring than one half. Augment on the device."
             )
+        by_channel = (plan.noise_std, plan.brightness, plan.contrast, plan.gamma)
+        if any(drawn.channel_probability != 1 for drawn in (*by_channel, plan.inverted_gamma)):
+            raise AutosegError(
+                "training.augment_on = workers changes noise, brightness, contrast and gamma of "
+                "all channels or none: set their channel_probability to 1."
+            )
         self.planar = plan.planar
         patch = patch_size_vox[1:] if plan.planar else patch_size_vox
         self.spatial = _spatial(plan, patch)

@@ -207,5 +207,7 @@ def _displacement(
         torch.from_numpy(spline_matrix(size, count)).to(device, torch.float32)
         for size, count in zip(patch_size_vox, control_vox.shape[1:], strict=True)
     )
-    control = torch.from_numpy(control_vox).to(device, torch.float32)
-    return torch.einsum("zi,yj,xk,aijk->zyxa", z, y, x, control)
+    moved = torch.from_numpy(control_vox).to(device, torch.float32)
+    moved = torch.einsum("xk,aijk->aijx", x, moved)  # one axis after the other: least memory
+    moved = torch.einsum("yj,aijx->aiyx", y, moved)
+    return torch.einsum("zi,aiyx->zyxa", z, moved)

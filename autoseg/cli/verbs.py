@@ -135,8 +135,8 @@ def train(options: argparse.Namespace) -> int:
         devices = training_devices()
         if len(devices) > 1:
             with _progress() as progress:
-                codes = train_on(devices, work, requests, stop, progress)
-            return caught[0] or max(codes)
+                train_on(devices, work, requests, stop, _interruptible(progress, stop))
+            return caught[0]
     for request in requests:
         try:
             with _progress() as progress, _training_view(request.fold, launch.rank) as view:
@@ -281,11 +281,8 @@ def _launch() -> Any:
     """Which process this is, as torchrun says in the environment."""
     from autoseg.pipeline.training import Launch
 
-    rank, size, local = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-    )
-    return Launch(rank, size, local)
+    names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+    return Launch(*(int(os.environ.get(name, default)) for name, default in names.items()))
 
 
 def _stop_gently(stop: Event) -> list[int]:

@@ -88,7 +88,16 @@ class Predictor:
                 f"{paths[0]}: the second stage of a cascade, which needs a model of {needed} "
                 "beside it. Give both with --model."
             )
-        return replace(predictor, previous=cls._of_one_stage(earlier, chosen))
+        previous = cls._of_one_stage(earlier, chosen)
+        if (previous.card.labels, previous.card.channel_names) != (
+            predictor.card.labels,
+            predictor.card.channel_names,
+        ):
+            raise AutosegError(
+                f"{earlier[0]} is of other labels or channels than {paths[0]}, so they are no "
+                "stages of one cascade."
+            )
+        return replace(predictor, previous=previous)
 
     @classmethod
     def _of_one_stage(cls, paths: Sequence[Path], device: Device) -> "Predictor":
@@ -143,18 +152,31 @@ class Predictor:
         configuration, scheme = self.card.configuration, self.card.labels
         found = None
         if self.previous is not None:
-            found = scheme.encode(self.previous._segment(scan, case_id)[0])
+            found = scheme.encode_mask(self.previous._segment(scan, case_id)[0])
         prepared = prepare_scan(scan.array, None, scan.grid, configuration, case_id, found)
         image = torch.from_numpy(prepared.image).to(self.device.torch_device)
+        engine = self.engine
         if prepared.previous_label is not None:
             mask = torch.from_numpy(prepared.previous_label).to(image.device)
-            image = torch.cat((image, one_hot(mask[None], len(scheme.values) - 1)[0]))
-        slabs = predict_logits(
-            image, self.engine, configuration.patch_box_vox, configuration.inference
-        )
+            image = torch.cat((image, mask[None]))
+            engine = _expanding(engine, len(scheme.values) - 1)
+        slabs = predict_logits(image, engine, configuration.patch_box_vox, configuration.inference)
         decide = decide_regions if scheme.regions else decide_classes
         indices = restore_classes(slabs, prepared.placement, configuration.resampling, decide)
         return scheme.decode(indices), prepared.placement
+
+
+def _expanding(engine: Engine, foreground_classes: int) -> Engine:
+    """An engine for patches whose last channel holds class indices, which networks see one by one.
+
+    Patch by patch, since a whole scan with a channel for every class may not fit into memory.
+    """
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        masks = one_hot(patches[:, -1], foreground_classes)
+        return engine(torch.cat((patches[:, :-1], masks), dim=1))
+
+    return run
 
 
 def _spacing_warnings(placement: Placement) -> tuple[str, ...]:

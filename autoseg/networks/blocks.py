@@ -125,8 +125,9 @@ class ResidualBlock(nn.Module):
 def upsampling(kind: Upsampling, shape: ConvShape) -> nn.Module:
     """To a resolution `shape.stride` times as high, from `in_features` to `features`.
 
-    A transposed convolution; linear interpolation, then a convolution of size 1; or a convolution
-    of size 1 whose features become voxels (Shi et al. 2016, arXiv:1609.05158).
+    A transposed convolution; a convolution of size 1 and linear interpolation, in this order, which
+    is as good and cheaper; or a convolution of size 1 whose features become voxels (Shi et al.
+    2016, arXiv:1609.05158).
     """
     if kind == "transposed":
         return TransposedConv[shape.dims](
@@ -135,7 +136,7 @@ def upsampling(kind: Upsampling, shape: ConvShape) -> nn.Module:
     point = Conv[shape.dims]
     if kind == "interpolated":
         linear = nn.Upsample(scale_factor=shape.stride, mode=LINEAR[shape.dims])
-        return nn.Sequential(linear, point(shape.in_features, shape.features, 1, bias=shape.bias))
+        return nn.Sequential(point(shape.in_features, shape.features, 1, bias=shape.bias), linear)
     width = shape.features * prod(shape.stride)
     return nn.Sequential(
         point(shape.in_features, width, 1, bias=shape.bias), ShuffleToSpace(shape.stride)

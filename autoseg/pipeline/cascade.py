@@ -7,6 +7,7 @@ from autoseg.planning.plan import Configuration, ConfigurationName, Plan
 from autoseg.preprocessing.prepare import place_mask, source_file
 from autoseg.preprocessing.store import (
     SUFFIX,
+    DamagedCaseError,
     StoredCase,
     stored_placement,
     stored_sources,
@@ -40,17 +41,33 @@ def with_previous_masks(
     for case_id, case in cases.items():
         mask = folder / f"{case_id}{SUFFIX}"
         _place(predicted[case_id], mask, case, plan, configuration)
-        found[case_id] = with_previous(case, mask)
+        try:
+            found[case_id] = with_previous(case, mask)
+        except DamagedCaseError:
+            mask.unlink()
+            _place(predicted[case_id], mask, case, plan, configuration)
+            found[case_id] = with_previous(case, mask)
     return found
 
 
 def _held_out_masks(work: WorkFolder, plan: Plan, stage: ConfigurationName) -> dict[str, Path]:
     """The mask of every case by the fold that held it out."""
+    from autoseg.checkpoint import read_card  # torch takes seconds to import
+
     masks: dict[str, Path] = {}
     for index, fold in enumerate(work.splits().folds):
-        folder = work.fold(plan.name, stage, index) / "validation"
-        if (folder / "summary.json").exists():
-            masks |= {case_id: folder / f"{case_id}.nii.gz" for case_id in fold.validation}
+        folder = work.fold(plan.name, stage, index)
+        if not (folder / "validation" / "summary.json").exists():
+            continue
+        if read_card(folder / "model.safetensors").held_out != fold.validation:
+            raise AutosegError(
+                f"{folder} was trained with other folds, so it has seen cases that are held out "
+                "now. Train it anew with --overwrite."
+            )
+        there = {
+            case_id: folder / "validation" / f"{case_id}.nii.gz" for case_id in fold.validation
+        }
+        masks |= {case_id: path for case_id, path in there.items() if path.exists()}
     return masks
 
 
@@ -64,5 +81,5 @@ def _place(
     if stored_sources(mask) == sources:
         return
     placement = stored_placement(case.path)
-    classes = plan.labels.encode(read_labels(predicted).array)
+    classes = plan.labels.encode_mask(read_labels(predicted).array)
     write_mask(mask, place_mask(classes, placement, configuration), placement, sources)

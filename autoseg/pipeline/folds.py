@@ -1,5 +1,6 @@
 """Several folds at once: one process for each GPU, one fold after the other in each."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -7,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event
 
+from autoseg.errors import raise_if_any
 from autoseg.machine import available_cores
 from autoseg.pipeline.preparing import Resources, prepare
-from autoseg.pipeline.training import TrainRequest
+from autoseg.pipeline.training import TrainRequest, fit_plan
 from autoseg.work import WorkFolder
 from autoseg.workers import Progress, silent
 
@@ -29,18 +31,19 @@ def train_on(
     requests: Sequence[TrainRequest],
     stop: Event,
     progress: Progress = silent,
-) -> list[int]:
-    """Train folds on all devices at once; the exit codes of their processes.
+) -> None:
+    """Train folds on all devices at once.
 
     Each process is `autoseg train` of one fold, and writes to this one's output. Requests of one
     configuration begin only when those of the one before it have ended. When `stop` is set the
-    processes are asked to end, which saves what they have.
+    processes are asked to end, which saves what they have. Raises AutosegError naming the folds
+    that failed.
     """
-    codes = []
     for configuration in dict.fromkeys(request.configuration for request in requests):
         wave = [r for r in requests if r.configuration == configuration]
         names = [] if configuration is None else [configuration]
         prepare(work, wave[0].plan_name, names, Resources(available_cores()), progress)
+        fit_plan(work, wave[0])  # once, and not in every process at the same time
         free: SimpleQueue[str] = SimpleQueue()
         for device in devices:
             free.put(device)
@@ -48,15 +51,22 @@ def train_on(
         def run(request: TrainRequest, free: SimpleQueue[str] = free) -> int:
             device = free.get()
             try:
-                return _run(command(work, request, device), stop)
+                return _run(command(work, request, device), len(devices), stop)
             finally:
                 free.put(device)
 
         with ThreadPoolExecutor(len(devices)) as pool:
-            codes += list(pool.map(run, wave))
-        if any(codes):
-            break
-    return codes
+            codes = list(pool.map(run, wave))
+        if stop.is_set():
+            return
+        raise_if_any(
+            [
+                f"fold {request.fold}: its process ended with exit code {code}, and says why above."
+                for request, code in zip(wave, codes, strict=True)
+                if code
+            ],
+            "Folds that could not be trained",
+        )
 
 
 def command(work: WorkFolder, request: TrainRequest, device: str) -> list[str]:
@@ -81,11 +91,13 @@ def command(work: WorkFolder, request: TrainRequest, device: str) -> list[str]:
     return [sys.executable, *words]
 
 
-def _run(words: list[str], stop: Event) -> int:
+def _run(words: list[str], processes: int, stop: Event) -> int:
     """A process's exit code; a process that never began has 1."""
     if stop.is_set():
         return 1
-    process = subprocess.Popen(words)
+    # In a session of its own, so that Ctrl-C reaches it once: from here.
+    shared = os.environ | {"LOCAL_WORLD_SIZE": str(processes)}
+    process = subprocess.Popen(words, start_new_session=True, env=shared)
     asked = False
     while True:
         try:

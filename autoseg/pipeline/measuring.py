@@ -54,10 +54,11 @@ def plan_that_fits(
         peak_gb, seconds = measure(configuration, plan)
         if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
             return with_measurement(plan, name, peak_gb, seconds)
-        if configuration.batch_size == SMALLEST_BATCH:
+        if configuration.batch_size <= SMALLEST_BATCH:
             raise AutosegError(
-                f"{SMALLEST_BATCH} patches of {configuration.patch_size_vox} voxels do not fit "
-                f"into {usable_gb:.1f} GiB. `autoseg plan DATASET --measure` finds a smaller patch."
+                f"{configuration.batch_size} patches of {configuration.patch_size_vox} voxels do "
+                f"not fit into {usable_gb:.1f} GiB. `autoseg plan DATASET --measure` finds a "
+                "smaller patch."
             )
         plan = _with_smaller_batch(plan, name)
     return plan

@@ -15,6 +15,7 @@ from autoseg.integrity import CheckReport, dataset_problems
 from autoseg.layouts import survey_dataset
 from autoseg.machine import Machine, detect_machine, machine_for
 from autoseg.pipeline.measuring import measured_plan, plan_that_fits, usable_memory_gb
+from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
@@ -86,7 +87,6 @@ def plan_dataset(
     raise_errors(problems, f"{dataset.root}: the dataset cannot be planned for as it is")
     fingerprint = pool_fingerprint(dataset, inspections)
     plan = _decide(fingerprint, rule_set, machine, request, card)
-    plan = with_settings(plan, request.settings)
     work.make_way_for(plan, request.overwrite)
     work.keep_or_make_splits(dataset, fingerprint, request.overwrite)
     work.save_fingerprint(fingerprint)
@@ -164,11 +164,27 @@ def _decide(
     if card is not None:
         assert request.like is not None
         plan = plan_like(card.configuration, str(request.like), plan, fingerprint)
+    if request.settings:
+        plan = _expected_anew(with_settings(plan, request.settings), fingerprint)
+    if card is not None or request.settings:  # the patch is given, or may be
         if not request.measure:
             return plan
         usable_gb = usable_memory_gb(plan.machine)
         return plan_that_fits(plan, plan.recommended, usable_gb, always=True)
     return measured_plan(plan, fingerprint, rules, request.name) if request.measure else plan
+
+
+def _expected_anew(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """The plan with estimates of what it takes, after values were set by hand."""
+    decisions = []
+    for decision in plan.decisions:
+        if decision.name == "expectation" and decision.configuration is not None:
+            configuration = plan.configurations[decision.configuration]
+            decision = expectation(
+                configuration, fingerprint, plan.machine, PUBLISHED_GB_PER_ELEMENT
+            )
+        decisions.append(decision)
+    return plan.model_copy(update={"decisions": tuple(decisions)})
 
 
 def _card(path: Path) -> "ModelCard":

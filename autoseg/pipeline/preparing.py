@@ -126,9 +126,9 @@ def prepared_cases(
     return stored
 
 
-def in_memory_if_small(cases: dict[str, StoredCase]) -> dict[str, StoredCase]:
-    """Cases with all their voxels in memory, where that takes little of it."""
-    allowed = detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION
+def in_memory_if_small(cases: dict[str, StoredCase], processes: int) -> dict[str, StoredCase]:
+    """Cases with all their voxels in memory, where that takes little of it in all processes."""
+    allowed = detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION / processes
     if sum(case.bytes_in_memory for case in cases.values()) >= allowed:
         return cases
     return {case_id: case.loaded() for case_id, case in cases.items()}

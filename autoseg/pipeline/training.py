@@ -1,6 +1,7 @@
 """Training: from a plan to models, each scored on its held-out cases."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +40,15 @@ EPOCHS_BETWEEN_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Which process this is of those that `torchrun` started on all machines, and on its own."""
+    """Which process this is of those that train together, on all machines and on its own.
+
+    `local_size` also counts processes that train other folds on this machine at the same time.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
 
 ALONE = Launch()
@@ -92,8 +97,9 @@ def training_order(work: WorkFolder, requests: Sequence[TrainRequest]) -> list[T
         folder = work.fold(plan.name, previous, fold)
         if not (folder / SUMMARY).exists():
             stage = replace(first, fold=fold, configuration=previous, overwrite=False)
-            begun = (folder / "resume").exists()
-            needed.append(replace(stage, resume=begun, initial_model=None))
+            if (folder / "resume").exists():  # goes on as it was begun
+                stage = replace(stage, resume=True, seed=None, length=PLANNED)
+            needed.append(replace(stage, initial_model=None))
     return [*needed, *requests]
 
 
@@ -157,15 +163,21 @@ def train_fold(
     try:
         network, position = train_model(job, shown, stop, resume=earlier is not None)
     except (RuntimeError, MemoryError) as error:
-        raise _explained(error, task.configuration) from error
+        explanation = _memory_advice(error, task.configuration)
+        if explanation is None:
+            raise
+        raise AutosegError(explanation) from error
     (stopped,) = team.agree(float(stop.is_set()))
     if stopped:  # all processes of a team, when the first one is told to
         stop.set()
-    if stopped or not team.leads:
-        return FoldResult(task.folder, position.iteration, position.elapsed_s, not stopped, None)
-    (task.folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
-    save_model(task.folder / MODEL, network, job.card_at(position))
-    evaluation = validate_fold(task, progress)
+    evaluation = None
+    if team.leads and not stopped:
+        (task.folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
+        save_model(task.folder / MODEL, network, job.card_at(position))
+        evaluation = validate_fold(task, progress)
+    team.wait()
+    if stopped:
+        return FoldResult(task.folder, position.iteration, position.elapsed_s, False, None)
     return FoldResult(task.folder, position.iteration, position.elapsed_s, True, evaluation)
 
 
@@ -176,21 +188,31 @@ def _device(request: TrainRequest) -> "Device":
     from autoseg.device import choose_device
 
     name = request.device
-    if name is None and request.launch.size > 1 and torch.cuda.is_available():
+    shared = request.launch.size > 1 and torch.cuda.is_available()
+    if shared and name in (None, "cuda"):
         name = f"cuda:{request.launch.local_rank}"
     device = choose_device(name)
     if device.torch_device.type == "cuda":
         torch.cuda.set_device(device.torch_device)
+        torch.backends.cudnn.benchmark = True  # every batch has one shape
     return device
 
 
 def _fitting(task: FoldTask, device: "Device", team: "Team") -> FoldTask:
     """The task with a plan that fits this machine; the first process of a team decides."""
     if team.leads:
-        name, kind = task.configuration.name, device.torch_device.type
-        plan = _plan_for_device(task.work, task.plan, name, kind)
+        _plan_for_device(task, device.torch_device.type)
     team.wait()
-    return replace(task, plan=plan if team.leads else task.work.plan(task.request.plan_name))
+    return replace(task, plan=task.work.plan(task.request.plan_name))
+
+
+def fit_plan(work: WorkFolder, request: TrainRequest) -> None:
+    """Make the batch of a request's plan fit into this machine's memory, before folds share it."""
+    plan = work.plan(request.plan_name)
+    dataset = planned_dataset(work, plan)
+    task = FoldTask(work, plan, request, dataset, work.fold_cases(dataset, request.fold))
+    if earlier_training(work, request) is None:
+        _plan_for_device(task, _device(request).torch_device.type)
 
 
 def _cases(task: FoldTask, team: "Team", progress: Progress) -> dict[str, StoredCase]:
@@ -206,7 +228,9 @@ def _cases(task: FoldTask, team: "Team", progress: Progress) -> dict[str, Stored
         stored = with_previous_masks(task.work, task.plan, task.configuration, stored)
     if team.leads:
         team.wait()
-    return in_memory_if_small(stored)
+    if task.configuration.training.augment_on == "workers":  # they open them again
+        return stored
+    return in_memory_if_small(stored, task.request.launch.local_size)
 
 
 def _job(
@@ -228,7 +252,11 @@ def _job(
         trained_cases=len(task.split.train),
         trained_iterations=0,
         trained_seconds=0.0,
+        held_out=task.split.validation,
     )
+    training = task.configuration.training
+    if not task.split.validation and (training.early_stop_epochs or training.keep_best):
+        log.warning("No case is held out, so training.early_stop_epochs and keep_best do nothing.")
     return TrainingJob(
         card=card,
         train_cases={case_id: cases[case_id] for case_id in task.split.train},
@@ -236,29 +264,30 @@ def _job(
         budget=budget,
         folder=task.folder,
         device=device,
-        threads=max(1, available_cores() - 1),
+        threads=max(1, available_cores() // task.request.launch.local_size - 1),
         seed=earlier.seed if earlier else task.request.seed or 0,
         initial_model=task.request.initial_model,
     )
 
 
-def _explained(error: Exception, configuration: Configuration) -> Exception:
-    """What to change where memory did not suffice; any other error as it is."""
+def _memory_advice(error: Exception, configuration: Configuration) -> str | None:
+    """What to change where memory did not suffice; None for any other error."""
     import torch
 
     short = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if not short and "allocate memory" not in str(error):  # what torch says on a CPU
-        return error
+        return None
     batch, patch = configuration.batch_size, configuration.patch_size_vox
     advice = "autoseg plan DATASET --name smaller --measure, which finds a patch that fits"
     if batch > 1:
         half = (batch + 1) // 2
+        steps = configuration.training.accumulated_batches * round(batch / half)
         advice = (
             f"autoseg plan DATASET --name smaller --set batch_size={half} "
-            f"training.accumulated_batches={round(batch / half)}, which takes about half of it and "
+            f"training.accumulated_batches={steps}, which takes about half of it and "
             f"learns the same; or {advice}"
         )
-    return AutosegError(
+    return (
         f"Training {batch} patches of {' x '.join(map(str, patch))} voxels does not fit into "
         f"memory. Close other programs, or use {advice}."
     )
@@ -271,33 +300,37 @@ def _budget(training: TrainingPlan, request: TrainRequest, earlier: "SavedState 
     return make_budget(training, request.length)
 
 
-def _plan_for_device(
-    work: WorkFolder, plan: Plan, name: ConfigurationName, torch_device: str
-) -> Plan:
-    """The plan with a batch that fits into memory, saved if it changed; a warning elsewhere."""
+def _plan_for_device(task: FoldTask, torch_device: str) -> None:
+    """Save the plan with a batch that fits into memory, if it changes; warn elsewhere."""
+    plan = task.plan
     if torch_device != TORCH_DEVICES[plan.machine.device]:
         log.warning(
             "The plan is for a %s, but this machine will train on its %s. To plan for it: "
             "autoseg plan %s --name here",
             plan.machine.device,
             torch_device,
-            work.state().dataset,
+            task.work.state().dataset,
         )
-        return plan
-    fitting = plan_that_fits(plan, name, usable_memory_gb(detect_machine()))
+        return
+    usable_gb = usable_memory_gb(detect_machine())
+    fitting = plan_that_fits(plan, task.configuration.name, usable_gb)
     if fitting != plan:
-        work.save_plan(fitting)
-    return fitting
+        task.work.save_plan(fitting)
 
 
 def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | None":
     """The state of an earlier training of this fold to go on from; None to begin.
 
     Raises AutosegError when there is one, but the request says neither to resume nor to overwrite,
-    or asks for another seed than it was begun with.
+    or asks for another seed than it was begun with; and when the model to start from is none.
     """
+    from autoseg.checkpoint import read_card
     from autoseg.training.state import StateFile
 
+    if request.initial_model is not None:
+        if request.resume:
+            raise AutosegError("--init begins a training, and --resume goes on with one: use one.")
+        read_card(request.initial_model)
     plan = work.plan(request.plan_name)
     configuration = plan.configuration(request.configuration)
     work.check_fold(request.fold)
@@ -334,6 +367,7 @@ def _clear(folder: Path) -> None:
         SUMMARY,
     ):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:
@@ -367,7 +401,7 @@ class _WithPictures:
         from autoseg.training.events import event_writer, write_events
 
         self.listener.on_epoch(summary, examples)
-        self.events = self.events or event_writer(self.folder / "tensorboard")
+        self.events = self.events or event_writer(self.folder / "tensorboard", summary.iteration)
         if self.events is not None:
             write_events(self.events, summary)
         draw_progress(self.folder / "metrics.jsonl", self.folder / "progress.png")

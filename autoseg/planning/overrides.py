@@ -9,6 +9,8 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.planning.plan import Configuration, ConfigurationName, Decision, Plan
 from autoseg.records import parse_record
 
+DERIVED = ("name", "spatial_dims", "previous_stage", "loss.regions")
+
 
 def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
     """The plan with settings, such as `training.epochs=50` or `3d_fullres.batch_size=4`.
@@ -33,6 +35,9 @@ def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
             except AutosegError as error:
                 problems.append(f"--set {setting}: {error}")
                 break
+            weights = configurations[name].loss.class_weights
+            if weights is not None and len(weights) != len(plan.labels.values):
+                problems.append(f"--set {setting}: {len(plan.labels.values)} weights are needed.")
             decisions.append(_decision(path, name, _value(text), before))
     raise_if_any(problems, "Settings that cannot be set")
     return plan.model_copy(
@@ -45,6 +50,8 @@ def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
 
 def _with_value(configuration: Configuration, path: str, value: Any) -> tuple[Configuration, Any]:
     """A configuration with one value replaced, and what it was."""
+    if path in DERIVED:
+        raise AutosegError(f"{path} follows from the dataset and cannot be set.")
     content = configuration.model_dump(mode="json")
     inner: Any = content
     *parents, last = path.split(".")
@@ -57,6 +64,8 @@ def _with_value(configuration: Configuration, path: str, value: Any) -> tuple[Co
     before, inner[last] = inner[last], value
     changed = parse_record(Configuration, content, path)
     divisor = changed.network.patch_divisor
+    if len(changed.patch_size_vox) != len(divisor):
+        raise AutosegError(f"a patch of {configuration.name} has {len(divisor)} sizes.")
     if any(size % d for size, d in zip(changed.patch_size_vox, divisor, strict=True)):
         raise AutosegError(
             f"a patch of this network must be a multiple of {' x '.join(map(str, divisor))} voxels."

@@ -5,7 +5,7 @@ Sizes and spacings follow the plan's axis order: reoriented, then permuted by `a
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from autoseg.casestats import IntensityStats
 from autoseg.dataset import LabelScheme
@@ -118,11 +118,11 @@ class LossPlan(Record):
     kind: LossName
     batch_dice: bool
     dice_smooth: float
-    false_positive_weight: float = 0.5
-    false_negative_weight: float = 0.5
-    focal_gamma: float = 2.0
-    top_k_fraction: float = 1.0
-    boundary_weight: float = 0.0
+    false_positive_weight: float = Field(default=0.5, ge=0)
+    false_negative_weight: float = Field(default=0.5, ge=0)
+    focal_gamma: float = Field(default=2.0, gt=0)
+    top_k_fraction: float = Field(default=1.0, gt=0, le=1)
+    boundary_weight: float = Field(default=0.0, ge=0)
     class_weights: tuple[float, ...] | None = None
     regions: tuple[tuple[int, ...], ...] = ()
 
@@ -133,9 +133,16 @@ class RandomRange(Record):
     `channel_probability` then decides for each channel of the sample.
     """
 
-    probability: float
+    probability: float = Field(ge=0, le=1)
     range: Range
-    channel_probability: float = 1.0
+    channel_probability: float = Field(default=1.0, ge=0, le=1)
+
+    @field_validator("range")
+    @classmethod
+    def _ascends(cls, given: Range) -> Range:
+        if given[0] > given[1]:
+            raise ValueError("the first value must not be above the second")
+        return given
 
 
 class AugmentationPlan(Record):
@@ -170,8 +177,8 @@ class TrainingPlan(Record):
     """Optimiser, schedule, sampling and length.
 
     `momentum` is Nesterov's for `sgd`, and the first moment's for `adamw`. The learning rate rises
-    over `warmup_fraction` of the budget, then follows its schedule to 0. A step's gradients are
-    summed over `accumulated_batches`. `foreground_fraction` of a batch is centred on foreground:
+    over `warmup_fraction` of the budget, then follows its schedule to 0. A step's gradient is
+    the mean over `accumulated_batches`. `foreground_fraction` of a batch is centred on foreground:
     its last samples, or each sample with that probability. With `ema_decay` the model is a moving
     mean of the weights. Parts of the network that `frozen` names are not trained; each resolution
     learns at `layer_decay` times the rate of the one before it, going from the output down the
@@ -209,8 +216,8 @@ class InferencePlan(Record):
     Mirror axes are axes of prepared scans, 0 to 2, in two dimensions too.
     """
 
-    step_fraction: float
-    gaussian_sigma_fraction: float
+    step_fraction: float = Field(gt=0, le=1)
+    gaussian_sigma_fraction: float = Field(gt=0)
     mirror_axes: tuple[int, ...]
 
 
@@ -229,7 +236,7 @@ class Configuration(Record):
     target_spacing_mm: tuple[float, ...]
     median_shape_vox: tuple[float, ...]
     patch_size_vox: tuple[int, ...]
-    batch_size: int
+    batch_size: int = Field(gt=0)
     normalization: tuple[ChannelNormalization, ...]
     resampling: ResamplingPlan
     network: NetworkPlan

@@ -6,13 +6,13 @@ from typing import Any
 from autoseg.training.log import EpochSummary
 
 
-def event_writer(folder: Path) -> Any | None:
-    """A writer of events into a folder; None without the `tensorboard` extra."""
+def event_writer(folder: Path, iteration: int) -> Any | None:
+    """A writer of events into a folder from an iteration on; None without the extra."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=iteration)
 
 
 def write_events(writer: Any, summary: EpochSummary) -> None:

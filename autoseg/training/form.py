@@ -15,7 +15,7 @@ from autoseg.planning.plan import Form
 log = logging.getLogger(__name__)
 
 STEPS = 5
-WARM_UP = 2  # compilation, and cuDNN's own search
+WARM_UP = 2  # steps that compile, or in which cuDNN looks for its fastest algorithms
 WORTHWHILE = 0.95  # of the time of what is simpler
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -51,17 +51,37 @@ def fastest_form(
     best_s = _seconds(network, image, best, arguments, device)
     forms: tuple[Form, ...] = ("channels_last", "compiled")
     for form in forms:
-        try:
-            seconds = _seconds(network, image, form, arguments, device)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception as error:  # of any kind: compilers are many
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("Networks are not run %s here: %s", form.replace("_", " "), reason)
-            continue
-        if seconds < WORTHWHILE * best_s:
+        seconds = _try(network, image, form, arguments, device)
+        if seconds is not None and seconds < WORTHWHILE * best_s:
             best, best_s = form, seconds
     return best
+
+
+def can_run(
+    network: nn.Module,
+    image: torch.Tensor,
+    form: Form,
+    arguments: dict[str, bool],
+    device: Device,
+) -> bool:
+    """Whether a form runs here at all; a warning says why not."""
+    return _try(network, image, form, arguments, device) is not None
+
+
+def _try(
+    network: nn.Module,
+    image: torch.Tensor,
+    form: Form,
+    arguments: dict[str, bool],
+    device: Device,
+) -> float | None:
+    """Seconds of a step; None, with a warning, where the form fails or does not fit into memory."""
+    try:
+        return _seconds(network, image, form, arguments, device)
+    except Exception as error:  # of any kind: compilers are many
+        reason = str(error).strip().partition("\n")[0]
+        log.warning("Networks are not run %s here: %s", form.replace("_", " "), reason)
+        return None
 
 
 def _seconds(

@@ -10,6 +10,7 @@ from autoseg.checkpoint import ModelCard, read_card, read_tensors
 from autoseg.errors import AutosegError
 
 SHOWN = 4
+MASK = "mask of "
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +78,28 @@ def _inputs(card: ModelCard) -> tuple[str, ...]:
     """The names of a network's input channels."""
     names = [name.casefold() for name in card.channel_names]
     if card.configuration.previous_stage is not None:
-        names += [f"mask of {name}" for name in card.labels.names[1:]]
+        names += [f"{MASK}{name}" for name in card.labels.names[1:]]
     return tuple(names)
 
 
 def _outputs(card: ModelCard) -> tuple[str, ...]:
     regions = card.labels.regions
-    return tuple(region.name for region in regions) if regions else card.labels.names
+    names = [region.name for region in regions] if regions else card.labels.names
+    return tuple(name.casefold() for name in names)
 
 
 def _first_layer(
     given: torch.Tensor, names: tuple[str, ...], known: tuple[str, ...]
 ) -> torch.Tensor:
-    """Weights [feature, channel, *kernel] for other channels."""
+    """Weights [feature, channel, *kernel] for other channels, or renamed ones.
+
+    What a cascade adds begins at 0, so that the network is at first what it was.
+    """
+    if len(names) == len(known) and not set(names) & set(known):
+        return given
     mean = given.mean(dim=1)
-    columns = [given[:, known.index(name)] if name in known else mean for name in names]
+    new = {name: torch.zeros_like(mean) if name.startswith(MASK) else mean for name in names}
+    columns = [given[:, known.index(name)] if name in known else new[name] for name in names]
     return torch.stack(columns, dim=1)
 
 

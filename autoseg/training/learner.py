@@ -12,6 +12,7 @@ from autoseg.errors import AutosegError
 from autoseg.planning.plan import Configuration
 
 ADAM_SECOND_MOMENT = 0.999
+SMALLEST_SCALE = 1.0  # of half precision; gradients that overflow even then are not finite
 PART = re.compile(r"(stem|encoder|decoder)\.?(?:(?:upsample|stages|heads)\.)?(\d*)")
 
 
@@ -44,13 +45,23 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.gradient_clip_norm)
         self.scaler.step(self.optimizer)
-        self.scaler.update()
+        taken = self._update_scale()
         self.optimizer.zero_grad(set_to_none=True)
+        if not taken:  # half precision overflowed, and the next step is scaled less
+            return torch.zeros_like(norm)
         if self.average is not None and self.plan.ema_decay is not None:
             # A mean over few steps first, for initial weights are no use.
             decay = min(self.plan.ema_decay, (1 + iteration) / (10 + iteration))
             _move_towards(self.average, self.network, 1 - decay)
         return norm
+
+    def _update_scale(self) -> bool:
+        """Whether the step was taken; a scale that has fallen to nothing lets its gradient show."""
+        if not self.scaler.is_enabled():
+            return True
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        return self.scaler.get_scale() >= before or before < SMALLEST_SCALE
 
     def named_moments(self) -> Iterator[tuple[str, torch.Tensor]]:
         """What the optimiser remembers of each parameter, by `moment.parameter`."""
@@ -83,6 +94,8 @@ def make_optimizer(network: nn.Module, configuration: Configuration) -> torch.op
             if plan.layer_decay < 1:
                 factor = plan.layer_decay ** _distance_from_output(name, levels)
             groups.setdefault(factor, []).append(parameter)
+    if not groups:
+        raise AutosegError("training.frozen: nothing is left to be trained. Freeze fewer parts.")
     described = [
         {"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()
     ]

@@ -73,7 +73,7 @@ def join_team(rank: int, size: int) -> Team:
     if not dist.is_initialized():  # for an earlier fold
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
         except (ValueError, RuntimeError) as error:
             raise AutosegError(
                 f"The {size} processes did not meet: {error}. Start them with torchrun."

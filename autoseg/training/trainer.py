@@ -22,7 +22,7 @@ from autoseg.losses import deep_supervision_loss
 from autoseg.planning.plan import Configuration, Form
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training import workers
-from autoseg.training.form import fastest_form, image_in_form, in_form
+from autoseg.training.form import can_run, fastest_form, image_in_form, in_form
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import Learner
 from autoseg.training.log import (
@@ -116,17 +116,20 @@ def train_model(
     position = Position(iteration=0, elapsed_s=0.0)
     if resume:
         state = state_file.load(learner, job.configuration)
-        position, form = state.position, state.form
+        position = state.position
+        form = _usable_form(job, learner.network, state.form)
     else:  # so that seed and length are known, however soon this training is killed
         form = _choose_form(job, learner.network)
         if team.leads:
             state_file.save(learner, job.saved_state(position, form))
+    scores = Scores()
     if team.leads:
         drop_summaries_after(metrics, position.iteration)
-    scores = Scores.read(metrics)
+        scores = Scores.read(metrics)
     network = team.parallel(in_form(learner.network, form))
 
-    iteration, elapsed_s, ended_early = position.iteration, position.elapsed_s, False
+    iteration, elapsed_s = position.iteration, position.elapsed_s
+    ended_early = position.stopped_early
     started = time.monotonic() - elapsed_s
     saved_at = time.monotonic()
     sampler = make_sampler(job, "training")
@@ -141,8 +144,6 @@ def train_model(
         )
         if fraction >= 1 or ends:
             break
-        if last is not None:  # one step late, so that a GPU never waits for it
-            _report(listener, last)
         parts: list[torch.Tensor] = []
         case_ids: list[str] = []
         for _ in range(plan.accumulated_batches):
@@ -158,9 +159,12 @@ def train_model(
         iteration += 1
         elapsed_s = time.monotonic() - started
         fraction = job.budget.fraction(iteration, elapsed_s)
+        if last is not None:  # one step late, so that a GPU has work while it is waited for
+            _report(listener, last)
         last = StepOutcome(iteration, fraction, losses[-1], norm, tuple(case_ids))
 
-        if team.leads and (iteration % plan.iterations_per_epoch == 0 or fraction >= 1):
+        ends_epoch = iteration % plan.iterations_per_epoch == 0 or fraction >= 1
+        if ends_epoch and team.leads:
             _report(listener, last)
             found = _validate_patches(job, learner.model)
             summary = EpochSummary(
@@ -178,8 +182,10 @@ def train_model(
                 card = job.card_at(_position(iteration, elapsed_s), chosen_on_validation=True)
                 save_model(job.folder / BEST, learner.model, card)
             ended_early = scores.has_stalled(plan.early_stop_epochs)
-            last, losses = None, []
+            last = None
             elapsed_s = time.monotonic() - started
+        if ends_epoch:
+            losses = []
         if team.leads and time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
             _check_finite(last)
             state_file.save(learner, job.saved_state(_position(iteration, elapsed_s), form))
@@ -214,7 +220,8 @@ def _make_batches(
     steps = itertools.count(first_step)
     if sampler.training.augment_on == "workers":
         return workers.make_batches(sampler, share, steps, threads)
-    return prefetch(lambda step: sampler.draw(step, share), steps, threads, BATCHES_AHEAD)
+    ahead = max(BATCHES_AHEAD, threads)
+    return prefetch(lambda step: sampler.draw(step, share), steps, threads, ahead)
 
 
 def _new_network(job: TrainingJob, listener: TrainingListener, resume: bool) -> nn.Module:
@@ -231,14 +238,28 @@ def _choose_form(job: TrainingJob, network: nn.Module) -> Form:
     """The plan's form, or the fastest one here for a whole batch."""
     planned = job.configuration.training.form
     if planned != "fastest":
-        return planned
-    batch = _augment(
-        job, make_sampler(job, "training").draw(0, job.team.share(job.configuration.batch_size))
-    )
+        return _usable_form(job, network, planned)
+    image = _first_images(job)
+    return _agreed(job, fastest_form(network, image, _arguments(job), job.device))
+
+
+def _usable_form(job: TrainingJob, network: nn.Module, form: Form) -> Form:
+    """A form that was chosen before, unless it does not run here: then eager."""
+    if form != "compiled":
+        return form
+    usable = can_run(network, _first_images(job), form, _arguments(job), job.device)
+    return _agreed(job, form if usable else "eager")
+
+
+def _first_images(job: TrainingJob) -> torch.Tensor:
+    share = job.team.share(job.configuration.batch_size)
+    return _augment(job, make_sampler(job, "training").draw(0, share)).image
+
+
+def _agreed(job: TrainingJob, form: Form) -> Form:
     forms: tuple[Form, ...] = get_args(Form)
-    chosen = fastest_form(network, batch.image, _arguments(job), job.device)
-    (agreed,) = job.team.agree(forms.index(chosen))
-    return forms[int(agreed)]
+    (said,) = job.team.agree(forms.index(form))
+    return forms[int(said)]
 
 
 def _augment(job: TrainingJob, samples: Sequence[RawSample]) -> Batch:

@@ -1,6 +1,7 @@
 """Batches that processes augment on the CPU, while the GPU trains."""
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from autoseg.augmentation.masks import change_mask
@@ -32,10 +34,12 @@ def make_batches(
     Each sample is keyed by seed, step and index, so the number of processes changes nothing. Raises
     AutosegError when batchgenerators is not installed.
     """
+    assert sampler.augmentation is not None
     try:
-        import batchgenerators  # noqa: F401
+        from autoseg.augmentation.on_cpu import CpuPolicy
     except ImportError:
         raise AutosegError(INSTALL) from None
+    CpuPolicy(sampler.augmentation, sampler.patch_size_vox)  # says here what it cannot do
     by_path = {name: _closed(case) for name, case in sampler.cases.items()}
     pool = ProcessPoolExecutor(
         processes,
@@ -65,7 +69,7 @@ def _closed(case: StoredCase) -> StoredCase:
 def _opened(case: StoredCase) -> StoredCase:
     if case.path is None:
         return case
-    opened = open_case(case.path)
+    opened = open_case(case.path, check=False)  # which was done before
     return with_previous(opened, case.previous_path) if case.previous_path else opened
 
 
@@ -73,6 +77,8 @@ def _begin(sampler: PatchSampler) -> None:
     from autoseg.augmentation.on_cpu import CpuPolicy
 
     assert sampler.augmentation is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training ends them
+    torch.set_num_threads(1)
     cases = {name: _opened(case) for name, case in sampler.cases.items()}
     _state["sampler"] = replace(sampler, cases=cases)
     _state["policy"] = CpuPolicy(sampler.augmentation, sampler.patch_size_vox)

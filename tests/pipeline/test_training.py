@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -152,14 +153,14 @@ def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> 
     work = WorkFolder(tmp_path / "work")
     plan = plan_quickly(tmp_path / "data", work, rules)
     requests = [TrainRequest(fold=f, length=Length(iterations=2), seed=3) for f in (0, 1)]
-    assert train_on(["cpu", "cpu"], work, requests, Event()) == [0, 0]
+    train_on(["cpu", "cpu"], work, requests, Event())
     for fold in (0, 1):
         folder = work.fold(plan.name, plan.recommended, fold)
-        assert read_card(folder / "model.safetensors").trained_iterations == 2
-    assert train_on(["cpu"], work, requests[:1], Event()) == [1]  # there is one already
-    stopped = Event()
-    stopped.set()
-    assert train_on(["cpu"], work, requests[:1], stopped) == [1]
+        card = read_card(folder / "model.safetensors")
+        assert card.trained_iterations == 2
+        assert card.held_out == work.splits().folds[fold].validation
+    with pytest.raises(AutosegError, match=r"fold 0: its process ended with exit code 1"):
+        train_on(["cuda:9"], work, [replace(requests[0], overwrite=True)], Event())
 
 
 @pytest.mark.slow
@@ -206,6 +207,22 @@ def test_training_starts_from_a_model_of_other_labels(
     assert "adapted to other channels or labels: decoder.heads." in shown
 
 
+def test_masks_of_models_that_saw_the_cases_never_train_a_second_stage(
+    tmp_path: Path, rules: Path
+) -> None:
+    write_dataset(tmp_path / "data", 3, shape_vox=(56, 56, 40))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    request = TrainRequest(fold=0, configuration="3d_cascade_fullres", length=Length(iterations=1))
+    for stage in training_order(work, [request])[:-1]:
+        train_fold(work, stage, SilentListener(), Event())
+    folds = read_json(work.root / "splits.json")
+    folds["folds"] = folds["folds"][1:] + folds["folds"][:1]
+    save_json(folds, work.root / "splits.json")
+    with pytest.raises(AutosegError, match="has seen cases that are held out now"):
+        train_fold(work, request, SilentListener(), Event())
+
+
 def test_short_memory_says_what_to_change_and_by_how_much(
     tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,12 +264,25 @@ def test_settings_are_checked_and_remembered(
     tmp_path: Path, synthetic_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["plan", str(synthetic_dataset), "--work", str(tmp_path / "w"), "--for", "cpu"]
-    wrong = ["training.epoch=5", "batch_size=few", "patch_size_vox=[5,5,5]", "training.epochs"]
+    wrong = [
+        "training.epoch=5",
+        "batch_size=few",
+        "2d.patch_size_vox=[6,6]",
+        "patch_size_vox=[8,8,8]",
+        "loss.focal_gamma=0",
+        "loss.class_weights=[1,2]",
+        "name=2d",
+        "training.epochs",
+    ]
     assert main([*arguments, "--set", *wrong]) == 1
     shown = capsys.readouterr().err
     assert "a plan has no training.epoch. Did you mean training.epochs?" in shown
     assert "batch_size=few" in shown
-    assert "patch_size_vox=[5,5,5]" in shown
+    assert "a patch of this network must be a multiple of" in shown
+    assert "a patch of 2d has 2 sizes" in shown
+    assert "loss.focal_gamma=0" in shown
+    assert "4 weights are needed" in shown
+    assert "name follows from the dataset" in shown
     assert "training.epochs: expected KEY=VALUE" in shown
     chosen = ["training.epochs=7", "3d_fullres.training.optimizer=adamw"]
     assert main([*arguments, "--set", *chosen, "--json"]) == 0

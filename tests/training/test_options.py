@@ -138,6 +138,8 @@ def test_a_stalled_training_ends_early_and_is_finished(tmp_path: Path) -> None:
     again = Scores.read(tmp_path / "metrics.jsonl")
     assert again.has_stalled(2)
     assert not again.has_stalled(None)
+    _, resumed = train_model(job, Recorder(), Event(), resume=True)
+    assert resumed == position  # killed before its cases were scored, it learns no more
 
 
 def regions_and_ignored(job: TrainingJob) -> TrainingJob:
@@ -238,6 +240,22 @@ def test_initial_weights_are_loaded_adapted_and_reported(tmp_path: Path) -> None
     head = "decoder.heads.0.weight"
     assert torch.equal(own[head][[0, 2]], given[head])
     assert "weights loaded" in report.text()
+
+
+def test_half_precision_skips_steps_that_overflow(tmp_path: Path) -> None:
+    job = job_with(tmp_path, 1)
+    network = torch.nn.Conv3d(1, 2, 1)
+    learner = Learner(network, job.configuration, CPU)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = network.weight.detach().clone()
+    learner.add_gradient((network(torch.ones(1, 1, 2, 2, 2)) ** 2).mean() * 100)
+    assert learner.step(0.1, 0) == 0  # so that nobody takes it for a broken training
+    assert torch.equal(network.weight, before)
+    assert learner.scaler.get_scale() == 2.0**126
+    learner.scaler.update(1.0)
+    learner.add_gradient((network(torch.ones(1, 1, 2, 2, 2)) ** 2).mean())
+    assert 0 < learner.step(0.1, 1) < torch.inf
+    assert not torch.equal(network.weight, before)
 
 
 def test_a_model_of_another_network_is_refused(tmp_path: Path) -> None:
