@@ -98,10 +98,12 @@ def step_seconds(work: WorkFolder, options: argparse.Namespace) -> dict[str, Any
         train_fold(work, request, stopping, stop)
         found["autoseg"].append(statistics.median(np.diff(clock.ends)[WARM_UP:]))
         words = [options.peer, PEER / "nnunet_steps.py", options.folder, str(STEPS)]
-        output = subprocess.run(
-            [*words, str(available_cores())], capture_output=True, text=True, check=True
-        ).stdout
-        found["nnunetv2"].append(statistics.median(json.loads(output)[WARM_UP:]))
+        answer = options.folder / "steps.json"
+        answer.unlink(missing_ok=True)
+        subprocess.run(
+            [*words, str(available_cores())], stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        found["nnunetv2"].append(statistics.median(json.loads(answer.read_text())[WARM_UP:]))
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {
         "rounds": found,

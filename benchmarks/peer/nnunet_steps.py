@@ -1,12 +1,14 @@
 """Seconds of nnU-Net v2's own training iterations. Belongs to training.py.
 
 Called with the peer's Python: nnunet_steps.py FOLDER ITERATIONS THREADS, after nnunet_train.py has
-prepared FOLDER. Prints JSON: seconds of each iteration, drawing the batch included.
+prepared FOLDER, in a session of its own, which it ends by killing it. Writes FOLDER/steps.json:
+seconds of each iteration, drawing the batch included.
 """
 
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,8 +39,8 @@ def main() -> None:
             started = time.perf_counter()
             trainer.train_step(next(trainer.dataloader_train))
             seconds.append(time.perf_counter() - started)
-    print(json.dumps(seconds), flush=True)
-    os._exit(0)  # its augmentation processes do not end by themselves
+    (folder / "steps.json").write_text(json.dumps(seconds))
+    os.killpg(0, signal.SIGKILL)  # its augmentation processes do not end by themselves
 
 
 if __name__ == "__main__":
