@@ -136,3 +136,26 @@ def usable_memory_gb(machine: Machine) -> float:
         raise AutosegError("--measure runs on this machine, so it cannot be used with --for gpu.")
     memory_gb = machine.memory_gb if machine.gpu_name is None else machine.gpu_memory_gb
     return memory_gb * USABLE[machine.device]
+
+
+def memory_advice(error: Exception, configuration: Configuration) -> str | None:
+    """What to change where memory did not suffice; None for any other error."""
+    import torch
+
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if not short and "allocate memory" not in str(error):  # what torch says on a CPU
+        return None
+    batch, patch = configuration.batch_size, configuration.patch_size_vox
+    advice = "autoseg plan DATASET --name smaller --measure, which finds a patch that fits"
+    if batch > 1:
+        half = (batch + 1) // 2
+        steps = configuration.training.accumulated_batches * round(batch / half)
+        advice = (
+            f"autoseg plan DATASET --name smaller --set batch_size={half} "
+            f"training.accumulated_batches={steps}, which takes about half of it and "
+            f"learns the same; or {advice}"
+        )
+    return (
+        f"Training {batch} patches of {' x '.join(map(str, patch))} voxels does not fit into "
+        f"memory. Close other programs, or use {advice}."
+    )

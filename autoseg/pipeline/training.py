@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoseg.dataset import Dataset
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
 from autoseg.machine import available_cores, detect_machine
 from autoseg.pipeline.cascade import with_previous_masks
-from autoseg.pipeline.measuring import TORCH_DEVICES, plan_that_fits, usable_memory_gb
+from autoseg.pipeline.measuring import (
+    TORCH_DEVICES,
+    memory_advice,
+    plan_that_fits,
+    usable_memory_gb,
+)
+from autoseg.pipeline.pictures import WithPictures
 from autoseg.pipeline.predicting import PROVENANCE, predict_cases
 from autoseg.pipeline.preparing import in_memory_if_small, planned_dataset, prepared_cases
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
@@ -26,16 +32,14 @@ from autoseg.workers import Progress, silent
 
 if TYPE_CHECKING:
     from autoseg.device import Device
-    from autoseg.training.log import EpochSummary, TrainingListener
+    from autoseg.training.log import TrainingListener
     from autoseg.training.state import SavedState
     from autoseg.training.team import Team
     from autoseg.training.trainer import TrainingJob
-    from autoseg.training.validation import Example
 
 log = logging.getLogger(__name__)
 
 MODEL, SUMMARY = "model.safetensors", "validation/summary.json"
-EPOCHS_BETWEEN_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,11 @@ def train_fold(
         _clear(task.folder)
     task.folder.mkdir(parents=True, exist_ok=True)
     job = replace(_job(task, cases, budget, device, earlier), team=team)
-    shown = _WithPictures(listener, task.folder)
+    shown = WithPictures(listener, task.folder)
     try:
         network, position = train_model(job, shown, stop, resume=earlier is not None)
     except (RuntimeError, MemoryError) as error:
-        explanation = _memory_advice(error, task.configuration)
+        explanation = memory_advice(error, task.configuration)
         if explanation is None:
             raise
         raise AutosegError(explanation) from error
@@ -270,29 +274,6 @@ def _job(
     )
 
 
-def _memory_advice(error: Exception, configuration: Configuration) -> str | None:
-    """What to change where memory did not suffice; None for any other error."""
-    import torch
-
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if not short and "allocate memory" not in str(error):  # what torch says on a CPU
-        return None
-    batch, patch = configuration.batch_size, configuration.patch_size_vox
-    advice = "autoseg plan DATASET --name smaller --measure, which finds a patch that fits"
-    if batch > 1:
-        half = (batch + 1) // 2
-        steps = configuration.training.accumulated_batches * round(batch / half)
-        advice = (
-            f"autoseg plan DATASET --name smaller --set batch_size={half} "
-            f"training.accumulated_batches={steps}, which takes about half of it and "
-            f"learns the same; or {advice}"
-        )
-    return (
-        f"Training {batch} patches of {' x '.join(map(str, patch))} voxels does not fit into "
-        f"memory. Close other programs, or use {advice}."
-    )
-
-
 def _budget(training: TrainingPlan, request: TrainRequest, earlier: "SavedState | None") -> Budget:
     """The length that was asked for; else that of the earlier training, or the plan's."""
     if earlier and not request.length.is_given:
@@ -380,33 +361,6 @@ def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> F
         return None
     evaluation = load_record(Evaluation, summary)
     return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
-
-
-class _WithPictures:
-    """Passes a training's events on, draws `progress.png` and `examples.png`, feeds TensorBoard."""
-
-    def __init__(self, listener: "TrainingListener", folder: Path) -> None:
-        self.listener = listener
-        self.folder = folder
-        self.events: Any = None
-
-    def on_message(self, text: str) -> None:
-        self.listener.on_message(text)
-
-    def on_step(self, iteration: int, fraction: float, loss: float) -> None:
-        self.listener.on_step(iteration, fraction, loss)
-
-    def on_epoch(self, summary: "EpochSummary", examples: "Sequence[Example]") -> None:
-        from autoseg.reporting.curves import draw_examples, draw_progress
-        from autoseg.training.events import event_writer, write_events
-
-        self.listener.on_epoch(summary, examples)
-        self.events = self.events or event_writer(self.folder / "tensorboard", summary.iteration)
-        if self.events is not None:
-            write_events(self.events, summary)
-        draw_progress(self.folder / "metrics.jsonl", self.folder / "progress.png")
-        if examples and summary.epoch % EPOCHS_BETWEEN_EXAMPLES == 0:
-            draw_examples(examples, self.folder / "examples.png")
 
 
 def validate_fold(task: FoldTask, progress: Progress = silent) -> Evaluation | None:

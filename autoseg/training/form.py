@@ -4,6 +4,7 @@ import copy
 import logging
 import statistics
 import time
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -39,70 +40,55 @@ def image_in_form(image: torch.Tensor, form: Form) -> torch.Tensor:
     return image
 
 
-def fastest_form(
-    network: nn.Module, image: torch.Tensor, arguments: dict[str, bool], device: Device
-) -> Form:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What forms are tried with: a network, a batch of images, and how it is called, where."""
+
+    network: nn.Module
+    image: torch.Tensor
+    arguments: dict[str, bool]
+    device: Device
+
+    def seconds(self, form: Form) -> float:
+        """Seconds of a forward and backward pass in a form, on a copy of the network."""
+        runs = in_form(copy.deepcopy(self.network), form)
+        image = image_in_form(self.image, form)
+        seconds = []
+        for _ in range(STEPS):
+            started = time.perf_counter()
+            with self.device.autocast():
+                logits = runs(image, **self.arguments)
+            outputs = logits if isinstance(logits, list) else [logits]
+            total = torch.stack([output.float().square().mean() for output in outputs]).sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            runs.zero_grad(set_to_none=True)
+            if self.device.torch_device.type == "cuda":
+                torch.cuda.synchronize(self.device.torch_device)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[WARM_UP:])
+
+
+def fastest_form(trial: Trial) -> Form:
     """The form whose forward and backward passes of a batch take the least time, measured here.
 
     A form that is not at least a twentieth faster than a simpler one is not worth it. One that
     fails, as compilation may for want of a compiler, is left out with a warning.
     """
     best: Form = "eager"
-    best_s = _seconds(network, image, best, arguments, device)
+    best_s = trial.seconds(best)
     forms: tuple[Form, ...] = ("channels_last", "compiled")
     for form in forms:
-        seconds = _try(network, image, form, arguments, device)
+        seconds = seconds_if_it_runs(trial, form)
         if seconds is not None and seconds < WORTHWHILE * best_s:
             best, best_s = form, seconds
     return best
 
 
-def can_run(
-    network: nn.Module,
-    image: torch.Tensor,
-    form: Form,
-    arguments: dict[str, bool],
-    device: Device,
-) -> bool:
-    """Whether a form runs here at all; a warning says why not."""
-    return _try(network, image, form, arguments, device) is not None
-
-
-def _try(
-    network: nn.Module,
-    image: torch.Tensor,
-    form: Form,
-    arguments: dict[str, bool],
-    device: Device,
-) -> float | None:
+def seconds_if_it_runs(trial: Trial, form: Form) -> float | None:
     """Seconds of a step; None, with a warning, where the form fails or does not fit into memory."""
     try:
-        return _seconds(network, image, form, arguments, device)
+        return trial.seconds(form)
     except Exception as error:  # of any kind: compilers are many
         reason = str(error).strip().partition("\n")[0]
         log.warning("Networks are not run %s here: %s", form.replace("_", " "), reason)
         return None
-
-
-def _seconds(
-    network: nn.Module,
-    image: torch.Tensor,
-    form: Form,
-    arguments: dict[str, bool],
-    device: Device,
-) -> float:
-    """Seconds of a step in a form, on a copy of the network."""
-    runs = in_form(copy.deepcopy(network), form)
-    image = image_in_form(image, form)
-    seconds = []
-    for _ in range(STEPS):
-        started = time.perf_counter()
-        with device.autocast():
-            logits = runs(image, **arguments)
-        outputs = logits if isinstance(logits, list) else [logits]
-        torch.stack([output.float().square().mean() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-        runs.zero_grad(set_to_none=True)
-        if device.torch_device.type == "cuda":
-            torch.cuda.synchronize(device.torch_device)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[WARM_UP:])

@@ -22,7 +22,13 @@ from autoseg.losses import deep_supervision_loss
 from autoseg.planning.plan import Configuration, Form
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training import workers
-from autoseg.training.form import can_run, fastest_form, image_in_form, in_form
+from autoseg.training.form import (
+    Trial,
+    fastest_form,
+    image_in_form,
+    in_form,
+    seconds_if_it_runs,
+)
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import Learner
 from autoseg.training.log import (
@@ -239,21 +245,22 @@ def _choose_form(job: TrainingJob, network: nn.Module) -> Form:
     planned = job.configuration.training.form
     if planned != "fastest":
         return _usable_form(job, network, planned)
-    image = _first_images(job)
-    return _agreed(job, fastest_form(network, image, _arguments(job), job.device))
+    return _agreed(job, fastest_form(_trial(job, network)))
 
 
 def _usable_form(job: TrainingJob, network: nn.Module, form: Form) -> Form:
     """A form that was chosen before, unless it does not run here: then eager."""
     if form != "compiled":
         return form
-    usable = can_run(network, _first_images(job), form, _arguments(job), job.device)
+    usable = seconds_if_it_runs(_trial(job, network), form) is not None
     return _agreed(job, form if usable else "eager")
 
 
-def _first_images(job: TrainingJob) -> torch.Tensor:
+def _trial(job: TrainingJob, network: nn.Module) -> Trial:
+    """The network with its first batch of images."""
     share = job.team.share(job.configuration.batch_size)
-    return _augment(job, make_sampler(job, "training").draw(0, share)).image
+    batch = _augment(job, make_sampler(job, "training").draw(0, share))
+    return Trial(network, batch.image, _arguments(job), job.device)
 
 
 def _agreed(job: TrainingJob, form: Form) -> Form:

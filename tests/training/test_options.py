@@ -27,7 +27,7 @@ from autoseg.losses import Comparison
 from autoseg.planning.plan import Form, LossPlan, NetworkPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training import form as form_module
-from autoseg.training.form import fastest_form, in_form
+from autoseg.training.form import Trial, fastest_form, in_form
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import Learner, make_optimizer
 from autoseg.training.log import Scores
@@ -287,7 +287,7 @@ def test_without_a_compiler_networks_run_as_they_are(
 
     monkeypatch.setattr(torch, "compile", fails)
     network = torch.nn.Conv3d(1, 2, 3)
-    form = fastest_form(network, torch.randn(1, 1, 8, 8, 8), {}, CPU)
+    form = fastest_form(Trial(network, torch.randn(1, 1, 8, 8, 8), {}, CPU))
     assert form in ("eager", "channels_last")
     assert "Networks are not run compiled here: no C++ compiler found" in caplog.text
 

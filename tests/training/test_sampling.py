@@ -6,22 +6,13 @@ import numpy as np
 import pytest
 
 from autoseg.planning.plan import TrainingPlan
+from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training.sampling import PatchSampler, choose_start, prefetch
 from autoseg.training.team import Team
 
 PATCH = (8, 10, 12)
-TRAINING = TrainingPlan(
-    learning_rate=0.01,
-    momentum=0.99,
-    weight_decay=0,
-    polynomial_power=0.9,
-    gradient_clip_norm=12,
-    foreground_fraction=0.33,
-    epochs=1,
-    iterations_per_epoch=1,
-    validation_iterations=1,
-)
+TRAINING: TrainingPlan = load_rule_set("nnunet").default("training")
 
 
 def case_of(shape: tuple[int, int, int], targets: dict[int, tuple[int, int, int]]) -> StoredCase:
