@@ -34,6 +34,7 @@ from autoseg.work import WorkFolder
 RESULTS = Path(__file__).parent / "results"
 PEER = Path(__file__).parent / "peer"
 TRAINER, ITERATIONS = "nnUNetTrainer_5epochs", 1250
+TIMED_SEED = 3
 STEPS, WARM_UP = 25, 5
 
 
@@ -75,15 +76,18 @@ def plan_as_theirs(dataset: Path, work: WorkFolder, theirs: dict[str, Any]) -> N
     work.save_plan(plan.model_copy(update={"configurations": {"3d_fullres": changed}}))
 
 
-def train(work: WorkFolder, seed: int, iterations: int, listener: SilentListener) -> Any:
+def train(work: WorkFolder, seed: int, length: Length) -> dict[str, Any]:
+    """Seconds, iterations, and Dice of each held-out case and class."""
     request = TrainRequest(
-        fold=0,
-        configuration="3d_fullres",
-        length=Length(iterations=iterations),
-        seed=seed,
-        overwrite=True,
+        fold=0, configuration="3d_fullres", length=length, seed=seed, overwrite=True
     )
-    return train_fold(work, request, listener, Event())
+    result = train_fold(work, request, SilentListener(), Event())
+    assert result.evaluation is not None
+    cases = {
+        case: {label: score.dice for label, score in scores.items()}
+        for case, scores in result.evaluation.cases.items()
+    }
+    return {"seconds": result.seconds, "iterations": result.iterations, "cases": cases}
 
 
 def step_seconds(work: WorkFolder, options: argparse.Namespace) -> dict[str, Any]:
@@ -125,15 +129,9 @@ class _StopAfter(SilentListener):
 
 
 def our_scores(work: WorkFolder, seed: int, folder: Path) -> dict[str, Any]:
-    """Seconds, and Dice of each held-out case and class."""
     done = folder / f"autoseg_{seed}.json"
     if not done.exists():
-        result = train(work, seed, ITERATIONS, SilentListener())
-        cases = {
-            case: {label: score.dice for label, score in scores.items()}
-            for case, scores in result.evaluation.cases.items()
-        }
-        done.write_text(json.dumps({"seconds": result.seconds, "cases": cases}))
+        done.write_text(json.dumps(train(work, seed, Length(iterations=ITERATIONS))))
     return dict(json.loads(done.read_text()))
 
 
@@ -143,6 +141,13 @@ def their_scores(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         words = [options.peer, PEER / "nnunet_train.py", options.folder, TRAINER, str(seed)]
         subprocess.run([*words, str(available_cores())], check=True)
     return dict(json.loads(done.read_text()))
+
+
+def equal_time(work: WorkFolder, options: argparse.Namespace) -> dict[str, Any]:
+    """Both trained for as long as their 1,250 iterations take on all cores, one after the other."""
+    theirs = their_scores(TIMED_SEED, options)
+    ours = train(work, TIMED_SEED, Length(minutes=theirs["seconds"] / 60))
+    return {"autoseg_iterations": ours["iterations"], **compare([ours], [theirs])}
 
 
 def compare(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -160,16 +165,18 @@ def compare(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[st
     difference = a.mean(0) - b.mean(0)
     reach = student.ppf(0.975, len(difference) - 1) * difference.std(ddof=1)
     reach /= np.sqrt(len(difference))
-    spread = a.mean(1).var(ddof=1) / len(a) + b.mean(1).var(ddof=1) / len(b)
-    return {
+    found = {
         "autoseg_dice": a.mean(1).tolist(),
         "nnunetv2_dice": b.mean(1).tolist(),
         "autoseg_seconds": [run["seconds"] for run in ours],
         "nnunetv2_seconds": [run["seconds"] for run in theirs],
         "mean_difference": float(difference.mean()),
         "interval_95_over_cases": [float(difference.mean() + s * reach) for s in (-1, 1)],
-        "standard_error_over_seeds": float(np.sqrt(spread)),
     }
+    if len(a) > 1 and len(b) > 1:
+        spread = a.mean(1).var(ddof=1) / len(a) + b.mean(1).var(ddof=1) / len(b)
+        found["standard_error_over_seeds"] = float(np.sqrt(spread))
+    return found
 
 
 def main() -> None:
@@ -180,7 +187,7 @@ def main() -> None:
     parser.add_argument("plans", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=["steps", "accuracy"])
+    parser.add_argument("--parts", nargs="+", default=["steps", "time", "accuracy"])
     options = parser.parse_args()
     theirs = json.loads(options.plans.read_text())
     raw = options.folder / "nnUNet_raw" / theirs["dataset_name"]
@@ -206,6 +213,9 @@ def main() -> None:
         if "steps" in options.parts:
             result["steps"] = step_seconds(work, options)
             print(json.dumps(result["steps"], indent=2))
+        if "time" in options.parts:
+            result["equal_time"] = equal_time(work, options)
+            print(json.dumps(result["equal_time"], indent=2))
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -19,7 +19,7 @@ Decide = Callable[[torch.Tensor], torch.Tensor]  # logits [output, ...] to indic
 
 def decide_classes(logits: torch.Tensor) -> torch.Tensor:
     """The index of the highest logit."""
-    return logits.argmax(dim=0).to(torch.uint8)
+    return logits.max(dim=0).indices.to(torch.uint8)
 
 
 def decide_regions(logits: torch.Tensor) -> torch.Tensor:

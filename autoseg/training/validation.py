@@ -69,7 +69,7 @@ def _decide(logits: torch.Tensor, loss: LossPlan) -> torch.Tensor:
     """Which outputs each voxel has [batch, region or foreground class, *space]."""
     if loss.regions:
         return logits > 0
-    return _indicators(logits.argmax(1), logits.shape[1])
+    return _indicators(logits.max(1).indices, logits.shape[1])
 
 
 def _members(label: torch.Tensor, loss: LossPlan, outputs: int) -> torch.Tensor:
