@@ -73,6 +73,14 @@ def free_memory_gb() -> float:
     return min(available_kib * 1024, _memory_limit_bytes() - _container_bytes_used()) / GIB
 
 
+def used_memory_gb() -> float:
+    """Memory that this process holds, in GiB; 0 where that cannot be known."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0.0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIB
+
+
 def _container_bytes_used() -> int:
     """What this container's processes hold, without files that the kernel keeps while it can."""
     current, stat = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("current", "stat"))

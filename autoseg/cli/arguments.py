@@ -176,6 +176,15 @@ def _add_predict(table: Any) -> None:
         help="model files to average (default: all trained folds of the work folder)",
     )
     parser.add_argument(
+        "--uncertainty", action="store_true", help="also write maps of entropy and disagreement"
+    )
+    parser.add_argument(
+        "--save-probabilities", action="store_true", help="also write probabilities, as .npz"
+    )
+    parser.add_argument(
+        "--memory-gb", type=_positive, metavar="N", help="limit of memory (default: what is free)"
+    )
+    parser.add_argument(
         "--part",
         metavar="I/N",
         help="only every Nth scan from the Ith, for N processes or machines",
@@ -185,6 +194,18 @@ def _add_predict(table: Any) -> None:
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         help="what networks compute in (default: the fastest that suits the device)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "openvino"),
+        help="what runs networks (default: openvino on a CPU, where it is installed)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="1: read and write scans while networks run; 0: one thing after another",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
     _add_configuration(parser)
@@ -247,6 +268,16 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one per core; 1: in-process)"
     )
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
 
 
 def _seed(text: str) -> int:

@@ -158,7 +158,7 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.predicting import Part, PredictRequest, predict_files
+    from autoseg.pipeline.predicting import Extras, Part, PredictRequest, predict_files
     from autoseg.work import WorkFolder
 
     models = options.model
@@ -181,6 +181,11 @@ def predict(options: argparse.Namespace) -> None:
             models=models,
             device=options.device,
             precision=options.precision,
+            engine=options.engine,
+            memory_gb=options.memory_gb,
+            cache=_cache_folder(),
+            extras=Extras(options.uncertainty, options.save_probabilities),
+            ahead=options.workers > 0,
             part=Part.parse(options.part) if options.part else None,
             overwrite=options.overwrite,
         )
@@ -193,6 +198,12 @@ def predict(options: argparse.Namespace) -> None:
         return
     also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
     print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+
+
+def _cache_folder() -> Path:
+    """Where compiled networks are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "autoseg"
 
 
 def import_nnunet(options: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
-"""From logits on a plan's grid to labels on the source's grid, slab by slab."""
+"""From logits on a plan's grid to a source's grid, a few rows of a column at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,119 +12,141 @@ from autoseg.geometry import Placement
 from autoseg.planning.plan import ResamplingPlan
 from autoseg.preprocessing.resample import interpolation_matrix, separate_axis
 
-BYTES_AT_ONCE = 2**28  # of logits at the source's resolution
+BYTES_AT_ONCE = 2**26  # of logits at the source's resolution
+COLUMNS_AT_ONCE = 64  # of a matrix, which is a narrow band of numbers that are not 0
+
+D = TypeVar("D", bound=np.generic)
+Span = tuple[int, int]  # half-open
+Rows = Iterable[torch.Tensor]  # [output, rows, y, x], in order along the first axis
+Predict = Callable[[Span, Span], Rows]  # all rows of a range of y and of x on the plan's grid
 
 
-Decide = Callable[[torch.Tensor], torch.Tensor]  # logits [output, ...] to indices [...], uint8
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Ranges of y and x, in voxels of a source's crop along the plan's axes."""
+
+    y: Span
+    x: Span
 
 
-def decide_classes(logits: torch.Tensor) -> torch.Tensor:
-    """The index of the highest logit."""
-    return logits.max(dim=0).indices.to(torch.uint8)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Values [output, rows, y, x] on the source's resolution, and where they lie in the crop."""
+
+    place: tuple[slice, slice, slice]
+    values: torch.Tensor
 
 
-def decide_regions(logits: torch.Tensor) -> torch.Tensor:
-    """0, or 1 + the index of the last region whose probability exceeds one half."""
-    painted = torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
-    for index, region in enumerate(logits):
-        painted[region > 0] = index + 1
-    return painted
-
-
-def restore_classes(
-    slabs: Iterable[torch.Tensor],
+def restored_blocks(
+    predict: Predict,
     placement: Placement,
     plan: ResamplingPlan,
-    decide: Decide = decide_classes,
-) -> NDArray[np.uint8]:
-    """Resample logits to the source's grid, decide each voxel's class, and undo crop and order.
+    columns: Sequence[Column],
+    rows_at_once: int,
+) -> Iterator[Block]:
+    """Logits of a source's crop, `rows_at_once` of a column after another.
 
-    `slabs` are [class, rows, y, x] along the first axis of the plan's grid, in order. The result is
-    [z, y, x] class indices in the source's axis order, 0 outside the crop. The labels are those of
-    resampling all logits and then deciding, but only a few rows are held.
+    They are those of resampling all logits at once, but only a few rows are held.
     """
-    cropped = np.zeros(placement.crop.shape, dtype=np.uint8)
-    row = 0
-    for logits in _rows_on_source_grid(slabs, placement, plan):
-        classes = decide(logits).cpu().numpy()
-        cropped[row : row + len(classes)] = classes
-        row += len(classes)
-    assert row == len(cropped), (row, cropped.shape)
-    in_plan_axes = [placement.source_shape_vox[axis] for axis in placement.axis_order]
-    whole = np.zeros(in_plan_axes, dtype=np.uint8)
-    whole[placement.crop.slices] = cropped
-    return np.ascontiguousarray(placement.to_source_axes(whole))
+    matrices = interpolation_matrices(placement, plan)
+    for column in columns:
+        y = Interpolation.of(matrices[1], column.y)
+        x = Interpolation.of(matrices[2], column.x)
+        rows = _RowReader(iter(predict(y.source, x.source)))
+        for first in range(0, placement.crop.shape[0], rows_at_once):
+            last = min(placement.crop.shape[0], first + rows_at_once)
+            part = Interpolation.of(matrices[0], (first, last))
+            values = rows.read(part.source)
+            for axis, interpolation in ((2, y), (3, x), (1, part)):
+                values = interpolation.apply(values, axis)
+            yield Block((slice(first, last), slice(*column.y), slice(*column.x)), values)
 
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """Matrices [out, in] of each axis; None where the size stays."""
+    """How the voxels of a range are made from those of a `source` range; no matrix: as they are."""
 
-    matrices: tuple[torch.Tensor | None, ...]
+    source: Span
+    matrix: NDArray[np.float32] | None  # [out, in]
 
-    def source_rows(self, first: int, last: int) -> tuple[int, int]:
-        """The half-open range of input rows that output rows first..last-1 are made from."""
-        matrix = self.matrices[0]
+    @classmethod
+    def of(cls, matrix: NDArray[np.float32] | None, span: Span) -> "Interpolation":
         if matrix is None:
-            return first, last
-        used = torch.nonzero(matrix[first:last].any(dim=0)).flatten()
-        return int(used[0]), int(used[-1]) + 1
+            return cls(span, None)
+        used = np.flatnonzero(matrix[slice(*span)].any(axis=0))
+        source = (int(used[0]), int(used[-1]) + 1)
+        return cls(source, matrix[slice(*span), slice(*source)])
 
-    def apply(self, logits: torch.Tensor, rows: tuple[int, int], first_row: int) -> torch.Tensor:
-        """Output rows [class, rows, y, x] from input rows that start at `first_row`."""
-        z, y, x = self.matrices
-        if y is not None:
-            logits = torch.matmul(y, logits)
-        if x is not None:
-            logits = torch.matmul(logits, x.T)
-        if z is not None:
-            part = z[rows[0] : rows[1], first_row : first_row + logits.shape[1]]
-            logits = torch.einsum("oi,ciyx->coyx", part, logits)
-        return logits
-
-
-def _rows_on_source_grid(
-    slabs: Iterable[torch.Tensor], placement: Placement, plan: ResamplingPlan
-) -> Iterator[torch.Tensor]:
-    """Logits [output, rows, y, x] at the source's resolution, a few rows at a time, in order."""
-    interpolation: Interpolation | None = None
-    held: torch.Tensor | None = None  # input rows that are still needed
-    first_held = 0
-    done = 0
-    out_rows, height, width = placement.crop.shape
-    for slab in slabs:
-        if interpolation is None:
-            interpolation = _interpolation(placement, plan, slab.device)
-        held = slab if held is None else torch.cat((held, slab), dim=1)
-        rows_at_once = max(1, BYTES_AT_ONCE // (4 * slab.shape[0] * height * width))
-        while done < out_rows:
-            last = min(out_rows, done + rows_at_once)
-            low, high = interpolation.source_rows(done, last)
-            while high > first_held + held.shape[1] and last > done + 1:
-                last -= 1
-                low, high = interpolation.source_rows(done, last)
-            if high > first_held + held.shape[1]:
-                break  # the next slab has the rows that are missing
-            part = held[:, low - first_held : high - first_held]
-            yield interpolation.apply(part, (done, last), low)
-            done = last
-        if done < out_rows:
-            low, _ = interpolation.source_rows(done, done + 1)
-            drop = min(low - first_held, held.shape[1])
-            held, first_held = held[:, drop:], first_held + drop
+    def apply(self, values: torch.Tensor, axis: int) -> torch.Tensor:
+        """Multiply the matrix along an axis of [output, z, y, x]."""
+        if self.matrix is None:
+            return values
+        shape = list(values.shape)
+        shape[axis] = len(self.matrix)
+        result = values.new_empty(shape)
+        for first in range(0, len(self.matrix), COLUMNS_AT_ONCE):
+            rows = self.matrix[first : first + COLUMNS_AT_ONCE]
+            used = np.flatnonzero(rows.any(axis=0))
+            low, high = int(used[0]), int(used[-1]) + 1
+            band = torch.from_numpy(rows[:, low:high]).to(values.device)
+            part = values.narrow(axis, low, high - low)
+            result.narrow(axis, first, len(rows)).copy_(_product(band, part, axis))
+        return result
 
 
-def _interpolation(
-    placement: Placement, plan: ResamplingPlan, device: torch.device
-) -> Interpolation:
+class _RowReader:
+    """Rows by their numbers, out of pieces that come in order; earlier ones are forgotten."""
+
+    def __init__(self, pieces: Iterator[torch.Tensor]) -> None:
+        self.pieces = pieces
+        self.held: torch.Tensor | None = None
+        self.first = 0
+
+    def read(self, span: Span) -> torch.Tensor:
+        low, high = span
+        parts = []
+        if self.held is not None:
+            kept = self.held[:, low - self.first :]
+            parts.append(kept)
+            low += kept.shape[1]
+        while low < high:
+            piece = next(self.pieces)
+            parts.append(piece)
+            low += piece.shape[1]
+        self.held = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        self.first = span[0]
+        return self.held[:, : high - span[0]]
+
+
+def interpolation_matrices(
+    placement: Placement, plan: ResamplingPlan
+) -> tuple[NDArray[np.float32] | None, ...]:
+    """Matrices [out, in] of each axis, back to the source; None where the size stays."""
     separate = separate_axis(
         placement.target_spacing_mm, placement.source_spacing_mm, plan.separate_axis_ratio
     )
-    matrices = []
-    for axis, (size_in, size_out) in enumerate(
-        zip(placement.resampled_shape_vox, placement.crop.shape, strict=True)
-    ):
-        order = 0 if axis == separate else plan.logits_order
-        matrix = interpolation_matrix(size_in, size_out, order) if size_in != size_out else None
-        matrices.append(None if matrix is None else torch.from_numpy(matrix).to(device))
-    return Interpolation(tuple(matrices))
+    sizes = zip(placement.resampled_shape_vox, placement.crop.shape, strict=True)
+    return tuple(
+        interpolation_matrix(size_in, size_out, 0 if axis == separate else plan.logits_order)
+        if size_in != size_out
+        else None
+        for axis, (size_in, size_out) in enumerate(sizes)
+    )
+
+
+def crop_of(array: NDArray[D], placement: Placement) -> NDArray[D]:
+    """The crop, along the plan's axes, of an array [..., z, y, x] on the source's grid: a view."""
+    index: Any = (..., *placement.crop.slices)
+    cropped: NDArray[D] = placement.to_plan_axes(array)[index]
+    return cropped
+
+
+def _product(band: torch.Tensor, values: torch.Tensor, axis: int) -> torch.Tensor:
+    """A matrix along axis 1, 2 or 3 of [output, z, y, x]."""
+    if axis == 3:
+        return torch.matmul(values, band.T)
+    if axis == 2:
+        return torch.matmul(band, values)
+    outputs, _, height, width = values.shape
+    flat = torch.matmul(band, values.reshape(outputs, -1, height * width))
+    return flat.view(outputs, -1, height, width)

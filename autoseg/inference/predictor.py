@@ -1,62 +1,78 @@
 """From a scan to its segmentation, with models loaded once."""
 
-import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from autoseg import __version__
-from autoseg.checkpoint import ModelCard, load_model, read_card
+from autoseg.checkpoint import ModelCard
 from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError
-from autoseg.export.restore import decide_classes, decide_regions, restore_classes
-from autoseg.geometry import Placement
-from autoseg.inference.engines import ENGINES, EngineName
-from autoseg.inference.sliding_window import Engine, predict_logits
-from autoseg.one_hot import one_hot
-from autoseg.preprocessing.prepare import prepare_scan
-from autoseg.records import Record
+from autoseg.geometry import Grid
+from autoseg.inference.engines import EngineName
+from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
+from autoseg.inference.models import ModelGroup, Stack, content_hash, load_groups
+from autoseg.inference.provenance import Provenance, scan_warnings
+from autoseg.inference.whole_scan import Maps, Wanted, WholeScan
+from autoseg.machine import GIB
+from autoseg.preprocessing.prepare import place_mask, prepare_scan
 from autoseg.volume import Volume
 
-SPACING_RATIO_WARNED = 2.0  # against the plan's target spacing
+PREPARING_FACTOR = 4  # of memory, while a scan is put on its grid
+SHARE_AHEAD = 0.1  # of a limit of memory, for the scan that is read ahead
 
-
-class Provenance(Record):
-    """Where a mask came from."""
-
-    case_id: str
-    scan: str  # blake2b of the scan's voxels
-    models: tuple[str, ...]  # blake2b of each model file
-    autoseg_version: str
-    engine: EngineName
-    device: str
-    precision: Precision
-    mirror_axes: tuple[int, ...]
-    warnings: tuple[str, ...]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Labels [z, y, x] with the values of the training files, on the scan's own grid."""
+    """Labels [z, y, x] with the values of the training files, on the scan's own grid.
+
+    `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
+    decide otherwise than their mean.
+    """
 
     labels: Volume
     provenance: Provenance
+    entropy: Volume | None = None
+    disagreement: Volume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyScan:
+    """A scan that was put on the grid of every group of models, and of the stages before them."""
+
+    case_id: str
+    grid: Grid
+    nifti_header: Any
+    scan_hash: str
+    stacks: tuple[Stack, ...]
+    first_stacks: tuple[Stack | None, ...]
+    warnings: tuple[str, ...]
+
+    def with_values(self, array: NDArray[Any]) -> Volume:
+        """Values [z, y, x] in the scan's place."""
+        return Volume(array, self.grid, self.nifti_header)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Models of one configuration, averaged; `previous` predicts the stage before it, if any."""
+    """Models that predict together. May be called by several threads at once.
 
-    card: ModelCard
-    engine: Engine
+    Models of one configuration are averaged as logits, patch by patch; configurations are averaged
+    as probabilities on the scan's grid. What a call may take of memory, in GiB and with all that
+    the process holds already, `memory_gb` limits; without it, most of what is free is used.
+    """
+
+    groups: tuple[ModelGroup, ...]
     device: Device
-    model_hashes: tuple[str, ...]
-    previous: "Predictor | None" = None
+    engine: EngineName
+    memory_gb: float | None = None
 
     @classmethod
     def load(
@@ -64,67 +80,42 @@ class Predictor:
         paths: Sequence[Path],
         device: str | None = None,
         precision: Precision | None = None,
+        engine: EngineName | None = None,
+        memory_gb: float | None = None,
+        cache: Path | None = None,
     ) -> "Predictor":
-        """Load model files: of one configuration, or of both stages of a cascade.
+        """Load model files: folds, both stages of a cascade, several configurations.
 
-        Raises AutosegError when they are of several, or a stage is missing.
+        Without names the fastest device, precision and engine that are there are taken. Compiled
+        networks are kept in the folder `cache`. Raises AutosegError when models do not belong
+        together, a stage is missing, or device or engine are not there.
         """
-        cards = {path: read_card(path) for path in paths}
-        names = {card.configuration.name for card in cards.values()}
-        last = next(iter(cards.values()))
-        for card in cards.values():
-            if card.configuration.previous_stage in names:
-                last = card
-        earlier = [
-            p for p in paths if cards[p].configuration.name == last.configuration.previous_stage
-        ]
         chosen = choose_device(device, precision)
-        predictor = cls._of_one_stage([p for p in paths if p not in earlier], chosen)
-        needed = predictor.card.configuration.previous_stage
-        if needed is None:
-            return predictor
-        if not earlier:
-            raise AutosegError(
-                f"{paths[0]}: the second stage of a cascade, which needs a model of {needed} "
-                "beside it. Give both with --model."
-            )
-        previous = cls._of_one_stage(earlier, chosen)
-        if (previous.card.labels, previous.card.channel_names) != (
-            predictor.card.labels,
-            predictor.card.channel_names,
-        ):
-            raise AutosegError(
-                f"{earlier[0]} is of other labels or channels than {paths[0]}, so they are no "
-                "stages of one cascade."
-            )
-        return replace(predictor, previous=previous)
+        if engine is not None:
+            return cls(load_groups(paths, chosen, engine, cache), chosen, engine, memory_gb)
+        suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
+        if suits and is_installed():
+            try:
+                groups = load_groups(paths, chosen, "openvino", cache)
+                return cls(groups, chosen, "openvino", memory_gb)
+            except RuntimeError as error:  # a network that it cannot convert
+                reason = str(error).strip().partition("\n")[0]
+                log.warning("Networks are run by torch, since OpenVINO cannot: %s", reason)
+        return cls(load_groups(paths, chosen, "torch", cache), chosen, "torch", memory_gb)
 
-    @classmethod
-    def _of_one_stage(cls, paths: Sequence[Path], device: Device) -> "Predictor":
-        loaded = [load_model(path) for path in paths]
-        first = loaded[0][0]
-        for path, (card, _) in zip(paths, loaded, strict=True):
-            if (card.configuration, card.labels, card.channel_names) != (
-                first.configuration,
-                first.labels,
-                first.channel_names,
-            ):
-                raise AutosegError(
-                    f"{path} and {paths[0]} are of different configurations and cannot be "
-                    "averaged. Give models of one plan and configuration."
-                )
-        configuration = first.configuration
-        networks = [network for _, network in loaded]
-        mirror_axes = configuration.inference.mirror_axes
-        return cls(
-            card=first,
-            engine=ENGINES["torch"](networks, configuration.spatial_dims, mirror_axes, device),
-            device=device,
-            model_hashes=tuple(_hash(path.read_bytes()) for path in paths),
-        )
+    @property
+    def card(self) -> ModelCard:
+        """What the first of the models says of itself; labels and channels are those of all."""
+        return self.groups[0].card
 
-    def __call__(self, scan: Volume, case_id: str) -> Segmentation:
+    def __call__(
+        self, scan: Volume, case_id: str = "scan", wanted: Wanted | None = None
+    ) -> Segmentation:
         """Segment one scan. Raises AutosegError when its number of channels is not the model's."""
+        return self.segment(self.prepare(scan, case_id), wanted)
+
+    def prepare(self, scan: Volume, case_id: str) -> ReadyScan:
+        """The first half of a call, without networks."""
         expected = self.card.channel_names
         if scan.array.shape[0] != len(expected):
             raise AutosegError(
@@ -132,65 +123,78 @@ class Predictor:
                 f"{len(expected)}: {', '.join(expected)}. Give one file per channel, named "
                 "<case>_0000, <case>_0001 and so on."
             )
-        labels, placement = self._segment(scan, case_id)
-        earlier = () if self.previous is None else self.previous.model_hashes
-        provenance = Provenance(
+
+        def stack(group: ModelGroup) -> Stack:
+            prepared = prepare_scan(scan.array, None, scan.grid, group.card.configuration, case_id)
+            return Stack(prepared.image, prepared.placement)
+
+        stacks = tuple(stack(group) for group in self.groups)
+        warnings = [
+            warning
+            for group, own in zip(self.groups, stacks, strict=True)
+            for warning in scan_warnings(scan, group.card, own.placement)
+        ]
+        return ReadyScan(
             case_id=case_id,
-            scan=_hash(np.ascontiguousarray(scan.array).data),
-            models=(*earlier, *self.model_hashes),
+            grid=scan.grid,
+            nifti_header=scan.nifti_header,
+            scan_hash=content_hash(np.ascontiguousarray(scan.array).data),
+            stacks=stacks,
+            first_stacks=tuple(
+                None if group.previous is None else stack(group.previous) for group in self.groups
+            ),
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+    def segment(self, ready: ReadyScan, wanted: Wanted | None = None) -> Segmentation:
+        """The second half: networks, and the way back to the scan's grid."""
+        wanted = wanted or Wanted()
+        groups = self.groups
+        if wanted.uncertainty and any(len(group.hashes) > 1 for group in groups):
+            groups = tuple(group.showing_disagreement() for group in groups)
+        warnings = list(ready.warnings)
+        stacks = []
+        for group, own, first in zip(groups, ready.stacks, ready.first_stacks, strict=True):
+            if group.previous is None or first is None:
+                stacks.append(own)
+                continue
+            found = self._run((group.previous,), (first,), Wanted())
+            warnings += found.warnings
+            # By way of the file's values, as masks of training went.
+            scheme, configuration = group.card.labels, group.card.configuration
+            mask = scheme.encode_mask(scheme.decode(found.classes))
+            previous = place_mask(mask, own.placement, configuration)
+            stacks.append(replace(own, previous=previous))
+        maps = self._run(groups, stacks, wanted)
+        return Segmentation(
+            labels=ready.with_values(self.card.labels.decode(maps.classes)),
+            provenance=self._provenance(ready, [*warnings, *maps.warnings]),
+            entropy=None if maps.entropy is None else ready.with_values(maps.entropy),
+            disagreement=(
+                None if maps.disagreement is None else ready.with_values(maps.disagreement)
+            ),
+        )
+
+    def has_room_beside(self, ready: ReadyScan) -> bool:
+        """Whether another scan like this one may be held too, within the limit of memory."""
+        if self.memory_gb is None:
+            return True
+        stacks = [stack for stack in (*ready.stacks, *ready.first_stacks) if stack is not None]
+        held = sum(stack.image.nbytes for stack in stacks)
+        return PREPARING_FACTOR * held < SHARE_AHEAD * self.memory_gb * GIB
+
+    def _run(self, groups: Sequence[ModelGroup], stacks: Sequence[Stack], wanted: Wanted) -> Maps:
+        return WholeScan(groups, stacks, self.device, self.memory_gb).segment(wanted)
+
+    def _provenance(self, ready: ReadyScan, warnings: Sequence[str]) -> Provenance:
+        return Provenance(
+            case_id=ready.case_id,
+            scan=ready.scan_hash,
+            models=tuple(h for group in self.groups for h in group.all_hashes),
             autoseg_version=__version__,
-            engine="torch",
+            engine=self.engine,
             device=str(self.device.torch_device),
             precision=self.device.precision,
             mirror_axes=self.card.configuration.inference.mirror_axes,
-            warnings=_spacing_warnings(placement),
+            warnings=tuple(dict.fromkeys(warnings)),
         )
-        return Segmentation(Volume(labels, scan.grid, scan.nifti_header), provenance)
-
-    def _segment(self, scan: Volume, case_id: str) -> tuple[NDArray[np.integer[Any]], Placement]:
-        """Label values [z, y, x] on the scan's grid."""
-        configuration, scheme = self.card.configuration, self.card.labels
-        found = None
-        if self.previous is not None:
-            found = scheme.encode_mask(self.previous._segment(scan, case_id)[0])
-        prepared = prepare_scan(scan.array, None, scan.grid, configuration, case_id, found)
-        image = torch.from_numpy(prepared.image).to(self.device.torch_device)
-        engine = self.engine
-        if prepared.previous_label is not None:
-            mask = torch.from_numpy(prepared.previous_label).to(image.device)
-            image = torch.cat((image, mask[None]))
-            engine = _expanding(engine, len(scheme.values) - 1)
-        slabs = predict_logits(image, engine, configuration.patch_box_vox, configuration.inference)
-        decide = decide_regions if scheme.regions else decide_classes
-        indices = restore_classes(slabs, prepared.placement, configuration.resampling, decide)
-        return scheme.decode(indices), prepared.placement
-
-
-def _expanding(engine: Engine, foreground_classes: int) -> Engine:
-    """An engine for patches whose last channel holds class indices, which networks see one by one.
-
-    Patch by patch, since a whole scan with a channel for every class may not fit into memory.
-    """
-
-    def run(patches: torch.Tensor) -> torch.Tensor:
-        masks = one_hot(patches[:, -1], foreground_classes)
-        return engine(torch.cat((patches[:, :-1], masks), dim=1))
-
-    return run
-
-
-def _spacing_warnings(placement: Placement) -> tuple[str, ...]:
-    """Name a spacing that is far from what the model was trained at."""
-    pairs = list(zip(placement.source_spacing_mm, placement.target_spacing_mm, strict=True))
-    if all(max(a / b, b / a) <= SPACING_RATIO_WARNED for a, b in pairs):
-        return ()
-    found = " x ".join(f"{a:.3g}" for a, _ in pairs)
-    trained = " x ".join(f"{b:.3g}" for _, b in pairs)
-    return (
-        f"spacing {found} mm is more than {SPACING_RATIO_WARNED:g} times off the {trained} mm that "
-        "the model was trained at; check the mask with care",
-    )
-
-
-def _hash(content: bytes | memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Logits of a whole scan from overlapping patches, in slabs that are finished one after another."""
+"""Logits of a scan from overlapping patches, in rows that are finished one after another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,18 @@ from autoseg.geometry import Shape3
 from autoseg.planning.plan import InferencePlan
 
 PEAK_WEIGHT = 10.0
-VOXELS_AT_ONCE = 2**18  # of patches in one call of the engine, which bounds its memory
+BYTES_AT_ONCE = 2**26  # of finished logits
 
-Engine = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *patch] -> [n, class, *patch]
+Engine = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *patch] -> [n, output, *patch]
+Span = tuple[int, int]  # half-open
+
+
+@dataclass(frozen=True, slots=True)
+class Economy:
+    """How many patches are run together, and where their weighted logits are summed."""
+
+    patches_at_once: int
+    sums_on: torch.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ def tile(shape_vox: Sequence[int], patch_size_vox: Sequence[int], step_fraction:
     return Tiling(tuple(padding), tuple(starts))
 
 
+def reaching(starts: Sequence[int], patch: int, span: Span) -> tuple[int, ...]:
+    """Those starts whose patches have a voxel in a span of the padded scan."""
+    return tuple(start for start in starts if start < span[1] and start + patch > span[0])
+
+
 @lru_cache(maxsize=4)
 def gaussian_weight(patch_size_vox: Shape3, sigma_fraction: float) -> torch.Tensor:
     """Weight of each voxel of a patch [z, y, x]: a Gaussian about its centre, never 0."""
@@ -55,64 +69,121 @@ def gaussian_weight(patch_size_vox: Shape3, sigma_fraction: float) -> torch.Tens
 
 
 def predict_logits(
-    image: torch.Tensor, engine: Engine, patch_size_vox: Shape3, plan: InferencePlan
+    image: torch.Tensor,
+    engine: Engine,
+    patch_size_vox: Shape3,
+    plan: InferencePlan,
+    column: tuple[Span, Span],
+    economy: Economy,
 ) -> Iterator[torch.Tensor]:
-    """Yield logits [class, rows, y, x] of a scan [channel, z, y, x], slab after slab along z.
+    """Yield logits [output, rows, y, x] of a scan [channel, z, y, x], in order along z.
 
-    Together the slabs have the scan's shape. Patches are weighted by a Gaussian and averaged in
-    float32; only the rows that later patches still reach are held. Tensors stay on the image's
-    device.
+    They are those of a `column`, ranges of y and x; the scan's own shape gives all of it. Patches
+    are weighted by a Gaussian and averaged in float32; only rows that later patches still reach
+    are held. A constant patch that equals the last constant one is not run again.
     """
     tiling = tile(image.shape[1:], patch_size_vox, plan.step_fraction)
     padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
-    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).to(image.device)
-    z_starts, y_starts, x_starts = tiling.starts
-    depth = patch_size_vox[0]
-    window_sum: torch.Tensor | None = None  # [class, depth, y, x], from the current z start on
-    weight_sum = torch.zeros((depth, *padded.shape[2:]), device=image.device)
+    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).to(economy.sums_on)
+    (z_before, z_after), *yx_padding = tiling.padding
+    spans = [
+        (low + before, high + before)
+        for (low, high), (before, _) in zip(column, yx_padding, strict=True)
+    ]
+    z_starts = tiling.starts[0]
+    y_starts, x_starts = (
+        reaching(starts, patch, span)
+        for starts, patch, span in zip(tiling.starts[1:], patch_size_vox[1:], spans, strict=True)
+    )
+    in_plane = list(product(y_starts, x_starts))
+    run = _ConstantsOnce(engine)
+    sums = _Sums(patch_size_vox[0], spans, weight)
     for z, next_z in zip(z_starts, (*z_starts[1:], None), strict=True):
-        for yx in _chunks(list(product(y_starts, x_starts)), patch_size_vox):
-            boxes = [_window(patch_size_vox, z, y, x) for y, x in yx]
-            logits = engine(torch.stack([padded[:, *box] for box in boxes])).float()
-            if window_sum is None:
-                window_sum = logits.new_zeros((logits.shape[1], *weight_sum.shape))
-            for patch_logits, box in zip(logits, boxes, strict=True):
-                window_sum[:, :, box[1], box[2]].addcmul_(patch_logits, weight)
-                weight_sum[:, box[1], box[2]] += weight
-        assert window_sum is not None
-        finished = depth if next_z is None else next_z - z
-        slab = window_sum[:, :finished] / weight_sum[:finished]
-        yield _unpad(slab, tiling, z, padded.shape[1:])
+        for first in range(0, len(in_plane), economy.patches_at_once):
+            starts = in_plane[first : first + economy.patches_at_once]
+            boxes = [_window(patch_size_vox, (z, y, x)) for y, x in starts]
+            logits = run(torch.stack([padded[:, *box] for box in boxes]))
+            sums.add(logits.to(economy.sums_on, torch.float32), starts)
+        finished = patch_size_vox[0] if next_z is None else next_z - z
+        low = max(0, z_before - z)
+        high = min(finished, padded.shape[1] - z_after - z)
+        yield from sums.means(low, high)
         if next_z is not None:
-            window_sum = _advance(window_sum, finished, axis=1)
-            weight_sum = _advance(weight_sum, finished, axis=0)
+            sums.advance(finished)
 
 
-def _window(patch_size_vox: Shape3, *start: int) -> tuple[slice, ...]:
+class _Sums:
+    """Weighted logits [output, depth, y, x] of a column, from the current row of patches on."""
+
+    def __init__(self, depth: int, spans: Sequence[Span], weight: torch.Tensor) -> None:
+        self.spans = spans
+        self.weight = weight  # [z, y, x] of a patch
+        self.shape = (depth, *(high - low for low, high in spans))
+        self.total = torch.zeros(self.shape, device=weight.device)
+        self.logits: torch.Tensor | None = None
+
+    def add(self, logits: torch.Tensor, starts: Sequence[tuple[int, int]]) -> None:
+        """Add patches [n, output, z, y, x] that start at (y, x)."""
+        if self.logits is None:
+            self.logits = logits.new_zeros((logits.shape[1], *self.shape))
+        for patch, yx in zip(logits, starts, strict=True):
+            inside, place = self._overlap(yx)
+            weight = self.weight[:, *inside]
+            self.logits[:, :, *place].addcmul_(patch[:, :, *inside], weight)
+            self.total[:, *place] += weight
+
+    def means(self, low: int, high: int) -> Iterator[torch.Tensor]:
+        """Finished rows, a few at a time."""
+        assert self.logits is not None
+        row_bytes = 4 * self.logits[:, 0].numel()
+        step = max(1, BYTES_AT_ONCE // row_bytes)
+        for first in range(low, high, step):
+            rows = slice(first, min(high, first + step))
+            yield self.logits[:, rows] / self.total[rows]
+
+    def advance(self, count: int) -> None:
+        """Drop finished rows and append as many empty ones, in place."""
+        assert self.logits is not None
+        kept = self.shape[0] - count
+        for rows in (*self.logits, self.total):
+            for first in range(0, kept, count):  # blocks that do not overlap what replaces them
+                last = min(kept, first + count)
+                rows[first:last] = rows[first + count : last + count]
+            rows[max(0, kept) :] = 0
+
+    def _overlap(self, starts: tuple[int, int]) -> tuple[list[slice], list[slice]]:
+        """The part of a patch that lies in the column, and where in the column."""
+        inside, place = [], []
+        sizes = self.weight.shape[1:]
+        for start, size, (low, high) in zip(starts, sizes, self.spans, strict=True):
+            a, b = max(start, low), min(start + size, high)
+            inside.append(slice(a - start, b - start))
+            place.append(slice(a - low, b - low))
+        return inside, place
+
+
+class _ConstantsOnce:
+    """An engine that runs patches of one repeated value, such as air, only once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.known: tuple[list[float], torch.Tensor] | None = None  # values of channels, logits
+
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        low, high = torch.aminmax(patches.flatten(2), dim=2)  # [n, channel]
+        is_constant = (low == high).all(dim=1).tolist()
+        if not any(is_constant):
+            return self.engine(patches)
+        outputs: list[torch.Tensor] = []
+        for patch, constant, values in zip(patches, is_constant, low.tolist(), strict=True):
+            if not constant:
+                outputs.append(self.engine(patch[None])[0])
+                continue
+            if self.known is None or self.known[0] != values:
+                self.known = (values, self.engine(patch[None])[0])
+            outputs.append(self.known[1])
+        return torch.stack(outputs)
+
+
+def _window(patch_size_vox: Shape3, start: Shape3) -> tuple[slice, ...]:
     return tuple(slice(s, s + size) for s, size in zip(start, patch_size_vox, strict=True))
-
-
-def _chunks(
-    positions: list[tuple[int, int]], patch_size_vox: Shape3
-) -> Iterator[list[tuple[int, int]]]:
-    size = max(1, VOXELS_AT_ONCE // int(np.prod(patch_size_vox)))
-    for first in range(0, len(positions), size):
-        yield positions[first : first + size]
-
-
-def _unpad(
-    slab: torch.Tensor, tiling: Tiling, first_row: int, padded_shape: Sequence[int]
-) -> torch.Tensor:
-    (z_before, z_after), (y_before, y_after), (x_before, x_after) = tiling.padding
-    z_size, y_size, x_size = padded_shape
-    low = max(0, z_before - first_row)
-    high = min(slab.shape[1], z_size - z_after - first_row)
-    return slab[:, low:high, y_before : y_size - y_after, x_before : x_size - x_after]
-
-
-def _advance(rows: torch.Tensor, count: int, axis: int) -> torch.Tensor:
-    """Drop finished rows and append as many empty ones."""
-    kept = rows.narrow(axis, count, rows.shape[axis] - count)
-    empty_shape = list(rows.shape)
-    empty_shape[axis] = count
-    return torch.cat((kept, rows.new_zeros(empty_shape)), dim=axis)

@@ -1,6 +1,7 @@
 """Predicting: from scans and models to masks on the scans' own grids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,14 +10,18 @@ from autoseg.cases import read_channels
 from autoseg.dataset import Case
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.scans import list_scans
-from autoseg.volume import write_labels
+from autoseg.volume import write_image, write_labels
 from autoseg.workers import Progress, explain_failure, silent
 
 if TYPE_CHECKING:
     from autoseg.device import Precision
-    from autoseg.inference.predictor import Predictor, Provenance
+    from autoseg.inference.engines import EngineName
+    from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
+    from autoseg.inference.provenance import Provenance
+    from autoseg.inference.whole_scan import Wanted
 
 PROVENANCE = "provenance.jsonl"
+UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """What to write besides masks, each in a folder of its own beside them."""
+
+    uncertainty: bool = False
+    probabilities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PredictRequest:
     """What to segment, where masks go, and with which models; where, None is what is fastest."""
 
@@ -46,8 +59,13 @@ class PredictRequest:
     models: Sequence[Path]
     device: str | None = None
     precision: "Precision | None" = None
+    engine: "EngineName | None" = None
+    memory_gb: float | None = None
+    cache: Path | None = None  # where compiled networks are kept
     overwrite: bool = False
     part: Part | None = None
+    extras: Extras = Extras()
+    ahead: bool = True  # scans are read, and masks written, while networks run
 
 
 def predict_files(
@@ -61,7 +79,14 @@ def predict_files(
     from autoseg.inference.predictor import Predictor
 
     output = request.output
-    predictor = Predictor.load(request.models, request.device, request.precision)
+    predictor = Predictor.load(
+        request.models,
+        request.device,
+        request.precision,
+        request.engine,
+        request.memory_gb,
+        request.cache,
+    )
     cases = list_scans(request.inputs, len(predictor.card.channel_names))
     raise_if_any(
         [
@@ -77,28 +102,100 @@ def predict_files(
     missing = [
         c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
     ]
-    done, problems = predict_cases(predictor, missing, output, progress)
+    writer = MaskWriter(output, request.extras)
+    done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
     raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
     return done, len(cases) - len(missing)
 
 
+@dataclass(frozen=True, slots=True)
+class MaskWriter:
+    """Writes what a scan's segmentation holds to a folder; the mask, which marks it done, last."""
+
+    folder: Path
+    extras: Extras = Extras()
+
+    def wanted(self, case_id: str) -> "Wanted":
+        from autoseg.inference.whole_scan import Wanted
+
+        file = self.folder / PROBABILITIES / f"{case_id}.npz"
+        return Wanted(self.extras.uncertainty, file if self.extras.probabilities else None)
+
+    def write(self, case_id: str, segmentation: "Segmentation") -> None:
+        maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
+        for name, values in maps.items():
+            if values is not None:
+                write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
+        write_labels(self.folder / f"{case_id}.nii.gz", segmentation.labels)
+        _append(self.folder / PROVENANCE, segmentation.provenance)
+
+
 def predict_cases(
-    predictor: "Predictor", cases: Sequence[Case], output: Path, progress: Progress
+    predictor: "Predictor",
+    cases: Sequence[Case],
+    writer: MaskWriter,
+    progress: Progress = silent,
+    ahead: bool = True,
 ) -> tuple[list["Provenance"], list[str]]:
-    """Segment cases one by one; what was done, and what went wrong with the others."""
-    done, problems = [], []
-    for index, case in enumerate(cases):
-        progress(index, len(cases), "predicting scans")
+    """Segment cases one by one; what was done, and what went wrong with the others.
+
+    While networks run, the next scan is read and the last mask written, unless `ahead` is false.
+    """
+    done: list[Provenance] = []
+    problems: list[str] = []
+    writing: tuple[str, Future[None], Provenance] | None = None
+
+    def finish_writing() -> None:
+        if writing is None:
+            return
+        case_id, future, provenance = writing
         try:
-            segmentation = predictor(read_channels(case), case.case_id)
-            write_labels(output / f"{case.case_id}.nii.gz", segmentation.labels)
-            _append(output / PROVENANCE, segmentation.provenance)
+            future.result()
+            done.append(provenance)
         except Exception as error:
-            problems.append(explain_failure(case.case_id, error))
-            continue
-        done.append(segmentation.provenance)
-    progress(len(cases), len(cases), "predicting scans")
+            problems.append(explain_failure(case_id, error))
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
+        progress(0, len(cases), "predicting scans")
+        scans = _ready_scans(predictor, cases, reader if ahead else None)
+        for count, (case_id, ready) in enumerate(scans, 1):
+            try:
+                if isinstance(ready, Exception):
+                    raise ready
+                segmentation = predictor.segment(ready, writer.wanted(case_id))
+            except Exception as error:
+                problems.append(explain_failure(case_id, error))
+            else:
+                finish_writing()
+                future = pen.submit(writer.write, case_id, segmentation)
+                writing = case_id, future, segmentation.provenance
+                if not ahead:
+                    wait([future])
+            progress(count, len(cases), "predicting scans")
+        finish_writing()
     return done, problems
+
+
+def _ready_scans(
+    predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
+) -> Iterator[tuple[str, "ReadyScan | Exception"]]:
+    """Every case, read and put on the models' grids; the next one while the last is worked on."""
+
+    def read(case: Case) -> "ReadyScan":
+        return predictor.prepare(read_channels(case), case.case_id)
+
+    coming: Future[ReadyScan] | None = None
+    for index, case in enumerate(cases):
+        outcome: ReadyScan | Exception
+        try:
+            outcome = read(case) if coming is None else coming.result()
+        except Exception as error:
+            outcome = error
+        coming = None
+        small = isinstance(outcome, Exception) or predictor.has_room_beside(outcome)
+        if reader is not None and small and index + 1 < len(cases):
+            coming = reader.submit(read, cases[index + 1])
+        yield case.case_id, outcome
 
 
 def _append(path: Path, provenance: "Provenance") -> None:

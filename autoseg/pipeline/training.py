@@ -20,7 +20,7 @@ from autoseg.pipeline.measuring import (
     usable_memory_gb,
 )
 from autoseg.pipeline.pictures import WithPictures
-from autoseg.pipeline.predicting import PROVENANCE, predict_cases
+from autoseg.pipeline.predicting import PROVENANCE, MaskWriter, predict_cases
 from autoseg.pipeline.preparing import in_memory_if_small, planned_dataset, prepared_cases
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
 from autoseg.preprocessing.store import StoredCase
@@ -376,7 +376,7 @@ def validate_fold(task: FoldTask, progress: Progress = silent) -> Evaluation | N
     models = [task.folder_of(stage) / MODEL for stage in stages]
     predictor = Predictor.load(models, task.request.device)
     output = task.folder / "validation"
-    _, problems = predict_cases(predictor, held_out, output, progress)
+    _, problems = predict_cases(predictor, held_out, MaskWriter(output), progress)
     raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
         case.case_id: (output / f"{case.case_id}.nii.gz", case.label)

@@ -1,11 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 from skimage.transform import resize
 
-from autoseg.export import restore
-from autoseg.export.restore import restore_classes
+from autoseg.export.restore import Column, Span, crop_of, restored_blocks
 from autoseg.geometry import Box, Placement, Shape3
 from autoseg.planning.plan import ResamplingPlan
 
@@ -47,16 +48,39 @@ def slabs_of(logits: np.ndarray, sizes: list[int]) -> list[torch.Tensor]:
     return list(torch.split(torch.from_numpy(logits), sizes, dim=1))
 
 
+def restored(
+    logits: np.ndarray,
+    sizes: list[int],
+    placement: Placement,
+    cuts: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+    rows: int = 7,
+) -> np.ndarray:
+    """Class indices on the source, from logits that come in slabs, column after column."""
+    edges = [(0, *cut, size) for cut, size in zip(cuts, placement.crop.shape[1:], strict=True)]
+    columns = [
+        Column(y, x)
+        for y, x in itertools.product(itertools.pairwise(edges[0]), itertools.pairwise(edges[1]))
+    ]
+
+    def predict(y: Span, x: Span) -> list[torch.Tensor]:
+        return slabs_of(logits[:, :, slice(*y), slice(*x)], sizes)
+
+    whole = np.zeros(placement.source_shape_vox, np.uint8)
+    for block in restored_blocks(predict, placement, PLAN, columns, rows):
+        crop_of(whole, placement)[block.place] = block.values.argmax(0).numpy()
+    return whole
+
+
 @pytest.mark.parametrize("sizes", [[17], [1] * 17, [5, 1, 8, 3]])
 @pytest.mark.parametrize("crop", [(17, 20, 15), (31, 33, 12), (9, 20, 28), (40, 20, 15)])
-@pytest.mark.parametrize("bytes_at_once", [1, 2**28])
+@pytest.mark.parametrize("rows", [1, 7, 100])
 def test_slabs_give_the_labels_of_resampling_everything(
-    monkeypatch: pytest.MonkeyPatch, sizes: list[int], crop: Shape3, bytes_at_once: int
+    sizes: list[int], crop: Shape3, rows: int
 ) -> None:
-    monkeypatch.setattr(restore, "BYTES_AT_ONCE", bytes_at_once)
     logits = some_logits((17, 20, 15))
     placement = place(crop, (17, 20, 15))
-    found = restore_classes(slabs_of(logits, sizes), placement, PLAN)
+    source = restored(logits, sizes, placement, rows=rows)
+    found = placement.to_plan_axes(source)
     whole = np.stack(
         [resize(c.astype(float), crop, 1, mode="edge", anti_aliasing=False) for c in logits]
     )
@@ -65,12 +89,13 @@ def test_slabs_give_the_labels_of_resampling_everything(
     expected = whole.argmax(0)
     np.testing.assert_array_equal(found[placement.crop.slices][clear], expected[clear])
     assert np.count_nonzero(found) == np.count_nonzero(found[placement.crop.slices])
+    np.testing.assert_array_equal(restored(logits, sizes, placement, ((4, 11), (5,))), source)
 
 
 def test_thick_slices_take_the_nearest_logits() -> None:
     logits = some_logits((6, 20, 15))
     placement = place((15, 24, 15), (6, 20, 15), source_mm=(5, 1, 1))
-    found = restore_classes(slabs_of(logits, [2, 4]), placement, PLAN)
+    found = restored(logits, [2, 4], placement)
     planes = np.stack(
         [
             [resize(p.astype(float), (24, 15), 1, mode="edge", anti_aliasing=False) for p in c]
@@ -86,7 +111,7 @@ def test_axes_are_put_back_as_they_were_stored() -> None:
     classes = np.random.default_rng(0).integers(0, 3, (6, 7, 8))
     logits = torch.nn.functional.one_hot(torch.from_numpy(classes)).movedim(-1, 0).float()
     placement = place((6, 7, 8), (6, 7, 8), flipped=(0, 2), order=(2, 0, 1))
-    found = restore_classes([logits], placement, PLAN)
+    found = restored(logits.numpy(), [6], placement)
     assert found.shape == placement.source_shape_vox
     forward = placement.to_plan_axes(found)
     np.testing.assert_array_equal(forward[placement.crop.slices], classes)

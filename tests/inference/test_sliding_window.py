@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
-from autoseg.device import Device
-from autoseg.inference.engines.torch_engine import TorchEngine
-from autoseg.inference.sliding_window import gaussian_weight, predict_logits, tile
+from autoseg.inference.ensemble import Ensemble
+from autoseg.inference.sliding_window import Economy, gaussian_weight, predict_logits, tile
 from autoseg.planning.plan import InferencePlan
 
 PLAN = InferencePlan(step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(0, 1, 2))
 PATCH = (8, 12, 10)
+ECONOMY = Economy(patches_at_once=2, sums_on=torch.device("cpu"))
+Span = tuple[int, int]
 
 
 def position_engine(patches: torch.Tensor) -> torch.Tensor:
@@ -43,11 +44,37 @@ def whole_by_definition(image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(8, 12, 10), (30, 25, 24), (5, 30, 7), (9, 13, 11), (3, 4, 5)])
 def test_slabs_together_are_the_whole_average(shape: tuple[int, int, int]) -> None:
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    slabs = list(predict_logits(image, position_engine, PATCH, PLAN))
+    everywhere = ((0, shape[1]), (0, shape[2]))
+    slabs = list(predict_logits(image, position_engine, PATCH, PLAN, everywhere, ECONOMY))
     assert torch.cat(slabs, dim=1).shape == (2, *shape)
     torch.testing.assert_close(torch.cat(slabs, dim=1), whole_by_definition(image))
     if shape[0] > 20:
         assert len(slabs) > 1
+
+
+@pytest.mark.parametrize("column", [((0, 11), (3, 24)), ((10, 25), (0, 1)), ((12, 13), (7, 9))])
+def test_a_column_is_cut_out_of_the_whole_average(column: tuple[Span, Span]) -> None:
+    image = torch.randn(1, 21, 25, 24, generator=torch.Generator().manual_seed(0))
+    slabs = predict_logits(image, position_engine, PATCH, PLAN, column, ECONOMY)
+    y, x = (slice(*span) for span in column)
+    torch.testing.assert_close(
+        torch.cat(list(slabs), dim=1), whole_by_definition(image)[:, :, y, x]
+    )
+
+
+def test_patches_of_air_are_run_once() -> None:
+    image = torch.full((1, 8, 12, 60), -3.0)
+    image[..., :10] = torch.randn(8, 12, 10)
+    seen: list[torch.Tensor] = []
+
+    def engine(patches: torch.Tensor) -> torch.Tensor:
+        seen.extend(patches)
+        return position_engine(patches)
+
+    slabs = list(predict_logits(image, engine, PATCH, PLAN, ((0, 12), (0, 60)), ECONOMY))
+    torch.testing.assert_close(torch.cat(slabs, dim=1), whole_by_definition(image))
+    assert len(tile((60,), (10,), 0.5).starts[0]) == 11
+    assert len(seen) == 3  # two with something in them, and one of air
 
 
 @given(size=st.integers(1, 300), patch=st.integers(1, 100))
@@ -78,7 +105,7 @@ class Asymmetric(nn.Module):
 
 def test_mirror_images_and_folds_are_averaged() -> None:
     networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
-    engine = TorchEngine(networks, 3, (0, 2), Device(torch.device("cpu"), "fp32"))
+    engine = Ensemble(networks, 3, (0, 2), decides_regions=False)
     patches = torch.randn(2, 1, 4, 5, 6)
     expected = torch.zeros(2, 2, 4, 5, 6)
     with torch.no_grad():

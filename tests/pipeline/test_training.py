@@ -102,8 +102,8 @@ def test_a_cascade_trains_its_first_stage_before_its_second(tmp_path: Path, rule
     mask = nib.load(tmp_path / "out" / "case_001.nii.gz")
     np.testing.assert_array_equal(mask.affine, nib.load(scan).affine)
     predictor = Predictor.load(stages)
-    assert predictor.previous is not None
-    first = predictor.previous(read_image(scan), "case_001").labels.array
+    assert predictor.groups[0].previous is not None
+    first = Predictor.load(stages[:1])(read_image(scan)).labels.array
     assert first.shape == mask.shape[::-1]
 
 

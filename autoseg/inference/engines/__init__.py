@@ -1,22 +1,17 @@
-"""Engines run a model's networks on patches; one table, by name."""
+"""Engines run one network on patches; one table, by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
-import torch
-from torch import nn
+from autoseg.inference.engines.openvino_engine import make_openvino_runner
+from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.inference.engines.torch_engine import make_torch_runner
 
-from autoseg.device import Device
-from autoseg.inference.engines.torch_engine import TorchEngine
+__all__ = ["ENGINES", "EngineName", "RunOrder", "Runner"]
 
-EngineName = Literal["torch"]
+EngineName = Literal["torch", "openvino"]
 
-ENGINES: dict[
-    EngineName,
-    Callable[
-        [Sequence[nn.Module], int, Sequence[int], Device],
-        Callable[[torch.Tensor], torch.Tensor],
-    ],
-] = {
-    "torch": TorchEngine,
+ENGINES: dict[EngineName, Callable[[RunOrder], Runner]] = {
+    "torch": make_torch_runner,
+    "openvino": make_openvino_runner,
 }

@@ -1,0 +1,60 @@
+"""Probabilities of a whole scan in a file, made and compressed without holding them."""
+
+import mmap
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.records import replacing
+
+NAME = "probabilities"  # of the array in the file, as in nnU-Net's
+COMPRESSION = 1  # of 9: noise does not get smaller, only slower
+BYTES_AT_ONCE = 2**24
+
+
+class ProbabilityFile:
+    """Float16 [output, z, y, x] that lies on a disk; call `settle` to give memory back."""
+
+    def __init__(self, memory: mmap.mmap, shape: tuple[int, ...]) -> None:
+        self.memory = memory
+        self.array = np.frombuffer(memory, np.float16).reshape(shape)
+
+    def settle(self) -> None:
+        """Leave what was written to the disk."""
+        self.memory.flush()
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.memory.madvise(mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def probability_file(path: Path, shape: tuple[int, ...]) -> Iterator[ProbabilityFile]:
+    """An array to fill, which becomes `path`, a compressed .npz, atomically at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        raw = temporary.with_suffix(".raw")
+        with raw.open("w+b") as file:
+            file.truncate(2 * int(np.prod(shape, dtype=np.int64)))
+            with mmap.mmap(file.fileno(), 0) as memory:
+                held = ProbabilityFile(memory, shape)
+                yield held
+                _compress(temporary, held)
+                del held.array  # a mapping that is looked at cannot be closed
+        raw.unlink()
+
+
+def _compress(path: Path, held: ProbabilityFile) -> None:
+    array: NDArray[np.float16] = held.array
+    flat = array.reshape(-1)
+    step = BYTES_AT_ONCE // array.itemsize
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive,
+        archive.open(f"{NAME}.npy", "w", force_zip64=True) as entry,
+    ):
+        np.lib.format.write_array_header_2_0(entry, np.lib.format.header_data_from_array_1_0(array))
+        for first in range(0, flat.size, step):
+            entry.write(flat[first : first + step].tobytes())
+            held.settle()

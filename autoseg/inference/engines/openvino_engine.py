@@ -1,0 +1,112 @@
+"""Networks compiled by OpenVINO, which is the fastest on CPUs."""
+
+import hashlib
+import importlib.util
+import logging
+import platform
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoseg.errors import AutosegError
+from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.machine import available_cores
+from autoseg.records import replacing
+
+log = logging.getLogger(__name__)
+
+TELEMETRY = "openvino_telemetry"
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+KEPT = 16  # compiled networks in the cache, the last used ones
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def make_openvino_runner(order: RunOrder) -> Runner:
+    """The network compiled for this CPU, one patch at a time, with every core.
+
+    Raises AutosegError when OpenVINO is not installed or cannot compute in the device's precision.
+    """
+    if not is_installed():
+        raise AutosegError(
+            "--engine openvino: it is not installed. Install it with pip install "
+            "'autoseg[openvino]', or use --engine torch."
+        )
+    if order.device.torch_device.type != "cpu" or order.device.precision not in PRECISIONS:
+        raise AutosegError(
+            f"--engine openvino: computes on the CPU in {' or '.join(PRECISIONS)}, not on "
+            f"{order.device.torch_device} in {order.device.precision}. Use --engine torch."
+        )
+    compiled = _compile(order)
+    own = threading.local()  # a request serves one thread at a time
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        outputs = [
+            own.request.infer([patch[None].contiguous().numpy()])[0].copy() for patch in patches
+        ]
+        return torch.from_numpy(np.concatenate(outputs))
+
+    return run
+
+
+def _compile(order: RunOrder) -> Any:
+    openvino = _import_openvino()
+    settings = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[order.device.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": available_cores(),
+    }
+    core = openvino.Core()
+    described = f"{order.key} {order.patch_shape} {settings} {openvino.__version__}"
+    kept = None
+    if order.cache is not None:
+        cpu = f"{platform.machine()} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        name = hashlib.blake2b(f"{described} {cpu}".encode(), digest_size=16).hexdigest()
+        kept = order.cache / f"{name}.openvino"
+        if kept.exists():
+            try:
+                compiled = core.import_model(kept.read_bytes(), "CPU", settings)
+                kept.touch()
+            except RuntimeError:  # cut short, or of another build
+                kept.unlink(missing_ok=True)
+            else:
+                return compiled
+    with torch.inference_mode():
+        example = torch.zeros(1, order.patch_shape[0], *(2 * d for d in order.patch_divisor))
+        converted = openvino.convert_model(
+            order.network, example_input=example, input=[(1, *order.patch_shape)]
+        )
+    compiled = core.compile_model(converted, "CPU", settings)
+    if kept is not None:
+        _keep(kept, compiled)
+    return compiled
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would write files and open connections."""
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _keep(path: Path, compiled: Any) -> None:
+    """Keep a compiled network for the next start, and forget those that were not used longest."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(compiled.export_model().getvalue())
+    except (OSError, AutosegError) as error:  # a cache that cannot be written is none
+        log.info("The compiled network is not kept: %s", error)
+        return
+    by_age = sorted(path.parent.glob("*.openvino"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in by_age[KEPT:]:
+        old.unlink(missing_ok=True)

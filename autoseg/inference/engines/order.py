@@ -1,0 +1,28 @@
+"""What an engine is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from autoseg.device import Device
+
+Runner = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *space] -> [n, output, *space]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """A network to run on a device, for patches [channel, *space] of one shape.
+
+    What an engine compiles it may keep in the folder `cache`, under `key`, which stands for the
+    weights; None: it keeps nothing.
+    """
+
+    network: nn.Module
+    device: Device
+    patch_shape: tuple[int, ...]
+    patch_divisor: tuple[int, ...]
+    key: str
+    cache: Path | None

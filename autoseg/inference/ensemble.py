@@ -1,0 +1,64 @@
+"""Networks of one configuration, averaged over mirror images and over folds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+
+import torch
+
+from autoseg.inference.engines import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Mean logits of all networks over all combinations of mirrored axes.
+
+    Takes patches [n, channel, z, y, x] and gives logits [n, output, z, y, x] in float32 on the
+    same device. With `shows_disagreement` a further output is the share of networks that decide a
+    voxel otherwise than all together.
+    """
+
+    runners: Sequence[Runner]
+    spatial_dims: int
+    mirror_axes: Sequence[int]
+    decides_regions: bool
+    shows_disagreement: bool = False
+
+    @torch.inference_mode()
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        count = len(self.runners) * 2 ** len(self.mirror_axes)
+        sums = (self._over_mirrors(runner, patches) for runner in self.runners)
+        if not self.shows_disagreement:
+            return reduce(torch.Tensor.add_, sums).div_(count)
+        each = list(sums)
+        mean = torch.stack(each).sum(0).div_(count)
+        together = self._decision(mean)
+        others = [(self._decision(one) != together).any(1, keepdim=True) for one in each]
+        share = torch.stack(others).float().mean(0)  # [n, 1, z, y, x]
+        return torch.cat((mean, share), dim=1)
+
+    def _over_mirrors(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
+        """The sum of one network's logits over mirror images."""
+        total: torch.Tensor | None = None
+        for axes in self._mirrors():
+            mirrored = patches.flip(axes) if axes else patches
+            logits = self._run(runner, mirrored)
+            logits = logits.flip(axes) if axes else logits
+            total = logits if total is None else total.add_(logits)
+        assert total is not None
+        return total
+
+    def _decision(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits > 0 if self.decides_regions else logits.max(1, keepdim=True).indices
+
+    def _run(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
+        if self.spatial_dims == 2:
+            return runner(patches.squeeze(2)).unsqueeze(2)  # patches are a single slice deep
+        return runner(patches)
+
+    def _mirrors(self) -> Iterator[tuple[int, ...]]:
+        """Tensor axes to flip: every subset of the mirror axes, the empty one first."""
+        for size in range(len(self.mirror_axes) + 1):
+            for axes in combinations(self.mirror_axes, size):
+                yield tuple(2 + axis for axis in axes)

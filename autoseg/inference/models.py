@@ -1,0 +1,183 @@
+"""Model files that predict together: folds, stages of a cascade, and configurations."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoseg.checkpoint import ModelCard, load_model, read_card
+from autoseg.device import Device
+from autoseg.errors import AutosegError
+from autoseg.export.restore import Block, Column, Span, restored_blocks
+from autoseg.geometry import Placement
+from autoseg.inference.engines import ENGINES, EngineName, RunOrder
+from autoseg.inference.ensemble import Ensemble
+from autoseg.inference.memory import Footprint
+from autoseg.inference.sliding_window import Economy, Engine, predict_logits
+from autoseg.one_hot import one_hot
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A scan on a configuration's grid: image [channel, z, y, x], and the previous stage's mask."""
+
+    image: NDArray[np.float32]
+    placement: Placement
+    previous: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGroup:
+    """Models of one configuration, averaged; `previous` predicts the stage before it, if any."""
+
+    card: ModelCard
+    ensemble: Ensemble
+    hashes: tuple[str, ...]  # blake2b of each model file
+    previous: "ModelGroup | None" = None
+
+    @property
+    def outputs(self) -> int:
+        return self.card.labels.output_count + self.ensemble.shows_disagreement
+
+    @property
+    def all_hashes(self) -> tuple[str, ...]:
+        """Those of the stage before it first."""
+        return (*(self.previous.all_hashes if self.previous else ()), *self.hashes)
+
+    def showing_disagreement(self) -> "ModelGroup":
+        """The same models, with the share of them that disagree as a further output."""
+        return replace(self, ensemble=replace(self.ensemble, shows_disagreement=True))
+
+    def footprint(self, placement: Placement) -> Footprint:
+        return Footprint(self.card.configuration, placement, self.outputs)
+
+    def blocks(
+        self, stack: Stack, columns: Sequence[Column], rows: int, economy: Economy, device: Device
+    ) -> Iterator[Block]:
+        """Mean logits on the source's resolution, block after block of its crop."""
+        configuration = self.card.configuration
+        image = torch.from_numpy(stack.image).to(device.torch_device)
+        engine: Engine = self.ensemble
+        if stack.previous is not None:
+            mask = torch.from_numpy(stack.previous).to(image)
+            image = torch.cat((image, mask[None]))
+            engine = _expanding(engine, len(self.card.labels.values) - 1)
+
+        def predict(y: Span, x: Span) -> Iterator[torch.Tensor]:
+            return predict_logits(
+                image, engine, configuration.patch_box_vox, configuration.inference, (y, x), economy
+            )
+
+        return restored_blocks(predict, stack.placement, configuration.resampling, columns, rows)
+
+
+def load_groups(
+    paths: Sequence[Path], device: Device, engine: EngineName, cache: Path | None
+) -> tuple[ModelGroup, ...]:
+    """The groups that decide together; first stages are behind their second ones.
+
+    Raises AutosegError when a stage is missing, or labels, channels or axes of models differ.
+    """
+    cards = {path: read_card(path) for path in paths}
+    _check_alike(cards)
+    together: list[list[Path]] = []
+    for path, card in cards.items():
+        for members in together:
+            if cards[members[0]].configuration == card.configuration:
+                members.append(path)
+                break
+        else:
+            together.append([path])
+    groups = [_load_group(members, device, engine, cache) for members in together]
+    needed = {group.card.configuration.previous_stage for group in groups} - {None}
+    first_stages = {}
+    for group in groups:
+        name = group.card.configuration.name
+        if name in needed:
+            if name in first_stages:
+                raise AutosegError(
+                    f"several plans have models of {name}, the first stage of a cascade. Give "
+                    "those of one plan."
+                )
+            first_stages[name] = group
+    missing = [name for name in needed if name not in first_stages]
+    if missing:
+        second = next(p for p, c in cards.items() if c.configuration.previous_stage in missing)
+        raise AutosegError(
+            f"{second}: the second stage of a cascade, which needs a model of {missing[0]} beside "
+            "it. Give both with --model."
+        )
+    return tuple(
+        replace(group, previous=first_stages[stage]) if stage is not None else group
+        for group in groups
+        if group.card.configuration.name not in first_stages
+        for stage in (group.card.configuration.previous_stage,)
+    )
+
+
+def _check_alike(cards: dict[Path, ModelCard]) -> None:
+    """Raise AutosegError when models do not answer the same question about the same voxels."""
+    (first_path, first), *others = cards.items()
+    for path, card in others:
+        if (card.labels, card.channel_names) != (first.labels, first.channel_names):
+            raise AutosegError(
+                f"{path} is of other labels or channels than {first_path}, so they cannot be "
+                "averaged. Give models of one dataset."
+            )
+        own, other = card.configuration, first.configuration
+        if (own.orientation, own.axis_order) != (other.orientation, other.axis_order):
+            raise AutosegError(
+                f"{path} sees scans along other axes than {first_path}, so they cannot be "
+                "averaged. Give models of plans that order axes alike."
+            )
+
+
+def _load_group(
+    paths: Sequence[Path], device: Device, engine: EngineName, cache: Path | None
+) -> ModelGroup:
+    loaded = [load_model(path) for path in paths]
+    card = loaded[0][0]
+    configuration = card.configuration
+    hashes = tuple(content_hash(path.read_bytes()) for path in paths)
+    channels = len(card.channel_names)
+    if configuration.previous_stage is not None:
+        channels += len(card.labels.values) - 1
+    orders = [
+        RunOrder(
+            network=network,
+            device=device,
+            patch_shape=(channels, *configuration.patch_size_vox),
+            patch_divisor=configuration.network.patch_divisor,
+            key=key,
+            cache=cache,
+        )
+        for (_, network), key in zip(loaded, hashes, strict=True)
+    ]
+    ensemble = Ensemble(
+        runners=tuple(ENGINES[engine](order) for order in orders),
+        spatial_dims=configuration.spatial_dims,
+        mirror_axes=configuration.inference.mirror_axes,
+        decides_regions=bool(card.labels.regions),
+    )
+    return ModelGroup(card, ensemble, hashes)
+
+
+def content_hash(content: bytes | memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _expanding(engine: Engine, foreground_classes: int) -> Engine:
+    """An engine for patches whose last channel holds class indices, which networks see one by one.
+
+    Patch by patch, since a whole scan with a channel for every class may not fit into memory.
+    """
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        masks = one_hot(patches[:, -1], foreground_classes)
+        return engine(torch.cat((patches[:, :-1], masks), dim=1))
+
+    return run

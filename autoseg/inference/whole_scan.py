@@ -1,0 +1,164 @@
+"""Networks run over a whole scan, and what they decide put on the scan's own grid."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoseg.device import Device
+from autoseg.export.decide import decide, entropy, probabilities, scores_of
+from autoseg.export.probabilities import ProbabilityFile, probability_file
+from autoseg.export.restore import Block, Column, crop_of
+from autoseg.geometry import Placement
+from autoseg.inference.memory import columns_that_fit, rows_at_once
+from autoseg.inference.models import ModelGroup, Stack
+from autoseg.inference.sliding_window import Economy
+from autoseg.machine import GIB, free_memory_gb, used_memory_gb
+
+log = logging.getLogger(__name__)
+
+VOXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # of patches that are run together
+USABLE = 0.8  # of the memory that is free, where no limit is given
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to make besides the mask: maps of uncertainty, and a file of probabilities."""
+
+    uncertainty: bool = False
+    probability_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, and what to warn of."""
+
+    classes: NDArray[np.uint8]
+    entropy: NDArray[np.float32] | None
+    disagreement: NDArray[np.float32] | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeScan:
+    """Groups of models, and a scan on the grid of each."""
+
+    groups: Sequence[ModelGroup]
+    stacks: Sequence[Stack]
+    device: Device
+    memory_gb: float | None
+
+    @property
+    def placement(self) -> Placement:
+        return self.stacks[0].placement
+
+    @property
+    def outputs(self) -> int:
+        return self.groups[0].card.labels.output_count
+
+    @property
+    def decides_regions(self) -> bool:
+        return bool(self.groups[0].card.labels.regions)
+
+    def segment(self, wanted: Wanted) -> Maps:
+        """Run the networks; with less at once where memory does not suffice."""
+        economies = self._economies()
+        warnings: list[str] = []
+        for economy in economies[:-1]:
+            try:
+                return self._segment(wanted, economy, warnings)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                warnings.append("memory did not suffice at first, so the networks ran more slowly")
+                log.warning("Memory did not suffice (%s); trying with less at once.", reason)
+            if self.device.torch_device.type == "cuda":
+                torch.cuda.empty_cache()
+        return self._segment(wanted, economies[-1], warnings)
+
+    def _economies(self) -> list[Economy]:
+        """Ways to run the networks, each with less memory on the device than the one before."""
+        here = self.device.torch_device
+        largest = max(prod(g.card.configuration.patch_box_vox) for g in self.groups)
+        together = max(1, VOXELS_AT_ONCE[here.type] // largest)
+        ways = [Economy(together, here), Economy(1, here), Economy(1, torch.device("cpu"))]
+        return list(dict.fromkeys(ways))
+
+    def _segment(self, wanted: Wanted, economy: Economy, warnings: Sequence[str]) -> Maps:
+        columns, fits = self._columns(economy)
+        notes = list(dict.fromkeys(warnings))
+        if not fits:
+            notes.append("memory is too small even for the smallest columns; it may be exceeded")
+        shape = self.placement.source_shape_vox
+        several = any(group.ensemble.shows_disagreement for group in self.groups)
+        classes = np.zeros(shape, np.uint8)
+        doubt = np.zeros(shape, np.float32) if wanted.uncertainty else None
+        disagreement = np.zeros(shape, np.float32) if wanted.uncertainty and several else None
+        with ExitStack() as stack:
+            file: ProbabilityFile | None = None
+            if wanted.probability_file is not None:
+                whole = (self.outputs, *shape)
+                file = stack.enter_context(probability_file(wanted.probability_file, whole))
+                if not self.decides_regions:
+                    file.array[0] = 1  # background, outside the crop
+            for block in self._blocks(columns, economy):
+                scores = block.values[: self.outputs]
+                _put(classes, self.placement, block, decide(scores, self.decides_regions))
+                if doubt is None and file is None:
+                    continue
+                probability = probabilities(scores, self.decides_regions)
+                if doubt is not None:
+                    _put(doubt, self.placement, block, entropy(probability, self.decides_regions))
+                if disagreement is not None:
+                    _put(disagreement, self.placement, block, block.values[-1])
+                if file is not None:
+                    _put(file.array, self.placement, block, probability)
+                    file.settle()
+        return Maps(classes, doubt, disagreement, tuple(notes))
+
+    def _blocks(self, columns: Sequence[Column], economy: Economy) -> Iterator[Block]:
+        """Scores of all groups together, block after block of the crop."""
+        outputs = sum(group.outputs for group in self.groups)
+        for column in columns:
+            rows = rows_at_once(outputs, column)
+            streams = [
+                group.blocks(stack, [column], rows, economy, self.device)
+                for group, stack in zip(self.groups, self.stacks, strict=True)
+            ]
+            if len(streams) == 1:
+                yield from streams[0]
+                continue
+            for blocks in zip(*streams, strict=True):
+                yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
+
+    def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Scores of the mean probability; and the mean of what lies behind the outputs."""
+        each = torch.stack([probabilities(v[: self.outputs], self.decides_regions) for v in values])
+        scores = scores_of(each.mean(0), self.decides_regions)
+        return torch.cat((scores, torch.stack([v[self.outputs :] for v in values]).mean(0)))
+
+    def _columns(self, economy: Economy) -> tuple[tuple[Column, ...], bool]:
+        footprints = [
+            group.footprint(stack.placement)
+            for group, stack in zip(self.groups, self.stacks, strict=True)
+        ]
+        running = max(footprint.patch_bytes(economy.patches_at_once) for footprint in footprints)
+        if economy.sums_on.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(economy.sums_on)
+            return columns_that_fit(footprints, USABLE * free - running)
+        free_gb = USABLE * free_memory_gb()
+        if self.memory_gb is not None:
+            free_gb = min(free_gb, self.memory_gb - used_memory_gb())
+        return columns_that_fit(footprints, GIB * free_gb - running)
+
+
+def _put(
+    whole: NDArray[np.generic], placement: Placement, block: Block, values: torch.Tensor
+) -> None:
+    """Write a block's values [..., rows, y, x] where they belong on the scan's grid."""
+    crop_of(whole, placement)[..., *block.place] = values.cpu().numpy()
