@@ -17,7 +17,7 @@ LAYERS = [
     ["workers"],
     ["image_files"],
     ["volume"],
-    ["foreground"],
+    ["foreground", "exchange"],
     ["dataset"],
     ["layouts"],
     ["scans", "cases"],

@@ -30,16 +30,25 @@ def read_with_simpleitk(path: Path) -> RawImage:
     _refuse_what_is_no_scan(path, reader)
     with reading(path, kind, (RuntimeError, EOFError, OSError, zlib.error)):
         image = reader.Execute()
-        array = np.array(sitk.GetArrayViewFromImage(image))  # the view dies with the image
+        array = voxels_of(image)
         check_compression(path, array.nbytes)
+    affine = affine_ras_mm(image)
+    return RawImage(array, place(path, array, affine), nifti_header_of(affine))
+
+
+def voxels_of(image: Any) -> NDArray[Any]:
+    """A SimpleITK image's voxels [channel, z, y, x]; components, or the fourth axis, are channels.
+
+    They are a copy.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    array: NDArray[Any] = np.array(sitk.GetArrayViewFromImage(image))  # views die with the image
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     elif image.GetDimension() < 4:
         array = array[None]
-    if image.GetDimension() == 2:
-        array = array[:, None]
-    affine = _affine_ras_mm(image)
-    return RawImage(array, place(path, array, affine), nifti_header_of(affine))
+    return array[:, None] if image.GetDimension() == 2 else array
 
 
 def _refuse_what_is_no_scan(path: Path, reader: Any) -> None:
@@ -60,7 +69,7 @@ def _refuse_what_is_no_scan(path: Path, reader: Any) -> None:
         raise AutosegError(f"{path}: has no voxels ({size}). Save it again from its source.")
 
 
-def _affine_ras_mm(image: Any) -> NDArray[np.float64]:
+def affine_ras_mm(image: Any) -> NDArray[np.float64]:
     """From file indices (x, y, z) to RAS mm, without a fourth axis; a 2D image lies at z = 0."""
     rank = image.GetDimension()
     axes = min(rank, 3)

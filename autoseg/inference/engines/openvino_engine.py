@@ -6,6 +6,7 @@ import logging
 import platform
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def _compile(order: RunOrder) -> Any:
                 kept.unlink(missing_ok=True)
             else:
                 return compiled
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO relies on
         example = torch.zeros(1, order.patch_shape[0], *(2 * d for d in order.patch_divisor))
         converted = openvino.convert_model(
             order.network, example_input=example, input=[(1, *order.patch_shape)]

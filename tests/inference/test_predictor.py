@@ -1,0 +1,207 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import softmax
+
+from autoseg.errors import AutosegError
+from autoseg.exchange import volume_of_array
+from autoseg.export.restore import Column, crop_of
+from autoseg.inference import whole_scan
+from autoseg.inference.engines.openvino_engine import is_installed
+from autoseg.inference.predictor import Predictor
+from autoseg.inference.sliding_window import Economy
+from autoseg.inference.whole_scan import Wanted
+from autoseg.volume import Volume
+from tests.inference.model_files import small_configuration, write_model
+
+EVERYWHERE = Economy(1, torch.device("cpu"))
+needs_openvino = pytest.mark.skipif(not is_installed(), reason="openvino is not installed")
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    noise = np.random.default_rng(0).normal(100, 20, (19, 43, 37)).astype(np.float32)
+    return volume_of_array(noise, spacing_mm=(1.5, 0.8, 0.8))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    return write_model(folder / "a.safetensors", small_configuration())
+
+
+def load(*models: Path, memory_gb: float | None = None) -> Predictor:
+    return Predictor.load(models, "cpu", "fp32", "torch", memory_gb)
+
+
+def probability_of(predictor: Predictor, scan: Volume, group: int) -> np.ndarray:
+    """Softmax of one group's logits on the scan's grid, by scipy."""
+    stack = predictor.prepare(scan, "scan").stacks[group]
+    _, height, width = stack.placement.crop.shape
+    column = Column((0, height), (0, width))
+    chosen = predictor.groups[group]
+    whole = np.zeros((3, *stack.placement.source_shape_vox), np.float32)
+    for block in chosen.blocks(stack, [column], 5, EVERYWHERE, predictor.device):
+        crop_of(whole, stack.placement)[:, *block.place] = block.values[:3].numpy()
+    found: np.ndarray = softmax(whole.astype(np.float64), axis=0)
+    return found
+
+
+def test_a_limit_of_memory_changes_no_voxel(model: Path, scan: Volume) -> None:
+    free, limited = load(model)(scan), load(model, memory_gb=1e-3)(scan)
+    assert len(np.unique(free.labels.array)) == 3
+    np.testing.assert_array_equal(free.labels.array, limited.labels.array)
+    assert free.provenance.warnings == ()
+    assert "memory is too small" in limited.provenance.warnings[0]
+
+
+def test_where_memory_runs_out_less_is_done_at_once(
+    model: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(whole_scan.VOXELS_AT_ONCE, "cpu", 10 * 8 * 16 * 16)
+    predictor = load(model)
+    expected = predictor(scan).labels.array
+    sizes = []
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(patches))
+        if len(patches) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return runner(patches)
+
+    (group,) = predictor.groups
+    (runner,) = group.ensemble.runners
+    small = replace(group, ensemble=replace(group.ensemble, runners=(run,)))
+    found = replace(predictor, groups=(small,))(scan)
+    np.testing.assert_array_equal(found.labels.array, expected)
+    assert sizes[0] == 10
+    assert "memory did not suffice" in found.provenance.warnings[0]
+
+
+def test_several_threads_may_share_a_predictor(model: Path, scan: Volume) -> None:
+    predictor = load(model)
+    alone = predictor(scan).labels.array
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(predictor, [scan] * 4):
+            np.testing.assert_array_equal(found.labels.array, alone)
+
+
+def test_configurations_are_averaged_as_probabilities(
+    tmp_path: Path, model: Path, scan: Volume
+) -> None:
+    slices = small_configuration((16, 32), (0.9, 0.9))
+    other = write_model(tmp_path / "b.safetensors", slices, seed=1)
+    predictor = load(model, other)
+    assert len(predictor.groups) == 2
+    mean = (probability_of(predictor, scan, 0) + probability_of(predictor, scan, 1)) / 2
+    found = predictor(scan, wanted=Wanted(probability_file=tmp_path / "scan.npz"))
+    clear = np.diff(np.sort(mean, axis=0)[-2:], axis=0)[0] > 1e-5
+    np.testing.assert_array_equal(found.labels.array[clear], mean.argmax(0)[clear])
+    written = np.load(tmp_path / "scan.npz")["probabilities"]
+    assert written.dtype == np.float16
+    np.testing.assert_allclose(written, mean, atol=1e-3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.safetensors", "scan.npz"]
+
+
+def test_uncertainty_is_entropy_and_the_share_that_disagrees(
+    tmp_path: Path, model: Path, scan: Volume
+) -> None:
+    other = write_model(tmp_path / "b.safetensors", small_configuration(), seed=1, fold=1)
+    predictor = load(model, other)
+    assert len(predictor.groups) == 1
+    found = predictor(scan, wanted=Wanted(uncertainty=True))
+    np.testing.assert_array_equal(found.labels.array, predictor(scan).labels.array)
+    assert found.entropy is not None and found.disagreement is not None
+    expected = stats.entropy(probability_of(predictor, scan, 0), axis=0)
+    np.testing.assert_allclose(found.entropy.array, expected, atol=1e-4)
+    share = found.disagreement.array
+    assert share.min() >= 0 and share.max() <= 1
+    differ = load(model)(scan).labels.array != load(other)(scan).labels.array
+    assert share[differ].mean() > share[~differ].mean() + 0.1
+    assert load(model)(scan, wanted=Wanted(uncertainty=True)).disagreement is None
+
+
+def test_models_that_do_not_belong_together_are_refused(tmp_path: Path, model: Path) -> None:
+    other = write_model(tmp_path / "b.safetensors", small_configuration(), classes=4)
+    with pytest.raises(AutosegError, match=r"b.safetensors is of other labels or channels"):
+        load(model, other)
+
+
+def test_a_scan_unlike_the_training_set_warns(model: Path, scan: Volume) -> None:
+    far = volume_of_array(np.full((9, 20, 20), 7.0), spacing_mm=(9.0, 0.8, 0.8))
+    spacing, value = load(model)(far).provenance.warnings
+    assert "spacing 9 x 0.8 x 0.8 mm is more than 2 times off" in spacing
+    assert "holds nothing but the value 7" in value
+
+
+@needs_openvino
+@pytest.mark.parametrize("patch", [(8, 16, 16), (16, 32)])
+def test_engines_agree(tmp_path: Path, scan: Volume, patch: tuple[int, ...]) -> None:
+    spacing = (2.0, 1.0, 1.0)[-len(patch) :]
+    model = write_model(tmp_path / "m.safetensors", small_configuration(patch, spacing))
+    expected = load(model)(scan)
+    for _ in range(2):  # compiled, then from the cache
+        engine = Predictor.load([model], "cpu", "fp32", "openvino", cache=tmp_path / "cache")
+        found = engine(scan)
+        assert found.provenance.engine == "openvino"
+        assert np.mean(found.labels.array != expected.labels.array) < 1e-3
+        assert len(list((tmp_path / "cache").glob("*.openvino"))) == 1
+
+
+@needs_openvino
+def test_a_damaged_cache_is_made_again(tmp_path: Path, model: Path, scan: Volume) -> None:
+    cache = tmp_path / "cache"
+    first = Predictor.load([model], "cpu", "fp32", "openvino", cache=cache)(scan)
+    (kept,) = cache.glob("*.openvino")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    again = Predictor.load([model], "cpu", "fp32", "openvino", cache=cache)(scan)
+    np.testing.assert_array_equal(first.labels.array, again.labels.array)
+    assert kept.stat().st_size > 1000
+
+
+WATCHED = """
+import sys
+from pathlib import Path
+
+def watch(event, arguments):
+    if event.startswith("socket."):
+        print("SOCKET", event, arguments)
+
+sys.addaudithook(watch)
+from autoseg.exchange import volume_of_array
+from autoseg.inference.predictor import Predictor
+import numpy as np
+predictor = Predictor.load([Path(sys.argv[1])], "cpu", "fp32", "openvino")
+scan = volume_of_array(np.random.rand(9, 20, 20), spacing_mm=(2, 1, 1))
+print("labels", predictor(scan).labels.array.shape)
+"""
+
+
+@needs_openvino
+def test_openvino_writes_no_file_and_opens_no_connection(tmp_path: Path, model: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(model)],
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "labels (9, 20, 20)"
+    assert list(home.rglob("*")) == []
+
+
+def test_an_engine_that_cannot_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autoseg.inference.engines import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "is_installed", lambda: False)
+    with pytest.raises(AutosegError, match=r"pip install 'autoseg\[openvino\]'"):
+        Predictor.load([model], "cpu", "fp32", "openvino")
