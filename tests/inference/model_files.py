@@ -18,6 +18,7 @@ def small_configuration(
     patch_size_vox: tuple[int, ...] = PATCH,
     spacing_mm: tuple[float, ...] = (2.0, 1.0, 1.0),
     features: int = 4,
+    mirrored: tuple[int, ...] = (2,),
 ) -> Configuration:
     """Two resolutions of few features, on a grid of one's own."""
     scans = Scans((16, 16, 16), (1, 1, 1), count=50)
@@ -42,7 +43,7 @@ def small_configuration(
             "patch_size_vox": patch_size_vox,
             "target_spacing_mm": spacing_mm,
             "network": network,
-            "inference": planned.inference.model_copy(update={"mirror_axes": (2,)}),
+            "inference": planned.inference.model_copy(update={"mirror_axes": mirrored}),
         }
     )
 
