@@ -1,7 +1,8 @@
 """The objects of a mask: components of each class, taken apart where objects touch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import cc3d
@@ -15,10 +16,15 @@ from autoseg.records import Record
 
 
 class InstanceRule(Record):
-    """What counts as one object. Without `necks`, objects that touch are one."""
+    """What counts as one object.
+
+    Without `necks`, objects that touch are one. `border` is a value that keeps objects apart and
+    is then given to the nearest, whatever its class: models of numbered objects predict one.
+    """
 
     min_volume_mm3: float = Field(default=0.0, ge=0)
     necks: NeckRule | None = NeckRule()
+    border: int | None = None
 
 
 class Instance(Record):
@@ -50,20 +56,26 @@ def label_instances(
     An object is a component of voxels of one value that touch by face, edge or corner, split at
     its necks if the rule says so. Numbers rise with the class's value, and within a class fall
     with size; of equally large ones the first in the volume comes first. Objects below the smallest
-    volume become background; splitting makes no part below it. A voxel's volume is the product of
+    volume become background; splitting makes no part below it. So does a border that touches no
+    object. A voxel's volume is the product of
     the spacings, so that the area of an object of a single slice counts as one slice thick.
 
     Besides labels and result, 4 bytes a voxel are held, and what splitting one object takes.
     """
     assert labels.ndim == 3, labels.shape
-    keys = cc3d.connected_components(
-        np.ascontiguousarray(labels), connectivity=26, out_dtype=np.uint32
-    )
     voxel_mm3 = float(np.prod(spacing_mm))
     min_voxels = max(1, int(np.ceil(rule.min_volume_mm3 / voxel_mm3 - 1e-6)))
-    objects = list(_components(keys, labels, min_voxels))
+    without_border = labels if rule.border is None else np.where(labels == rule.border, 0, labels)
+    keys = cc3d.connected_components(
+        np.ascontiguousarray(without_border), connectivity=26, out_dtype=np.uint32
+    )
+    least = min_voxels if rule.border is None else 1  # the border adds to them
+    objects = list(_components(keys, without_border, least))
     if rule.necks is not None:
         objects = _split(objects, keys, spacing_mm, rule.necks, min_voxels)
+    if rule.border is not None:
+        _spread(keys, labels == rule.border, spacing_mm)
+        objects = _measured_again(objects, keys, min_voxels)
     objects.sort(key=lambda item: (item.value, -item.voxels, item.box.start, item.key))
     return _numbered(keys, objects), tuple(
         Instance(
@@ -133,6 +145,41 @@ def _split(
         ]
         last += count
     return split
+
+
+def _spread(keys: NDArray[np.uint32], border: NDArray[np.bool_], spacing_mm: Spacing3) -> None:
+    """Give the border to the objects beside it, ring by ring, and to the nearer where two are."""
+    steps = [np.array(step) for step in product((-1, 0, 1), repeat=3) if any(step)]
+    steps.sort(key=lambda step: float(np.linalg.norm(step * spacing_mm)))
+    last = np.array(keys.shape) - 1
+    left = np.argwhere(border)  # [voxel, 3]
+    while len(left):
+        found = np.zeros(len(left), np.uint32)
+        for step in steps:
+            open_ones = np.flatnonzero(found == 0)
+            beside = np.clip(left[open_ones] + step, 0, last)
+            found[open_ones] = keys[tuple(beside.T)]
+        if not found.any():
+            return
+        keys[tuple(left.T)] = found
+        left = left[found == 0]
+
+
+def _measured_again(
+    objects: Sequence[_Object], keys: NDArray[np.uint32], min_voxels: int
+) -> list[_Object]:
+    """The objects as they are in `keys` now, those that are large enough."""
+    measured = cc3d.statistics(keys, no_slice_conversion=True)
+    return [
+        replace(
+            item,
+            voxels=int(measured["voxel_counts"][item.key]),
+            centroid_vox=_point(measured["centroids"][item.key], (0, 0, 0)),
+            box=_box(measured["bounding_boxes"][item.key], (0, 0, 0)),
+        )
+        for item in objects
+        if measured["voxel_counts"][item.key] >= min_voxels
+    ]
 
 
 def _with_margin(box: Box, shape: Sequence[int]) -> Box:

@@ -3,11 +3,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from autoseg.dataset import instance_classes
 from autoseg.export.instances import Instance, InstanceRule, label_instances
 from autoseg.geometry import Box
 from tests.export.test_touching import ellipsoid
 
 COMPONENTS = InstanceRule(necks=None)
+BORDERED = InstanceRule(border=2)
 EVERYWHERE = np.ones((3, 3, 3))
 
 
@@ -77,6 +79,28 @@ def test_touching_balls_of_one_class_get_numbers_of_their_own() -> None:
     assert [item.value for item in instances] == [2, 2]
     assert numbers[20, 20, 18] == 1 and numbers[20, 20, 35] == 2
     assert label_instances(labels, (1, 1, 1), COMPONENTS)[0].max() == 1
+
+
+def test_a_border_keeps_objects_apart_and_belongs_to_them() -> None:
+    truth = np.zeros((8, 20, 30), np.uint8)
+    truth[2:6, 4:16, 3:15] = 2
+    truth[2:6, 4:16, 15:24] = 5  # no neck between them
+    numbers, instances = label_instances(instance_classes(truth), (1, 1, 1), BORDERED)
+    assert ((numbers == 1) == (truth == 2)).all() and ((numbers == 2) == (truth == 5)).all()
+    assert [item.box.slices for item in instances] == ndimage.find_objects(numbers)
+    assert [item.volume_mm3 for item in instances] == [(truth == 2).sum(), (truth == 5).sum()]
+    assert {item.value for item in instances} == {1}
+
+
+def test_the_smallest_volume_counts_the_border() -> None:
+    labels = np.zeros((1, 5, 9), np.uint8)
+    labels[0, 1:4, 1:3] = 1
+    labels[0, 1:4, 3] = 2
+    labels[0, 0, 8] = 2  # beside no object
+    for smallest, count in ((9, 1), (10, 0)):
+        rule = InstanceRule(min_volume_mm3=smallest, border=2)
+        numbers, instances = label_instances(labels, (1, 1, 1), rule)
+        assert len(instances) == count and (numbers > 0).sum() == 9 * count
 
 
 def test_the_smallest_volume_is_in_cubic_millimetres() -> None:
