@@ -118,6 +118,16 @@ def _add_prepare(table: Any) -> None:
         help="one or more, such as 2d 3d_fullres (default: as planned)",
     )
     parser.add_argument(
+        "--instances", action="store_true", help="also number the objects of each class"
+    )
+    parser.add_argument(
+        "--min-volume",
+        type=_positive,
+        default=0.0,
+        metavar="MM3",
+        help="leave out objects smaller than this, with --instances",
+    )
+    parser.add_argument(
         "--memory-gb",
         type=float,
         metavar="GB",
@@ -180,6 +190,16 @@ def _add_predict(table: Any) -> None:
     )
     parser.add_argument(
         "--save-probabilities", action="store_true", help="also write probabilities, as .npz"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="also number the objects of each class"
+    )
+    parser.add_argument(
+        "--min-volume",
+        type=_positive,
+        default=0.0,
+        metavar="MM3",
+        help="leave out objects smaller than this, with --instances",
     )
     parser.add_argument(
         "--memory-gb", type=_positive, metavar="N", help="limit of memory (default: what is free)"

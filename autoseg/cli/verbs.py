@@ -174,6 +174,11 @@ def predict(options: argparse.Namespace) -> None:
             )
         if configuration.previous_stage is not None:
             models += work.trained_models(plan.name, configuration.previous_stage)
+    instances = None
+    if options.instances:
+        from autoseg.export.instances import InstanceRule
+
+        instances = InstanceRule(min_volume_mm3=options.min_volume)
     with _progress() as progress:
         request = PredictRequest(
             inputs=options.inputs,
@@ -184,7 +189,7 @@ def predict(options: argparse.Namespace) -> None:
             engine=options.engine,
             memory_gb=options.memory_gb,
             cache=_cache_folder(),
-            extras=Extras(options.uncertainty, options.save_probabilities),
+            extras=Extras(options.uncertainty, options.save_probabilities, instances),
             ahead=options.workers > 0,
             part=Part.parse(options.part) if options.part else None,
             overwrite=options.overwrite,

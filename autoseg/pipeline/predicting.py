@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoseg.cases import read_channels
 from autoseg.dataset import Case
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.export.instances import InstanceRule, label_instances
+from autoseg.records import save_json
 from autoseg.scans import list_scans
-from autoseg.volume import write_image, write_labels
+from autoseg.volume import Volume, write_image, write_labels
 from autoseg.workers import Progress, explain_failure, silent
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 PROVENANCE = "provenance.jsonl"
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
+INSTANCES = "instances"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Extras:
 
     uncertainty: bool = False
     probabilities: bool = False
+    instances: InstanceRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,12 @@ def predict_files(
     missing = [
         c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
     ]
-    writer = MaskWriter(output, request.extras)
+    extras = request.extras
+    if extras.instances is not None and predictor.card.labels.instances:
+        border = predictor.card.labels.values[-1]
+        rule = extras.instances.model_copy(update={"border": border})
+        extras = replace(extras, instances=rule)
+    writer = MaskWriter(output, extras)
     done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
     raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
     return done, len(cases) - len(missing)
@@ -126,8 +135,16 @@ class MaskWriter:
         for name, values in maps.items():
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
+        if self.extras.instances is not None:
+            self._write_instances(case_id, segmentation.labels, self.extras.instances)
         write_labels(self.folder / f"{case_id}.nii.gz", segmentation.labels)
         _append(self.folder / PROVENANCE, segmentation.provenance)
+
+    def _write_instances(self, case_id: str, labels: Volume, rule: InstanceRule) -> None:
+        numbers, instances = label_instances(labels.array, labels.grid.spacing_mm, rule)
+        folder = self.folder / INSTANCES
+        write_labels(folder / f"{case_id}.nii.gz", replace(labels, array=numbers))
+        save_json([i.model_dump(mode="json") for i in instances], folder / f"{case_id}.json")
 
 
 def predict_cases(
