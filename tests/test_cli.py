@@ -9,7 +9,9 @@ import pytest
 
 from autoseg.cli import main
 
-VERBS = ["plan", "explain", "prepare", "train", "predict", "evaluate", "doctor", "demo"]
+VERBS = [
+    "plan", "explain", "prepare", "train", "predict", "evaluate", "export", "doctor", "demo",
+]  # fmt: skip
 
 
 def test_help_names_every_verb_in_half_a_second() -> None:

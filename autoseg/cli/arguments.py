@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_predict(table)
     _add_evaluate(table)
     _add_import(table)
+    _add_export(table)
     _add_doctor(table)
     _add_demo(table)
     return parser
@@ -250,6 +251,28 @@ def _add_import(table: Any) -> None:
     parser.add_argument("source", type=Path, help="folder of trained models, or a zip of it")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the autoseg models"
+    )
+
+
+def _add_export(table: Any) -> None:
+    more = "What the other tool would compute otherwise is refused, or said."
+    parser = _add_verb(table, "export", verbs.export_nnunet, "write models for another tool", more)
+    parser.add_argument("tool", choices=("nnunet",), help="nnunet: folders that nnU-Net v2 reads")
+    parser.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="model",
+        help="models of one plan: folds, configurations, both stages of a cascade",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to use as nnUNet_results"
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        default="Dataset900_Autoseg",
+        help="dataset to call it (default: Dataset900_Autoseg)",
     )
 
 

@@ -220,6 +220,17 @@ def import_nnunet(options: argparse.Namespace) -> None:
         print(path)
 
 
+def export_nnunet(options: argparse.Namespace) -> None:
+    """`autoseg export nnunet`."""
+    from autoseg.interop.nnunet_export import export_models
+
+    exported = export_models(options.models, options.out, options.dataset)
+    for note in exported.notes:
+        print(note, file=sys.stderr)
+    for folder in exported.folders:
+        print(folder)
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """`autoseg evaluate`."""
     from autoseg.evaluation.evaluate import evaluate_folders

@@ -39,8 +39,11 @@ NORMALIZATIONS: dict[str, NormalizationKind] = {
     "RGBTo01Normalization": "rgb_0_1",
 }
 NAMES: tuple[ConfigurationName, ...] = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+# Their readers give arrays (z, y, x), this one of scans turned so that files go to R, A and S.
+REORIENTING_READER = "NibabelIOWithReorient"
+PREPROCESSOR, LABEL_MANAGER = "DefaultPreprocessor", "LabelManager"
 RESAMPLING = "resample_data_or_seg_to_shape"
-SEPARATE_AXIS_RATIO = 3.0
+SEPARATE_AXIS_KEY, SEPARATE_AXIS_RATIO = "separate_z_anisotropy_threshold", 3.0
 # What a checkpoint may hold besides tensors, numbers and strings: numpy's scalars.
 NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
 SCALARS: list[Any] = [
@@ -120,7 +123,7 @@ def configuration_of(
     return Configuration(
         name=_our_name(name, dims, given),
         spatial_dims=2 if dims == 2 else 3,
-        orientation="canonical" if "Reorient" in str(_reader(plans)) else "as_stored",
+        orientation="canonical" if _reader(plans) == REORIENTING_READER else "as_stored",
         axis_order=tuple(plans["transpose_forward"]),
         target_spacing_mm=tuple(given["spacing"]),
         median_shape_vox=tuple(given["median_image_size_in_voxels"]),
@@ -195,13 +198,18 @@ def _import_folder(folder: TrainedFolder, output: Path, several: bool) -> list[P
 
 def _with_mirroring(configuration: Configuration, axes: tuple[int, ...]) -> Configuration:
     """With mirror axes, which theirs count from the first axis of a patch."""
-    ours = tuple(axis + 1 for axis in axes) if configuration.spatial_dims == 2 else axes
+    ours = tuple(axis + first_patch_axis(configuration) for axis in axes)
     return configuration.model_copy(
         update={
             "inference": configuration.inference.model_copy(update={"mirror_axes": ours}),
             "augmentation": configuration.augmentation.model_copy(update={"mirror_axes": ours}),
         }
     )
+
+
+def first_patch_axis(configuration: Configuration) -> int:
+    """The axis of prepared scans that is the first of a patch."""
+    return 3 - configuration.spatial_dims
 
 
 def _our_name(name: str, dims: int, given: Mapping[str, Any]) -> ConfigurationName:
@@ -216,8 +224,8 @@ def _our_name(name: str, dims: int, given: Mapping[str, Any]) -> ConfigurationNa
 def _check_known(plans: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse what autoseg would compute otherwise."""
     expected = {
-        "preprocessor": (given.get("preprocessor_name"), "DefaultPreprocessor"),
-        "label manager": (plans.get("label_manager", "LabelManager"), "LabelManager"),
+        "preprocessor": (given.get("preprocessor_name"), PREPROCESSOR),
+        "label manager": (plans.get("label_manager", LABEL_MANAGER), LABEL_MANAGER),
         "resampling of images": (given.get("resampling_fn_data"), RESAMPLING),
         "resampling of labels": (given.get("resampling_fn_seg"), RESAMPLING),
         "resampling of predictions": (given.get("resampling_fn_probabilities"), RESAMPLING),
@@ -228,17 +236,20 @@ def _check_known(plans: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _resampling(given: Mapping[str, Any]) -> ResamplingPlan:
-    orders = {}
+    orders, ratios = {}, {}
     for what in ("data", "seg", "probabilities"):
         kwargs = given[f"resampling_fn_{what}_kwargs"]
         if kwargs.get("order_z", 0) != 0 or kwargs.get("force_separate_z") is not None:
             raise AutosegError(f"its resampling of {what} is forced: {json.dumps(kwargs)}.")
         orders[what] = kwargs["order"]
+        ratios[what] = float(kwargs.get(SEPARATE_AXIS_KEY, SEPARATE_AXIS_RATIO))
+    if len(set(ratios.values())) > 1:
+        raise AutosegError(f"its resampling has several {SEPARATE_AXIS_KEY}: {json.dumps(ratios)}.")
     return ResamplingPlan(
         image_order=orders["data"],
         label_order=orders["seg"],
         logits_order=orders["probabilities"],
-        separate_axis_ratio=SEPARATE_AXIS_RATIO,
+        separate_axis_ratio=ratios["data"],
     )
 
 

@@ -1,27 +1,46 @@
-"""Networks of nnU-Net v2: from what its plans and checkpoints say to ours, weight by weight."""
+"""Networks of nnU-Net v2: what its plans and checkpoints say to ours and back, weight by weight."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan
+from autoseg.planning.plan import NetworkPlan, StagePlan
 
-KINDS: dict[str, NetworkKind] = {
-    "PlainConvUNet": "plain_unet",
-    "ResidualEncoderUNet": "residual_unet",
+
+@dataclass(frozen=True, slots=True)
+class PublishedNames:
+    """Their names for a kind of network: its class, how many blocks it has, and where those are."""
+
+    network: str
+    block_count: str
+    blocks: str
+
+
+PUBLISHED: dict[str, PublishedNames] = {
+    "plain_unet": PublishedNames("PlainConvUNet", "n_conv_per_stage", "0.convs"),
+    "residual_unet": PublishedNames("ResidualEncoderUNet", "n_blocks_per_stage", "blocks"),
 }
+KINDS: dict[str, str] = {names.network: kind for kind, names in PUBLISHED.items()}
+MODULE = "dynamic_network_architectures.architectures.unet"
 LEAKY_SLOPES = (None, 0.01)
-NORM_EPSILONS = (None, 1e-5)
+NORM_EPSILON = 1e-5
 WRAPPERS = ("module.", "_orig_mod.")  # what parallel training and compilation put before names
+STEM = "encoder.stem.convs.0."
+BLOCKS = "|".join(re.escape(names.blocks) for names in PUBLISHED.values())
 ENCODER_NAMES = (
-    (re.compile(r"encoder\.stem\.convs\.0\."), "stem."),
-    (re.compile(r"encoder\.stages\.(\d+)\.(?:0\.convs|blocks)\.(\d+)\."), r"encoder.\1.\2."),
+    (re.compile(re.escape(STEM)), "stem."),
+    (re.compile(rf"encoder\.stages\.(\d+)\.(?:{BLOCKS})\.(\d+)\."), r"encoder.\1.\2."),
 )
 DECODER_NAME = re.compile(r"decoder\.(transpconvs|stages|seg_layers)\.(\d+)\.(?:convs\.)?")
 DECODER_PARTS = {"transpconvs": "upsample", "stages": "stages", "seg_layers": "heads"}
+PUBLISHED_PARTS = {ours: theirs for theirs, ours in DECODER_PARTS.items()}
+# Blocks list their layers a second time, and decoders their encoder.
+REPEATED_LAYERS = {"conv": "all_modules.0", "norm": "all_modules.1"}
+REPEATED_ENCODER = "decoder."
 
 
 def network_plan(configuration: Mapping[str, Any]) -> NetworkPlan:
@@ -78,7 +97,7 @@ def our_name(published: str, stage_count: int) -> str | None:
 
     Raises AutosegError for a parameter that no network of KINDS has.
     """
-    if "all_modules" in published or published.startswith("decoder.encoder."):
+    if "all_modules" in published or published.startswith(f"{REPEATED_ENCODER}encoder."):
         return None
     for pattern, ours in ENCODER_NAMES:
         if pattern.match(published):
@@ -88,6 +107,63 @@ def our_name(published: str, stage_count: int) -> str | None:
         raise AutosegError(f"its checkpoint has weights {published}, which autoseg does not know.")
     level = stage_count - 2 - int(match[2])  # theirs count from the lowest resolution
     return f"decoder.{DECODER_PARTS[match[1]]}.{level}.{published[match.end() :]}"
+
+
+def published_architecture(plan: NetworkPlan) -> dict[str, Any]:
+    """The `architecture` of their plans.json for a plan that they have a network for."""
+    names = PUBLISHED[plan.kind]
+    dims = len(plan.stages[0].kernel_size)
+    return {
+        "network_class_name": f"{MODULE}.{names.network}",
+        "arch_kwargs": {
+            "n_stages": len(plan.stages),
+            "features_per_stage": [stage.features for stage in plan.stages],
+            "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+            "kernel_sizes": [list(stage.kernel_size) for stage in plan.stages],
+            "strides": [list(stage.stride) for stage in plan.stages],
+            names.block_count: [stage.blocks for stage in plan.stages],
+            "n_conv_per_stage_decoder": [s.decoder_blocks for s in plan.stages[-2::-1]],
+            "conv_bias": plan.bias,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+            "norm_op_kwargs": {"eps": NORM_EPSILON, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def published_weights(
+    weights: Mapping[str, torch.Tensor], plan: NetworkPlan
+) -> dict[str, torch.Tensor]:
+    """Our state dict by their names; a parameter that they list twice is one tensor."""
+    return {
+        name: weight for ours, weight in weights.items() for name in published_names(ours, plan)
+    }
+
+
+def published_names(ours: str, plan: NetworkPlan) -> list[str]:
+    """All names that their state dict has for our parameter; undoes `our_name`."""
+    part, *inner = ours.split(".")
+    if part == "stem":
+        name = STEM + ".".join(inner)
+    elif part == "encoder":
+        stage, *rest = inner
+        name = ".".join(("encoder.stages", stage, PUBLISHED[plan.kind].blocks, *rest))
+    else:
+        module, level, *rest = inner
+        theirs = str(len(plan.stages) - 2 - int(level))
+        convs = ("convs",) if module == "stages" else ()
+        name = ".".join(("decoder", PUBLISHED_PARTS[module], theirs, *convs, *rest))
+    block, layer, parameter = name.rsplit(".", 2)
+    names = [name]
+    if layer in REPEATED_LAYERS:
+        names.append(f"{block}.{REPEATED_LAYERS[layer]}.{parameter}")
+    if name.startswith("encoder."):
+        names += [REPEATED_ENCODER + repeated for repeated in names]
+    return names
 
 
 def _per_stage(value: Any, count: int) -> list[int]:
@@ -100,7 +176,7 @@ def _check_operators(given: Mapping[str, Any]) -> None:
     norm_kwargs, kwargs = given.get("norm_op_kwargs") or {}, given.get("nonlin_kwargs") or {}
     if not norm.startswith("InstanceNorm") or not norm_kwargs.get("affine", False):
         raise AutosegError(f"its normalisation layers are {norm} with {norm_kwargs}.")
-    if norm_kwargs.get("eps") not in NORM_EPSILONS:
+    if norm_kwargs.get("eps") not in (None, NORM_EPSILON):
         raise AutosegError(f"its normalisation layers have eps {norm_kwargs['eps']}.")
     if activation != "LeakyReLU" or kwargs.get("negative_slope") not in LEAKY_SLOPES:
         raise AutosegError(f"its activations are {activation} with {kwargs}.")
@@ -133,7 +209,7 @@ def _older_architecture(configuration: Mapping[str, Any]) -> dict[str, Any]:
                 "conv_bias": True,
                 "conv_op": f"Conv{dims}d",
                 "norm_op": f"InstanceNorm{dims}d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                "norm_op_kwargs": {"eps": NORM_EPSILON, "affine": True},
                 "dropout_op": None,
                 "nonlin": "LeakyReLU",
                 "nonlin_kwargs": {"inplace": True},
