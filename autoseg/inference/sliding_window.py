@@ -58,14 +58,18 @@ def reaching(starts: Sequence[int], patch: int, span: Span) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def gaussian_weight(patch_size_vox: Shape3, sigma_fraction: float) -> torch.Tensor:
-    """Weight of each voxel of a patch [z, y, x]: a Gaussian about its centre, never 0."""
+    """Weight of each voxel of a patch [z, y, x]: a Gaussian about its centre, never 0.
+
+    Half precision's steps of 6e-8, subnormal numbers included, as nnU-Net v2 rounds it: where
+    patches meet along a scan's edges, all weights are this small, and one still leads.
+    """
     weight = torch.full((), PEAK_WEIGHT, dtype=torch.float64)
     for size in patch_size_vox:
         offset = torch.arange(size, dtype=torch.float64) - size // 2
         profile = torch.exp(-0.5 * (offset / (size * sigma_fraction)) ** 2)
         weight = weight[..., None] * profile
-    smallest = torch.finfo(torch.float16).tiny
-    return weight.clamp_min(smallest).float()
+    rounded = weight.half().float()
+    return rounded.clamp_min(float(rounded[rounded > 0].min()))
 
 
 def predict_logits(

@@ -96,6 +96,18 @@ def test_the_weight_is_scipys_gaussian() -> None:
     assert (found > 0).all()
 
 
+def test_small_weights_are_those_of_nnunet() -> None:
+    patch = (16, 24, 20)  # its corners round to 0 in half precision
+    impulse = np.zeros(patch)
+    impulse[8, 12, 10] = 1
+    gaussian = ndimage.gaussian_filter(impulse, [s / 8 for s in patch], mode="constant")
+    expected = (10 * gaussian / gaussian.max()).astype(np.float16)
+    expected[expected == 0] = expected[expected > 0].min()
+    found = gaussian_weight(patch, 0.125).numpy()
+    assert found.min() == np.float32(2.0**-24)  # a subnormal number
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2.0**-24)
+
+
 class Asymmetric(nn.Module):
     """Its output moves with the side that its input is read from."""
 
