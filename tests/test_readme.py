@@ -5,10 +5,13 @@ import shlex
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from autoseg.cli import main
 from autoseg.synthetic import make_scan, write_scan
+from tests.inference.model_files import small_configuration, write_model
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -41,3 +44,16 @@ def test_the_commands_of_the_readme_work_in_order(
     for name in ("scan_0", "scan_1"):
         for folder in ("out", "more"):
             assert nib.load(f"{folder}/{name}.nii.gz").shape == (30, 28, 12)
+
+
+def test_the_program_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (README.parent / "docs" / "prediction.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("model.safetensors"), small_configuration())
+    array = np.random.default_rng(0).normal(100, 20, (11, 24, 20)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(array), "scan.nrrd")
+    exec(program, {"array": array})
+    mask, scan = sitk.ReadImage("mask.nrrd"), sitk.ReadImage("scan.nrrd")
+    assert mask.GetSize() == scan.GetSize()
+    assert mask.GetDirection() == scan.GetDirection()

@@ -15,7 +15,7 @@ class Ensemble:
     """Mean logits of all networks over all combinations of mirrored axes.
 
     Takes patches [n, channel, z, y, x] and gives logits [n, output, z, y, x] in float32 on the
-    same device. With `shows_disagreement` a further output is the share of networks that decide a
+    same device, which may be overwritten by a thread's next call. With `shows_disagreement` a further output is the share of networks that decide a
     voxel otherwise than all together.
     """
 
@@ -30,7 +30,8 @@ class Ensemble:
         count = len(self.runners) * 2 ** len(self.mirror_axes)
         sums = (self._over_mirrors(runner, patches) for runner in self.runners)
         if not self.shows_disagreement:
-            return reduce(torch.Tensor.add_, sums).div_(count)
+            total = reduce(torch.Tensor.add_, sums)
+            return total.div_(count) if count > 1 else total
         each = list(sums)
         mean = torch.stack(each).sum(0).div_(count)
         together = self._decision(mean)
@@ -45,7 +46,12 @@ class Ensemble:
             mirrored = patches.flip(axes) if axes else patches
             logits = self._run(runner, mirrored)
             logits = logits.flip(axes) if axes else logits
-            total = logits if total is None else total.add_(logits)
+            if total is not None:
+                total.add_(logits)
+            elif self.mirror_axes or self.runners[1:]:
+                total = logits.clone()
+            else:  # the only logits that there are
+                return logits
         assert total is not None
         return total
 

@@ -181,10 +181,10 @@ class _ConstantsOnce:
         outputs: list[torch.Tensor] = []
         for patch, constant, values in zip(patches, is_constant, low.tolist(), strict=True):
             if not constant:
-                outputs.append(self.engine(patch[None])[0])
+                outputs.append(self.engine(patch[None])[0].clone())
                 continue
             if self.known is None or self.known[0] != values:
-                self.known = (values, self.engine(patch[None])[0])
+                self.known = (values, self.engine(patch[None])[0].clone())
             outputs.append(self.known[1])
         return torch.stack(outputs)
 

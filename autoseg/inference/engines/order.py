@@ -9,7 +9,8 @@ from torch import nn
 
 from autoseg.device import Device
 
-Runner = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *space] -> [n, output, *space]
+# [n, channel, *space] -> [n, output, *space], which may be overwritten by a thread's next call
+Runner = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
