@@ -20,6 +20,6 @@ lock() { # NAME REQUIREMENT OPTION...: for the Python of Debian bookworm
     echo "wrote $file"
 }
 
-lock cpu "torch==$torch+cpu" pyproject.toml --find-links "$cpu_wheels"
+lock cpu "torch==$torch+cpu" pyproject.toml --extra openvino --find-links "$cpu_wheels"
 lock cuda "torch==$torch" pyproject.toml
 lock build "$(sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml)"
