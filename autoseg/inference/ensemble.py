@@ -15,8 +15,8 @@ class Ensemble:
     """Mean logits of all networks over all combinations of mirrored axes.
 
     Takes patches [n, channel, z, y, x] and gives logits [n, output, z, y, x] in float32 on the
-    same device, which may be overwritten by a thread's next call. With `shows_disagreement` a further output is the share of networks that decide a
-    voxel otherwise than all together.
+    same device, which may be overwritten by a thread's next call. With `shows_disagreement` a
+    further output is the share of networks that decide a voxel otherwise than all together.
     """
 
     runners: Sequence[Runner]
