@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations
+from itertools import combinations, islice
 
 import torch
 
@@ -15,14 +15,17 @@ class Ensemble:
     """Mean logits of all networks over all combinations of mirrored axes.
 
     Takes patches [n, channel, z, y, x] and gives logits [n, output, z, y, x] in float32 on the
-    same device, which may be overwritten by a thread's next call. With `shows_disagreement` a
-    further output is the share of networks that decide a voxel otherwise than all together.
+    same device, which may be overwritten by a thread's next call. Of the mirror images, networks
+    get at most `inputs_at_once` together, or those of one patch at a time. With
+    `shows_disagreement` a further output is the share of networks that decide a voxel otherwise
+    than all together.
     """
 
     runners: Sequence[Runner]
     spatial_dims: int
     mirror_axes: Sequence[int]
     decides_regions: bool
+    inputs_at_once: int = 1
     shows_disagreement: bool = False
 
     @torch.inference_mode()
@@ -41,17 +44,17 @@ class Ensemble:
 
     def _over_mirrors(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
         """The sum of one network's logits over mirror images."""
+        if not self.mirror_axes:  # no copy, unless a next call could overwrite what is still needed
+            logits = self._run(runner, patches)
+            return logits.clone() if self.runners[1:] else logits
         total: torch.Tensor | None = None
-        for axes in self._mirrors():
-            mirrored = patches.flip(axes) if axes else patches
-            logits = self._run(runner, mirrored)
-            logits = logits.flip(axes) if axes else logits
-            if total is not None:
-                total.add_(logits)
-            elif self.mirror_axes or self.runners[1:]:
-                total = logits.clone()
-            else:  # the only logits that there are
-                return logits
+        mirrors = self._mirrors()
+        while together := list(islice(mirrors, max(1, self.inputs_at_once // len(patches)))):
+            inputs = torch.cat([patches.flip(axes) if axes else patches for axes in together])
+            parts = torch.split(self._run(runner, inputs), len(patches))
+            for axes, logits in zip(together, parts, strict=True):
+                logits = logits.flip(axes) if axes else logits
+                total = logits.clone() if total is None else total.add_(logits)
         assert total is not None
         return total
 

@@ -24,12 +24,12 @@ class Footprint:
     placement: Placement
     outputs: int
 
-    def patch_bytes(self, patches_at_once: int) -> int:
+    def network_bytes(self, inputs_at_once: int) -> int:
         """Memory of the network while it runs: about all that its convolutions write, once."""
         plan = self.configuration
         written = convolution_elements(plan.network, plan.patch_size_vox, self.outputs)
         logits = LOGITS_HELD * self.outputs * prod(plan.patch_box_vox)
-        return 4 * patches_at_once * (written + logits)
+        return 4 * inputs_at_once * (written + logits)
 
     def column_bytes(self, column: Column) -> int:
         """Memory of the sums of logits, and of what is being resampled."""

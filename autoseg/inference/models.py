@@ -61,7 +61,7 @@ class ModelGroup:
         """Mean logits on the source's resolution, block after block of its crop."""
         configuration = self.card.configuration
         image = torch.from_numpy(stack.image).to(device.torch_device)
-        engine: Engine = self.ensemble
+        engine: Engine = replace(self.ensemble, inputs_at_once=economy.inputs_at_once)
         if stack.previous is not None:
             mask = torch.from_numpy(stack.previous).to(image)
             image = torch.cat((image, mask[None]))

@@ -21,9 +21,9 @@ Span = tuple[int, int]  # half-open
 
 @dataclass(frozen=True, slots=True)
 class Economy:
-    """How many patches are run together, and where their weighted logits are summed."""
+    """How many patches, or mirror images of them, are run together, and where logits are summed."""
 
-    patches_at_once: int
+    inputs_at_once: int
     sums_on: torch.device
 
 
@@ -101,10 +101,11 @@ def predict_logits(
     )
     in_plane = list(product(y_starts, x_starts))
     run = _ConstantsOnce(engine)
+    patches_at_once = max(1, economy.inputs_at_once // 2 ** len(plan.mirror_axes))
     sums = _Sums(patch_size_vox[0], spans, weight)
     for z, next_z in zip(z_starts, (*z_starts[1:], None), strict=True):
-        for first in range(0, len(in_plane), economy.patches_at_once):
-            starts = in_plane[first : first + economy.patches_at_once]
+        for first in range(0, len(in_plane), patches_at_once):
+            starts = in_plane[first : first + patches_at_once]
             boxes = [_window(patch_size_vox, (z, y, x)) for y, x in starts]
             logits = run(torch.stack([padded[:, *box] for box in boxes]))
             sums.add(logits.to(economy.sums_on, torch.float32), starts)

@@ -147,7 +147,7 @@ class WholeScan:
             group.footprint(stack.placement)
             for group, stack in zip(self.groups, self.stacks, strict=True)
         ]
-        running = max(footprint.patch_bytes(economy.patches_at_once) for footprint in footprints)
+        running = max(footprint.network_bytes(economy.inputs_at_once) for footprint in footprints)
         if economy.sums_on.type == "cuda":
             free, _ = torch.cuda.mem_get_info(economy.sums_on)
             return columns_that_fit(footprints, USABLE * free - running)

@@ -14,7 +14,7 @@ from autoseg.planning.plan import InferencePlan
 
 PLAN = InferencePlan(step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(0, 1, 2))
 PATCH = (8, 12, 10)
-ECONOMY = Economy(patches_at_once=2, sums_on=torch.device("cpu"))
+ECONOMY = Economy(inputs_at_once=16, sums_on=torch.device("cpu"))
 Span = tuple[int, int]
 
 
@@ -115,9 +115,10 @@ class Asymmetric(nn.Module):
         return torch.cat([image.cumsum(2), image.cumsum(3) - image.cumsum(4)], dim=1)
 
 
-def test_mirror_images_and_folds_are_averaged() -> None:
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_mirror_images_and_folds_are_averaged(at_once: int) -> None:
     networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
-    engine = Ensemble(networks, 3, (0, 2), decides_regions=False)
+    engine = Ensemble(networks, 3, (0, 2), decides_regions=False, inputs_at_once=at_once)
     patches = torch.randn(2, 1, 4, 5, 6)
     expected = torch.zeros(2, 2, 4, 5, 6)
     with torch.no_grad():
