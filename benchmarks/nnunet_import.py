@@ -1,0 +1,287 @@
+"""Masks of imported nnU-Net v2 models against the masks that nnU-Net makes with them itself.
+
+    python -m benchmarks.nnunet_import PEER_PYTHON FOLDER SHARED_DATA [--only plain_3d ...]
+
+PEER_PYTHON is the interpreter of an environment with nnunetv2 2.8.1. It trains every kind of model
+for a few minutes (FOLDER keeps them, and they are not repeated) and predicts with it, at the
+spacing it was planned for and at another, so that scans and logits are really resampled. autoseg
+imports the same folders. Each class must reach a Dice of 0.999, none may be lost, and a voxel that
+differs must be a near-tie between labels: nnU-Net adds its logits up in float16.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoseg.cases import read_channels
+from autoseg.export.restore import decide_classes, decide_regions, restore_classes
+from autoseg.geometry import Placement, same_space
+from autoseg.inference.predictor import Predictor
+from autoseg.interop.nnunet_models import import_models
+from autoseg.machine import available_cores, detect_machine
+from autoseg.planning.plan import ResamplingPlan
+from autoseg.scans import list_scans
+from autoseg.volume import Volume, read_labels
+from benchmarks.nnunet_models import BRIEF, make_dataset
+
+RESULTS = Path(__file__).parent / "results"
+PEER = Path(__file__).parent / "peer"
+MIN_DICE, NEAR_TIE = 0.999, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is trained, and the other spacing that it is made to predict at.
+
+    `stages` are configurations, trained one after the other; the last one's masks are compared.
+    """
+
+    dataset: str
+    stages: tuple[str, ...]
+    other_spacing_mm: tuple[tuple[float, ...], ...]  # of each stage
+    iterations: int  # of each stage's three epochs; 0 is the shared model, trained for 1,250 in all
+    fold: int | str = 0
+    oversampling: float = 1.0  # so that every class is found after so few
+
+
+HIPPOCAMPUS = "Dataset004_Hippocampus"
+LOWRES, CASCADE = "3d_lowres", "3d_cascade_fullres"
+MODELS = {
+    "plain_3d": Model(HIPPOCAMPUS, ("3d_fullres",), ((1.4, 0.8, 1.2),), 0),
+    "residual_3d": Model(HIPPOCAMPUS, ("3d_residual",), ((1.4, 0.8, 1.2),), 160),
+    "plain_2d": Model(HIPPOCAMPUS, ("2d",), ((0.8, 1.2),), 80),
+    "lowres_3d": Model(HIPPOCAMPUS, (LOWRES,), ((1.4, 1.9, 1.7),), 120),
+    "cascade_3d": Model(
+        HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 120
+    ),
+    "regions_3d": Model("Dataset005_Regions", ("3d_fullres",), ((1.2, 1.4, 0.8),), 160),
+    "sarcoma_ct": Model(
+        "Dataset006_SarcomaCT", ("3d_fullres",), ((5.0, 1.9, 2.2),), 100, oversampling=0.33
+    ),
+    "lung_ct": Model(
+        "Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 120, "all"
+    ),
+}  # fmt: skip
+EPOCHS = 3
+
+
+class NearTies:
+    """Restores masks as autoseg does, and keeps how far each voxel was from another label."""
+
+    def __init__(self) -> None:
+        self.gap: NDArray[np.float32] = np.zeros(0, np.float32)  # of the last scan [z, y, x]
+
+    def __call__(
+        self,
+        slabs: Iterable[torch.Tensor],
+        placement: Placement,
+        plan: ResamplingPlan,
+        decide: Callable[[torch.Tensor], torch.Tensor] = decide_classes,
+    ) -> NDArray[np.uint8]:
+        rows = []
+
+        def deciding(logits: torch.Tensor) -> torch.Tensor:
+            if decide is decide_regions:
+                gap = logits.abs().amin(dim=0)
+            else:
+                first, second = logits.topk(2, dim=0).values
+                gap = first - second
+            rows.append(gap.numpy())
+            return decide(logits)
+
+        indices = restore_classes(slabs, placement, plan, deciding)
+        in_plan_axes = [placement.source_shape_vox[axis] for axis in placement.axis_order]
+        whole = np.full(in_plan_axes, np.inf, np.float32)
+        whole[placement.crop.slices] = np.concatenate(rows)
+        self.gap = placement.to_source_axes(whole)
+        return indices
+
+
+def trained_folders(model: Model, options: argparse.Namespace) -> list[Path]:
+    """The folder that nnU-Net made of each stage, trained now unless it was before."""
+    if model.iterations == 0:
+        return list((options.shared / "nnunet_model").glob("*/*"))
+    folders = []
+    for stage in model.stages:
+        name = f"nnUNetTrainer__{BRIEF}__{stage}"
+        folder = options.folder / "nnUNet_results" / model.dataset / name
+        training = {
+            "dataset": model.dataset,
+            "configuration": stage,
+            "fold": model.fold,
+            "epochs": EPOCHS,
+            "iterations": model.iterations,
+            "oversampling": model.oversampling,
+        }
+        if not (folder / f"fold_{model.fold}" / "checkpoint_final.pth").exists():
+            ask_peer("nnunet_brief.py", [options.folder, json.dumps(training)], options)
+        folders.append(folder)
+    return folders
+
+
+def ask_peer(script: str, words: Sequence[str | Path], options: argparse.Namespace) -> None:
+    with (options.folder / "peer.log").open("a") as log:
+        command = [options.peer, PEER / script, *words, str(available_cores())]
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def copy_model(source: Path, target: Path, fold: int | str, spacing: Sequence[float] | None) -> str:
+    """Copy what predicting needs, at another spacing if one is given; the planned spacing."""
+    stage = source.name.rpartition("__")[2]
+    (target / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+    for name in ("dataset.json", f"fold_{fold}/checkpoint_final.pth"):
+        shutil.copy(source / name, target / name)
+    plans = json.loads((source / "plans.json").read_text())
+    configuration = plans["configurations"][stage]
+    if spacing is not None:
+        configuration["spacing"] = list(spacing)
+    (target / "plans.json").write_text(json.dumps(plans))
+    return " x ".join(f"{mm:g}" for mm in configuration["spacing"])
+
+
+def predict_both(
+    name: str, variant: str, scans: Sequence[Path], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Masks of both for all scans, compared."""
+    model = MODELS[name]
+    place = options.folder / "models" / name / variant
+    jobs: list[dict[str, Any]] = []
+    spacing = ""
+    for index, folder in enumerate(trained_folders(model, options)):
+        other = model.other_spacing_mm[index] if variant == "other" else None
+        spacing = copy_model(folder, place / folder.name, model.fold, other)
+        jobs.append(
+            {
+                "model": str(place / folder.name),
+                "fold": model.fold,
+                "scans": [str(scan) for scan in scans],
+                "output": str(options.folder / "masks" / name / variant / folder.name),
+                "previous": jobs[-1]["output"] if jobs else None,
+            }
+        )
+    ask_peer("nnunet_predict.py", [json.dumps(jobs)], options)
+    imported = import_models(place, options.folder / "imported" / name / variant)
+    predictor = Predictor.load(imported, device="cpu", precision="fp32")
+    ties = NearTies()
+    scheme = predictor.card.labels
+    result = Comparison(dict(zip(scheme.names[1:], scheme.values[1:], strict=True)))
+    with patch("autoseg.inference.predictor.restore_classes", ties):
+        for case in list_scans(scans, len(predictor.card.channel_names)):
+            ours = predictor(read_channels(case), case.case_id).labels
+            theirs = read_labels(Path(jobs[-1]["output"]) / f"{case.case_id}.nii.gz")
+            result.add(ours, theirs, ties.gap)
+    return {"spacing_mm": spacing, **result.record()}
+
+
+class Comparison:
+    """Counts over cases of where two masks agree."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self.values = values
+        self.counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in values}
+        self.voxels = self.differing = 0
+        self.gaps: list[NDArray[np.float32]] = []
+        self.equal_grids = True
+
+    def add(self, ours: Volume, theirs: Volume, gap: NDArray[np.float32]) -> None:
+        a, b = ours.array, theirs.array
+        self.equal_grids &= a.shape == b.shape and same_space(ours.grid, theirs.grid)
+        differing = a != b
+        self.voxels += a.size
+        self.differing += int(differing.sum())
+        self.gaps.append(gap[differing])
+        for name, value in self.values.items():
+            x, y = a == value, b == value
+            self.counts[name].append((int((x & y).sum()), int(x.sum()), int(y.sum())))
+
+    def record(self) -> dict[str, Any]:
+        """What is reported; classes that neither found have no Dice."""
+        classes = {name: _class_record(counts) for name, counts in self.counts.items()}
+        gaps = np.concatenate(self.gaps)
+        record: dict[str, Any] = {
+            "cases": len(self.gaps),
+            "equal_grids": self.equal_grids,
+            "voxels": self.voxels,
+            "voxels_differing": self.differing,
+            "largest_gap_of_differing": float(gaps.max(initial=0.0)),
+            "differing_beyond_near_tie": int((gaps > NEAR_TIE).sum()),
+            "classes": classes,
+        }
+        lost = any(found["cases_lost"] for found in classes.values())
+        low = any((found["dice_min"] or 1.0) < MIN_DICE for found in classes.values())
+        apart = record["differing_beyond_near_tie"] > 0
+        return record | {"good": self.equal_grids and not (lost or low or apart)}
+
+
+def _class_record(counts: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """Of one class: counts of each case are voxels of both, of ours, and of theirs."""
+    dice = [2 * both / (ours + theirs) for both, ours, theirs in counts if ours + theirs]
+    both, ours, theirs = np.sum(counts, axis=0).tolist()
+    return {
+        "nnunetv2_voxels": theirs,
+        "dice_min": min(dice, default=None),
+        "dice_pooled": 2 * both / (ours + theirs) if ours + theirs else None,
+        "cases_lost": sum(ours == 0 < theirs for _, ours, theirs in counts),
+    }
+
+
+def show(name: str, variant: str, result: dict[str, Any]) -> None:
+    """One row for each class."""
+    print(
+        f"{'ok ' if result['good'] else 'BAD'} {name:12}{variant:8}{result['spacing_mm']:16}"
+        f"{result['cases']:3} cases {result['voxels_differing']:5} of {result['voxels']:9} differ, "
+        f"largest gap {result['largest_gap_of_differing']:.4f}, "
+        f"{result['differing_beyond_near_tie']} beyond {NEAR_TIE}"
+    )
+    for label, found in result["classes"].items():
+        if found["dice_min"] is None:
+            print(f"{'':16}{label:12} not in nnU-Net's masks, nor in ours")
+        else:
+            print(
+                f"{'':16}{label:12}{found['nnunetv2_voxels']:9} voxels  Dice min "
+                f"{found['dice_min']:.6f} pooled {found['dice_pooled']:.6f}  "
+                f"lost in {found['cases_lost']} cases",
+                flush=True,
+            )
+
+
+def save(name: str, found: dict[str, Any]) -> None:
+    """Put one model's results among those of the others."""
+    path = RESULTS / "nnunet_import.json"
+    known = json.loads(path.read_text())["models"] if path.exists() else {}
+    known[name] = found
+    machine = detect_machine().model_dump(mode="json")
+    models = {model: known[model] for model in MODELS if model in known}
+    path.write_text(json.dumps({"machine": machine, "models": models}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("peer", type=Path, help="Python of an environment with nnunetv2")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--cases", type=int, help="predict only so many of each dataset")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        scans = make_dataset(MODELS[name].dataset, options.folder, options.shared)[: options.cases]
+        found: dict[str, Any] = {"iterations": MODELS[name].iterations * EPOCHS or 1250}
+        for variant in ("planned", "other"):
+            found[variant] = predict_both(name, variant, scans, options)
+            show(name, variant, found[variant])
+        save(name, found)
+
+
+if __name__ == "__main__":
+    main()
