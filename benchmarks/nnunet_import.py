@@ -6,30 +6,34 @@ PEER_PYTHON is the interpreter of an environment with nnunetv2 2.8.1. It trains 
 for a few minutes (FOLDER keeps them, and they are not repeated) and predicts with it, at the
 spacing it was planned for and at another, so that scans and logits are really resampled. autoseg
 imports the same folders. Each class must reach a Dice of 0.999, none may be lost, and a voxel that
-differs must be a near-tie between labels: nnU-Net adds its logits up in float16.
+differs must be a near-tie between labels: nnU-Net adds its logits up in float16. How many differ
+when autoseg keeps logits in float16 too, as a test, is reported beside it.
 """
 
 import argparse
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from autoseg.cases import read_channels
 from autoseg.export.restore import decide_classes, decide_regions, restore_classes
-from autoseg.geometry import Placement, same_space
+from autoseg.geometry import Placement, Shape3, same_space
 from autoseg.inference.predictor import Predictor
+from autoseg.inference.sliding_window import Engine, gaussian_weight, tile
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores, detect_machine
-from autoseg.planning.plan import ResamplingPlan
+from autoseg.planning.plan import InferencePlan, ResamplingPlan
 from autoseg.scans import list_scans
 from autoseg.volume import Volume, read_labels
 from benchmarks.nnunet_models import BRIEF, make_dataset
@@ -43,7 +47,8 @@ MIN_DICE, NEAR_TIE = 0.999, 0.05
 class Model:
     """What is trained, and the other spacing that it is made to predict at.
 
-    `stages` are configurations, trained one after the other; the last one's masks are compared.
+    `stages` are configurations, trained one after the other unless they are already; the last one's
+    masks are compared.
     """
 
     dataset: str
@@ -52,6 +57,7 @@ class Model:
     iterations: int  # of each stage's three epochs; 0 is the shared model, trained for 1,250 in all
     fold: int | str = 0
     oversampling: float = 1.0  # so that every class is found after so few
+    scans: str = ""  # another dataset, whose scans are predicted
 
 
 HIPPOCAMPUS = "Dataset004_Hippocampus"
@@ -62,11 +68,20 @@ MODELS = {
     "plain_2d": Model(HIPPOCAMPUS, ("2d",), ((0.8, 1.2),), 80),
     "lowres_3d": Model(HIPPOCAMPUS, (LOWRES,), ((1.4, 1.9, 1.7),), 120),
     "cascade_3d": Model(
-        HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 120
+        HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 60
     ),
     "regions_3d": Model("Dataset005_Regions", ("3d_fullres",), ((1.2, 1.4, 0.8),), 160),
     "sarcoma_ct": Model(
         "Dataset006_SarcomaCT", ("3d_fullres",), ((5.0, 1.9, 2.2),), 100, oversampling=0.33
+    ),
+    # Trained on small crops, it finds much in a whole thorax, right or wrong.
+    "large_ct": Model(
+        "Dataset006_SarcomaCT",
+        ("3d_fullres",),
+        ((4.0, 3.5, 3.5),),
+        100,
+        oversampling=0.33,
+        scans="Dataset007_LungCT",
     ),
     "lung_ct": Model(
         "Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 120, "all"
@@ -105,6 +120,37 @@ class NearTies:
         whole[placement.crop.slices] = np.concatenate(rows)
         self.gap = placement.to_source_axes(whole)
         return indices
+
+
+def half_precision_logits(
+    image: torch.Tensor, engine: Engine, patch_size_vox: Shape3, plan: InferencePlan
+) -> Iterator[torch.Tensor]:
+    """As autoseg's `predict_logits`, but added up in float16 like nnU-Net's."""
+    tiling = tile(image.shape[1:], patch_size_vox, plan.step_fraction)
+    padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
+    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).half()
+    weight_sum = torch.zeros(padded.shape[1:], dtype=torch.half)
+    total: torch.Tensor | None = None
+    for starts in product(*tiling.starts):
+        box = tuple(slice(s, s + n) for s, n in zip(starts, patch_size_vox, strict=True))
+        logits = engine(padded[:, *box][None])[0].float()
+        if total is None:
+            total = torch.zeros((len(logits), *padded.shape[1:]), dtype=torch.half)
+        total[:, *box] += logits * weight
+        weight_sum[box] += weight
+    assert total is not None
+    sides = zip(tiling.padding, padded.shape[1:], strict=True)
+    yield (total / weight_sum).float()[:, *(slice(a, size - b) for (a, b), size in sides)]
+
+
+def half_precision_classes(
+    slabs: Iterable[torch.Tensor],
+    placement: Placement,
+    plan: ResamplingPlan,
+    decide: Callable[[torch.Tensor], torch.Tensor] = decide_classes,
+) -> NDArray[np.uint8]:
+    """As autoseg's `restore_classes`, but deciding from float16 as nnU-Net does."""
+    return restore_classes(slabs, placement, plan, lambda logits: decide(logits.half().float()))
 
 
 def trained_folders(model: Model, options: argparse.Namespace) -> list[Path]:
@@ -175,11 +221,19 @@ def predict_both(
     ties = NearTies()
     scheme = predictor.card.labels
     result = Comparison(dict(zip(scheme.names[1:], scheme.values[1:], strict=True)))
-    with patch("autoseg.inference.predictor.restore_classes", ties):
-        for case in list_scans(scans, len(predictor.card.channel_names)):
-            ours = predictor(read_channels(case), case.case_id).labels
-            theirs = read_labels(Path(jobs[-1]["output"]) / f"{case.case_id}.nii.gz")
-            result.add(ours, theirs, ties.gap)
+    for case in list_scans(scans, len(predictor.card.channel_names)):
+        scan = read_channels(case)
+        with patch("autoseg.inference.predictor.restore_classes", ties):
+            ours = predictor(scan, case.case_id).labels
+        theirs = read_labels(Path(jobs[-1]["output"]) / f"{case.case_id}.nii.gz")
+        result.add(ours, theirs, ties.gap)
+        if (ours.array != theirs.array).any():
+            with (
+                patch("autoseg.inference.predictor.predict_logits", half_precision_logits),
+                patch("autoseg.inference.predictor.restore_classes", half_precision_classes),
+            ):
+                ours = predictor(scan, case.case_id).labels
+            result.differing_in_float16 += int((ours.array != theirs.array).sum())
     return {"spacing_mm": spacing, **result.record()}
 
 
@@ -189,7 +243,7 @@ class Comparison:
     def __init__(self, values: dict[str, int]) -> None:
         self.values = values
         self.counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in values}
-        self.voxels = self.differing = 0
+        self.voxels = self.differing = self.differing_in_float16 = 0
         self.gaps: list[NDArray[np.float32]] = []
         self.equal_grids = True
 
@@ -213,6 +267,7 @@ class Comparison:
             "equal_grids": self.equal_grids,
             "voxels": self.voxels,
             "voxels_differing": self.differing,
+            "voxels_differing_in_float16": self.differing_in_float16,
             "largest_gap_of_differing": float(gaps.max(initial=0.0)),
             "differing_beyond_near_tie": int((gaps > NEAR_TIE).sum()),
             "classes": classes,
@@ -241,7 +296,8 @@ def show(name: str, variant: str, result: dict[str, Any]) -> None:
         f"{'ok ' if result['good'] else 'BAD'} {name:12}{variant:8}{result['spacing_mm']:16}"
         f"{result['cases']:3} cases {result['voxels_differing']:5} of {result['voxels']:9} differ, "
         f"largest gap {result['largest_gap_of_differing']:.4f}, "
-        f"{result['differing_beyond_near_tie']} beyond {NEAR_TIE}"
+        f"{result['differing_beyond_near_tie']} beyond {NEAR_TIE}, "
+        f"{result['voxels_differing_in_float16']} differ in float16"
     )
     for label, found in result["classes"].items():
         if found["dice_min"] is None:
@@ -271,13 +327,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("shared", type=Path)
     parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--spacings", nargs="+", default=["planned", "other"])
     parser.add_argument("--cases", type=int, help="predict only so many of each dataset")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in options.only:
-        scans = make_dataset(MODELS[name].dataset, options.folder, options.shared)[: options.cases]
-        found: dict[str, Any] = {"iterations": MODELS[name].iterations * EPOCHS or 1250}
-        for variant in ("planned", "other"):
+        model = MODELS[name]
+        scans = make_dataset(model.dataset, options.folder, options.shared)
+        if model.scans:
+            scans = make_dataset(model.scans, options.folder, options.shared)
+        scans = scans[: options.cases]
+        found: dict[str, Any] = {"iterations": model.iterations * EPOCHS or 1250}
+        for variant in options.spacings:
             found[variant] = predict_both(name, variant, scans, options)
             show(name, variant, found[variant])
         save(name, found)

@@ -107,7 +107,7 @@ def planned(
     }
 
 
-CT = {"normalization_schemes": ["CTNormalization"]}
+CT: dict[str, Any] = {"normalization_schemes": ["CTNormalization"]}
 SMALL = isotropic(3, (8, 16, 32, 64))
 CONFIGURATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "Dataset004_Hippocampus": {
