@@ -68,7 +68,7 @@ MODELS = {
     "plain_2d": Model(HIPPOCAMPUS, ("2d",), ((0.8, 1.2),), 80),
     "lowres_3d": Model(HIPPOCAMPUS, (LOWRES,), ((1.4, 1.9, 1.7),), 120),
     "cascade_3d": Model(
-        HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 60
+        HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 50
     ),
     "regions_3d": Model("Dataset005_Regions", ("3d_fullres",), ((1.2, 1.4, 0.8),), 160),
     "sarcoma_ct": Model(
@@ -84,7 +84,7 @@ MODELS = {
         scans="Dataset007_LungCT",
     ),
     "lung_ct": Model(
-        "Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 120, "all"
+        "Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 500, "all"
     ),
 }  # fmt: skip
 EPOCHS = 3
