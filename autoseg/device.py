@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.machine import detect_machine
+from autoseg.machine import cpu_has_bf16
 
 Precision = Literal["fp32", "bf16", "fp16"]
+WANT_OF_MEMORY = ("allocate memory", "ALLOC_FAILED", "out of memory")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -26,6 +27,14 @@ class Device:
         )
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error is for want of memory; on a CPU torch has no type of its own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    told = str(error)
+    return isinstance(error, RuntimeError) and any(words in told for words in WANT_OF_MEMORY)
+
+
 def choose_device(name: str | None = None, precision: Precision | None = None) -> Device:
     """A device by name (`cpu`, `cuda:1`), or the first GPU that torch can use, else the CPU.
 
@@ -37,7 +46,7 @@ def choose_device(name: str | None = None, precision: Precision | None = None) -
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cpu" and not index:
-        fastest: Precision = "bf16" if detect_machine().bf16 else "fp32"
+        fastest: Precision = "bf16" if cpu_has_bf16() else "fp32"
         return Device(torch.device("cpu"), precision or fastest)
     there = torch.cuda.device_count()
     if kind != "cuda" or not (index or "0").isdecimal() or int(index or 0) >= there:

@@ -30,7 +30,7 @@ class Machine(Record):
 def detect_machine() -> Machine:
     """Describe this computer: first NVIDIA GPU if there is one, cores and memory we may use."""
     gpu_name, gpu_memory_gb, compute_capability = _query_gpu()
-    bf16 = compute_capability >= 8.0 if gpu_name else _cpu_has_bf16()
+    bf16 = compute_capability >= 8.0 if gpu_name else cpu_has_bf16()
     return Machine(
         gpu_name=gpu_name,
         gpu_memory_gb=gpu_memory_gb,
@@ -48,7 +48,7 @@ def machine_for(target: str) -> Machine:
     here = detect_machine()
     if target == "cpu":
         return here.model_copy(
-            update={"gpu_name": None, "gpu_memory_gb": 0.0, "bf16": _cpu_has_bf16()}
+            update={"gpu_name": None, "gpu_memory_gb": 0.0, "bf16": cpu_has_bf16()}
         )
     match = re.fullmatch(r"gpu:(\d+(?:\.\d+)?)", target)
     if match is None or float(match[1]) < 1:
@@ -114,7 +114,8 @@ def cpu_flags() -> set[str]:
     return set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 

@@ -65,17 +65,18 @@ def run(command: Sequence[str], folder: Path, patience_s: float | None = None) -
         process = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True, env=environment
         )
-        peak = 0
+        peak, stopped = 0, False
         while process.poll() is None:
             peak = max(peak, _held_bytes(process.pid))
             if patience_s is not None and time.monotonic() - started > patience_s:
+                stopped = True
                 break
             time.sleep(POLL_S)
     seconds = time.monotonic() - started
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     code = process.wait()
-    ended = "done" if code == 0 else "stopped" if code == -signal.SIGKILL else f"failed ({code})"
+    ended = "stopped" if stopped else "done" if code == 0 else f"failed ({code})"
     return {"seconds": seconds, "peak_gb": peak / GIB, "ended": ended}
 
 
@@ -208,7 +209,7 @@ def agreement(a: Path, b: Path) -> dict[str, float]:
             in_a, in_b = ours == label, theirs == label
             for index, mask in enumerate((in_a & in_b, in_a, in_b)):
                 sizes[index] += np.count_nonzero(mask)
-    dice = [2 * both / (x + y) for key, (both, x, y) in counts.items() if key and y > 1000]
+    dice = [2 * both / (x + y) for key, (both, x, y) in counts.items() if key and max(x, y) > 1000]
     return {"equal_voxels": equal / total, "lowest_dice": min(dice, default=1.0)}
 
 

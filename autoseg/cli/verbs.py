@@ -157,7 +157,7 @@ def train(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
-    from autoseg.errors import AutosegError
+    from autoseg.errors import AutosegError, raise_if_any
     from autoseg.pipeline.predicting import Extras, Part, PredictRequest, predict_files
     from autoseg.work import WorkFolder
 
@@ -175,6 +175,8 @@ def predict(options: argparse.Namespace) -> None:
         if configuration.previous_stage is not None:
             models += work.trained_models(plan.name, configuration.previous_stage)
     instances = None
+    if options.min_volume and not options.instances:
+        raise AutosegError("--min-volume is for --instances. Give both, or neither.")
     if options.instances:
         from autoseg.export.instances import InstanceRule
 
@@ -194,15 +196,17 @@ def predict(options: argparse.Namespace) -> None:
             part=Part.parse(options.part) if options.part else None,
             overwrite=options.overwrite,
         )
-        done, kept = predict_files(request, progress)
+        result = predict_files(request, progress)
+    done, kept, failed = result.done, result.kept, len(result.problems)
     for provenance in done:
         for warning in provenance.warnings:
             print(f"{provenance.case_id}: {warning}", file=sys.stderr)
     if options.json:
         print(json.dumps([p.model_dump(mode="json") for p in done], indent=2))
-        return
-    also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
-    print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+    else:
+        also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
+        print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+    raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
 
 
 def _cache_folder() -> Path:

@@ -1,9 +1,11 @@
 """Probabilities of a whole scan in a file, made and compressed without holding them."""
 
 import mmap
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +39,23 @@ def probability_file(path: Path, shape: tuple[int, ...]) -> Iterator[Probability
     with replacing(path) as temporary:
         raw = temporary.with_suffix(".raw")
         with raw.open("w+b") as file:
-            file.truncate(2 * int(np.prod(shape, dtype=np.int64)))
+            _reserve(file.fileno(), 2 * prod(shape))
             with mmap.mmap(file.fileno(), 0) as memory:
                 held = ProbabilityFile(memory, shape)
-                yield held
-                _compress(temporary, held)
-                del held.array  # a mapping that is looked at cannot be closed
+                try:
+                    yield held
+                    _compress(temporary, held)
+                finally:
+                    del held.array  # a mapping that is looked at cannot be closed
         raw.unlink()
+
+
+def _reserve(file: int, size: int) -> None:
+    """Make a file of a size; on a full disk this is an error, but writing to a mapping a crash."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
 
 
 def _compress(path: Path, held: ProbabilityFile) -> None:

@@ -12,7 +12,6 @@ from autoseg.geometry import Placement
 from autoseg.planning.plan import ResamplingPlan
 from autoseg.preprocessing.resample import interpolation_matrix, separate_axis
 
-BYTES_AT_ONCE = 2**26  # of logits at the source's resolution
 COLUMNS_AT_ONCE = 64  # of a matrix, which is a narrow band of numbers that are not 0
 
 D = TypeVar("D", bound=np.generic)
@@ -95,27 +94,29 @@ class Interpolation:
 
 
 class _RowReader:
-    """Rows by their numbers, out of pieces that come in order; earlier ones are forgotten."""
+    """Rows by their numbers, out of pieces that come in order; earlier ones are forgotten.
+
+    Spans may overlap or leave rows out, but none may start before the one that was read last.
+    """
 
     def __init__(self, pieces: Iterator[torch.Tensor]) -> None:
         self.pieces = pieces
         self.held: torch.Tensor | None = None
-        self.first = 0
+        self.first = self.end = 0  # of the rows that are held
 
     def read(self, span: Span) -> torch.Tensor:
         low, high = span
         parts = []
-        if self.held is not None:
-            kept = self.held[:, low - self.first :]
-            parts.append(kept)
-            low += kept.shape[1]
-        while low < high:
+        if self.held is not None and self.end > low:
+            parts.append(self.held[:, low - self.first :])
+        while self.end < high:
             piece = next(self.pieces)
-            parts.append(piece)
-            low += piece.shape[1]
+            start, self.end = self.end, self.end + piece.shape[1]
+            if self.end > low:
+                parts.append(piece[:, max(0, low - start) :])
         self.held = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        self.first = span[0]
-        return self.held[:, : high - span[0]]
+        self.first = low
+        return self.held[:, : high - low]
 
 
 def interpolation_matrices(

@@ -3,41 +3,63 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import prod
+from math import ceil, prod
 
-from autoseg.export.restore import BYTES_AT_ONCE, Column, Interpolation, interpolation_matrices
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.export.restore import Column, Interpolation, Span
 from autoseg.geometry import Placement
-from autoseg.inference.sliding_window import Span, reaching, tile
+from autoseg.inference.sliding_window import BYTES_AT_ONCE, reaching, tile
 from autoseg.planning.memory import convolution_elements
 from autoseg.planning.plan import Configuration
 
 CUTS = (1, 2, 3, 4, 6, 8, 12, 16)  # along y, and along x
 BLOCKS_HELD = 8  # finished logits before, while and after they are resampled
 LOGITS_HELD = 3  # a patch's logits: of a mirror image, their sum, and on their way to the sums
+DISAGREEMENT_HELD = 4  # and more of them, of all together, where their decisions are compared
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a scan takes that was put on a configuration's grid; `outputs` of the network."""
+    """What a scan takes that was put on a configuration's grid.
+
+    `channels` go into the network, and come out of it as `outputs`. With `compared_models` the
+    decisions of so many are held beside each other.
+    """
 
     configuration: Configuration
     placement: Placement
+    channels: int
     outputs: int
+    compared_models: int
+    matrices: Sequence[NDArray[np.float32] | None]  # back to the source, of each axis
 
     def network_bytes(self, inputs_at_once: int) -> int:
         """Memory of the network while it runs: about all that its convolutions write, once."""
         plan = self.configuration
         written = convolution_elements(plan.network, plan.patch_size_vox, self.outputs)
-        logits = LOGITS_HELD * self.outputs * prod(plan.patch_box_vox)
-        return 4 * inputs_at_once * (written + logits)
+        held = LOGITS_HELD
+        if self.compared_models:
+            held += self.compared_models + DISAGREEMENT_HELD
+        voxels = prod(plan.patch_box_vox)
+        return 4 * inputs_at_once * (written + (held * self.outputs + 2 * self.channels) * voxels)
 
     def column_bytes(self, column: Column) -> int:
         """Memory of the sums of logits, and of what is being resampled."""
         y, x = self.source(column)
         plane = (y[1] - y[0]) * (x[1] - x[0])
         sums = self.outputs * self.configuration.patch_box_vox[0] * plane
-        row = self.outputs * max(plane, prod(high - low for low, high in (column.y, column.x)))
-        return 4 * sums + BLOCKS_HELD * max(BYTES_AT_ONCE, 4 * row)
+        return 4 * sums + BLOCKS_HELD * max(BYTES_AT_ONCE, self.row_bytes(column))
+
+    def row_bytes(self, column: Column) -> int:
+        """Memory of one row of the source, at its largest while it is resampled."""
+        plane = prod(
+            max(high - low, source[1] - source[0])
+            for (low, high), source in zip((column.y, column.x), self.source(column), strict=True)
+        )
+        rows = ceil(self.placement.resampled_shape_vox[0] / self.placement.crop.shape[0])
+        return 4 * self.outputs * plane * rows
 
     def patches(self, column: Column) -> int:
         """How many patches are run for a column."""
@@ -53,10 +75,9 @@ class Footprint:
 
     def source(self, column: Column) -> tuple[Span, Span]:
         """A column's ranges of y and x on the plan's grid."""
-        matrices = interpolation_matrices(self.placement, self.configuration.resampling)
         y, x = (
             Interpolation.of(matrix, span).source
-            for matrix, span in zip(matrices[1:], (column.y, column.x), strict=True)
+            for matrix, span in zip(self.matrices[1:], (column.y, column.x), strict=True)
         )
         return y, x
 
@@ -83,10 +104,9 @@ def columns_that_fit(
     return min(ways, key=lambda way: way[2])[3], False
 
 
-def rows_at_once(outputs: int, column: Column) -> int:
+def rows_at_once(footprints: Sequence[Footprint], column: Column) -> int:
     """How many rows of a column's logits are resampled together."""
-    plane = (column.y[1] - column.y[0]) * (column.x[1] - column.x[0])
-    return max(1, BYTES_AT_ONCE // (4 * outputs * plane))
+    return max(1, BYTES_AT_ONCE // sum(footprint.row_bytes(column) for footprint in footprints))
 
 
 def _cut(height: int, width: int, cuts: tuple[int, int]) -> tuple[Column, ...]:

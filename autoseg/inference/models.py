@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autoseg.checkpoint import ModelCard, load_model, read_card
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.export.restore import Block, Column, Span, restored_blocks
+from autoseg.export.restore import Block, Column, Span, interpolation_matrices, restored_blocks
 from autoseg.geometry import Placement
 from autoseg.inference.engines import ENGINES, EngineName, RunOrder
 from autoseg.inference.ensemble import Ensemble
@@ -53,15 +53,30 @@ class ModelGroup:
         return replace(self, ensemble=replace(self.ensemble, shows_disagreement=True))
 
     def footprint(self, placement: Placement) -> Footprint:
-        return Footprint(self.card.configuration, placement, self.outputs)
+        """What a scan takes that was put on this configuration's grid."""
+        configuration = self.card.configuration
+        compared = len(self.hashes) if self.ensemble.shows_disagreement else 0
+        return Footprint(
+            configuration=configuration,
+            placement=placement,
+            channels=_input_channels(self.card),
+            outputs=self.outputs,
+            compared_models=compared,
+            matrices=interpolation_matrices(placement, configuration.resampling),
+        )
 
     def blocks(
         self, stack: Stack, columns: Sequence[Column], rows: int, economy: Economy, device: Device
     ) -> Iterator[Block]:
         """Mean logits on the source's resolution, block after block of its crop."""
         configuration = self.card.configuration
-        image = torch.from_numpy(stack.image).to(device.torch_device)
-        engine: Engine = replace(self.ensemble, inputs_at_once=economy.inputs_at_once)
+        image = torch.from_numpy(stack.image).to(economy.sums_on)
+        ensemble = replace(self.ensemble, inputs_at_once=economy.inputs_at_once)
+
+        def run(patches: torch.Tensor) -> torch.Tensor:
+            return ensemble(patches.to(device.torch_device))
+
+        engine: Engine = run
         if stack.previous is not None:
             mask = torch.from_numpy(stack.previous).to(image)
             image = torch.cat((image, mask[None]))
@@ -93,30 +108,26 @@ def load_groups(
         else:
             together.append([path])
     groups = [_load_group(members, device, engine, cache) for members in together]
-    needed = {group.card.configuration.previous_stage for group in groups} - {None}
-    first_stages = {}
-    for group in groups:
-        name = group.card.configuration.name
-        if name in needed:
-            if name in first_stages:
-                raise AutosegError(
-                    f"several plans have models of {name}, the first stage of a cascade. Give "
-                    "those of one plan."
-                )
-            first_stages[name] = group
-    missing = [name for name in needed if name not in first_stages]
-    if missing:
-        second = next(p for p, c in cards.items() if c.configuration.previous_stage in missing)
-        raise AutosegError(
-            f"{second}: the second stage of a cascade, which needs a model of {missing[0]} beside "
-            "it. Give both with --model."
-        )
-    return tuple(
-        replace(group, previous=first_stages[stage]) if stage is not None else group
-        for group in groups
-        if group.card.configuration.name not in first_stages
-        for stage in (group.card.configuration.previous_stage,)
-    )
+    stages = {(group.card.plan_name, group.card.configuration.name): group for group in groups}
+    firsts = set()
+    last = []
+    for group, members in zip(groups, together, strict=True):
+        needed = group.card.configuration.previous_stage
+        if needed is None:
+            continue
+        firsts.add((group.card.plan_name, needed))
+        if (group.card.plan_name, needed) not in stages:
+            raise AutosegError(
+                f"{members[0]}: the second stage of a cascade, which needs a model of {needed} "
+                f"beside it, of the same plan ({group.card.plan_name}). Give both with --model."
+            )
+    for (plan, name), group in stages.items():
+        needed = group.card.configuration.previous_stage
+        if needed is not None:
+            last.append(replace(group, previous=stages[plan, needed]))
+        elif (plan, name) not in firsts:
+            last.append(group)
+    return tuple(last)
 
 
 def _check_alike(cards: dict[Path, ModelCard]) -> None:
@@ -143,14 +154,11 @@ def _load_group(
     card = loaded[0][0]
     configuration = card.configuration
     hashes = tuple(content_hash(path.read_bytes()) for path in paths)
-    channels = len(card.channel_names)
-    if configuration.previous_stage is not None:
-        channels += len(card.labels.values) - 1
     orders = [
         RunOrder(
             network=network,
             device=device,
-            patch_shape=(channels, *configuration.patch_size_vox),
+            patch_shape=(_input_channels(card), *configuration.patch_size_vox),
             patch_divisor=configuration.network.patch_divisor,
             key=key,
             cache=cache,
@@ -164,6 +172,12 @@ def _load_group(
         decides_regions=bool(card.labels.regions),
     )
     return ModelGroup(card, ensemble, hashes)
+
+
+def _input_channels(card: ModelCard) -> int:
+    """Those of the scan, and of the previous stage's mask."""
+    cascaded = card.configuration.previous_stage is not None
+    return len(card.channel_names) + cascaded * (len(card.labels.values) - 1)
 
 
 def content_hash(content: bytes | memoryview) -> str:

@@ -19,12 +19,8 @@ from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
 from autoseg.inference.models import ModelGroup, Stack, content_hash, load_groups
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, Wanted, WholeScan
-from autoseg.machine import GIB
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
 from autoseg.volume import Volume
-
-PREPARING_FACTOR = 4  # of memory, while a scan is put on its grid
-SHARE_AHEAD = 0.1  # of a limit of memory, for the scan that is read ahead
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +61,8 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid. What a call may take of memory, in GiB and with all that
-    the process holds already, `memory_gb` limits; without it, most of what is free is used.
+    as probabilities on the scan's grid. `memory_gb` limits what one call at a time takes, in GiB
+    and with all that the process holds already; without it, most of what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]
@@ -151,7 +147,9 @@ class Predictor:
         wanted = wanted or Wanted()
         groups = self.groups
         if wanted.uncertainty and any(len(group.hashes) > 1 for group in groups):
-            groups = tuple(group.showing_disagreement() for group in groups)
+            groups = tuple(
+                group.showing_disagreement() if len(group.hashes) > 1 else group for group in groups
+            )
         warnings = list(ready.warnings)
         stacks = []
         for group, own, first in zip(groups, ready.stacks, ready.first_stacks, strict=True):
@@ -174,14 +172,6 @@ class Predictor:
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
             ),
         )
-
-    def has_room_beside(self, ready: ReadyScan) -> bool:
-        """Whether another scan like this one may be held too, within the limit of memory."""
-        if self.memory_gb is None:
-            return True
-        stacks = [stack for stack in (*ready.stacks, *ready.first_stacks) if stack is not None]
-        held = sum(stack.image.nbytes for stack in stacks)
-        return PREPARING_FACTOR * held < SHARE_AHEAD * self.memory_gb * GIB
 
     def _run(self, groups: Sequence[ModelGroup], stacks: Sequence[Stack], wanted: Wanted) -> Maps:
         return WholeScan(groups, stacks, self.device, self.memory_gb).segment(wanted)

@@ -87,7 +87,9 @@ def predict_logits(
     are held. A constant patch that equals the last constant one is not run again.
     """
     tiling = tile(image.shape[1:], patch_size_vox, plan.step_fraction)
-    padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
+    padded = image
+    if any(side for pair in tiling.padding for side in pair):  # else it would be a mere copy
+        padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
     weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).to(economy.sums_on)
     (z_before, z_after), *yx_padding = tiling.padding
     spans = [
@@ -179,15 +181,17 @@ class _ConstantsOnce:
         is_constant = (low == high).all(dim=1).tolist()
         if not any(is_constant):
             return self.engine(patches)
-        outputs: list[torch.Tensor] = []
-        for patch, constant, values in zip(patches, is_constant, low.tolist(), strict=True):
-            if not constant:
-                outputs.append(self.engine(patch[None])[0].clone())
-                continue
-            if self.known is None or self.known[0] != values:
-                self.known = (values, self.engine(patch[None])[0].clone())
-            outputs.append(self.known[1])
-        return torch.stack(outputs)
+        outputs: dict[int, torch.Tensor] = {}
+        others = [index for index, constant in enumerate(is_constant) if not constant]
+        if others:
+            outputs |= dict(zip(others, self.engine(patches[others]).clone(), strict=True))
+        for index, values in enumerate(low.tolist()):
+            if is_constant[index]:
+                if self.known is None or self.known[0] != values:
+                    patch = patches[index : index + 1]
+                    self.known = (values, self.engine(patch)[0].clone())
+                outputs[index] = self.known[1]
+        return torch.stack([outputs[index] for index in range(len(patches))])
 
 
 def _window(patch_size_vox: Shape3, start: Shape3) -> tuple[slice, ...]:

@@ -11,19 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.device import Device
+from autoseg.device import Device, ran_out_of_memory
 from autoseg.export.decide import decide, entropy, probabilities, scores_of
 from autoseg.export.probabilities import ProbabilityFile, probability_file
 from autoseg.export.restore import Block, Column, crop_of
 from autoseg.geometry import Placement
-from autoseg.inference.memory import columns_that_fit, rows_at_once
+from autoseg.inference.memory import Footprint, columns_that_fit, rows_at_once
 from autoseg.inference.models import ModelGroup, Stack
 from autoseg.inference.sliding_window import Economy
 from autoseg.machine import GIB, free_memory_gb, used_memory_gb
 
 log = logging.getLogger(__name__)
 
-VOXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # of patches that are run together
+VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run together
+IMAGE_COPIES = 2  # of a scan on its grid: padded, and with the mask of a previous stage
+BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
 USABLE = 0.8  # of the memory that is free, where no limit is given
 
 
@@ -73,7 +75,9 @@ class WholeScan:
         for economy in economies[:-1]:
             try:
                 return self._segment(wanted, economy, warnings)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
                 reason = str(error).strip().partition("\n")[0]
                 warnings.append("memory did not suffice at first, so the networks ran more slowly")
                 log.warning("Memory did not suffice (%s); trying with less at once.", reason)
@@ -95,10 +99,10 @@ class WholeScan:
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
         shape = self.placement.source_shape_vox
-        several = any(group.ensemble.shows_disagreement for group in self.groups)
+        compares = any(group.ensemble.shows_disagreement for group in self.groups)
         classes = np.zeros(shape, np.uint8)
         doubt = np.zeros(shape, np.float32) if wanted.uncertainty else None
-        disagreement = np.zeros(shape, np.float32) if wanted.uncertainty and several else None
+        disagreement = np.zeros(shape, np.float32) if compares else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
             if wanted.probability_file is not None:
@@ -123,9 +127,8 @@ class WholeScan:
 
     def _blocks(self, columns: Sequence[Column], economy: Economy) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
-        outputs = sum(group.outputs for group in self.groups)
         for column in columns:
-            rows = rows_at_once(outputs, column)
+            rows = rows_at_once(self._footprints(), column)
             streams = [
                 group.blocks(stack, [column], rows, economy, self.device)
                 for group, stack in zip(self.groups, self.stacks, strict=True)
@@ -137,24 +140,34 @@ class WholeScan:
                 yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
 
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Scores of the mean probability; and the mean of what lies behind the outputs."""
+        """Scores of the mean probability; and the mean of disagreements, where models have any."""
         each = torch.stack([probabilities(v[: self.outputs], self.decides_regions) for v in values])
         scores = scores_of(each.mean(0), self.decides_regions)
-        return torch.cat((scores, torch.stack([v[self.outputs :] for v in values]).mean(0)))
+        disagreements = [v[self.outputs :] for v in values if len(v) > self.outputs]
+        if not disagreements:
+            return scores
+        return torch.cat((scores, torch.stack(disagreements).mean(0)))
 
-    def _columns(self, economy: Economy) -> tuple[tuple[Column, ...], bool]:
-        footprints = [
+    def _footprints(self) -> list[Footprint]:
+        return [
             group.footprint(stack.placement)
             for group, stack in zip(self.groups, self.stacks, strict=True)
         ]
+
+    def _columns(self, economy: Economy) -> tuple[tuple[Column, ...], bool]:
+        footprints = self._footprints()
         running = max(footprint.network_bytes(economy.inputs_at_once) for footprint in footprints)
+        images = sum(IMAGE_COPIES * stack.image.nbytes for stack in self.stacks)
         if economy.sums_on.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(economy.sums_on)
-            return columns_that_fit(footprints, USABLE * free - running)
+            device = economy.sums_on
+            free, _ = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return columns_that_fit(footprints, USABLE * free - running - images)
         free_gb = USABLE * free_memory_gb()
         if self.memory_gb is not None:
             free_gb = min(free_gb, self.memory_gb - used_memory_gb())
-        return columns_that_fit(footprints, GIB * free_gb - running)
+        maps = BYTES_PER_VOXEL * prod(self.placement.source_shape_vox)
+        return columns_that_fit(footprints, GIB * free_gb - running - images - maps)
 
 
 def _put(

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -80,10 +80,9 @@ def import_models(source: Path, output: Path) -> list[Path]:
                 "plans.json, dataset.json and fold_0/checkpoint_final.pth in it, one above it, or "
                 "a zip of them."
             )
-        names = [folder.path.name for folder in folders]
-        for folder in folders:
+        for folder, stem in zip(folders, _stems(folders, root), strict=True):
             try:
-                written += _import_folder(folder, output, several=_ambiguous(names))
+                written += _import_folder(folder, output, stem)
             except AutosegError as error:
                 raise AutosegError(
                     f"{folder.path.relative_to(root) if folder.path != root else source}: {error} "
@@ -154,7 +153,7 @@ def resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
     return given if parent is None else resolved(configurations, parent) | given
 
 
-def _import_folder(folder: TrainedFolder, output: Path, several: bool) -> list[Path]:
+def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]:
     plans = read_json(folder.path / "plans.json")
     description_path = folder.path / "dataset.json"
     description = read_description(description_path)
@@ -189,7 +188,6 @@ def _import_folder(folder: TrainedFolder, output: Path, several: bool) -> list[P
             trained_seconds=0.0,
             chosen_on_validation=checkpoint.name == CHECKPOINTS[1],
         )
-        stem = folder.path.name if several else name
         path = output / f"{stem}_fold_{fold}.safetensors"
         save_model(path, network, card)
         written.append(path)
@@ -296,9 +294,16 @@ def _trained_folders(root: Path) -> Iterator[TrainedFolder]:
             yield TrainedFolder(folder, found)
 
 
-def _ambiguous(names: list[str]) -> bool:
-    configurations = [name.rpartition("__")[2] for name in names]
-    return len(set(configurations)) < len(configurations)
+def _stems(folders: Sequence[TrainedFolder], root: Path) -> list[str]:
+    """Names for the folders' models: the configuration's, or more of the path where some agree."""
+    trained = [folder.path.name for folder in folders]
+    whole = [
+        "__".join(folder.path.relative_to(root).parts) or folder.path.name for folder in folders
+    ]
+    for stems in ([name.rpartition("__")[2] for name in trained], trained):
+        if len(set(stems)) == len(stems):
+            return stems
+    return whole
 
 
 @contextmanager

@@ -140,10 +140,9 @@ def usable_memory_gb(machine: Machine) -> float:
 
 def memory_advice(error: Exception, configuration: Configuration) -> str | None:
     """What to change where memory did not suffice; None for any other error."""
-    import torch
+    from autoseg.device import ran_out_of_memory
 
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if not short and "allocate memory" not in str(error):  # what torch says on a CPU
+    if not ran_out_of_memory(error):
         return None
     batch, patch = configuration.batch_size, configuration.patch_size_vox
     advice = "autoseg plan DATASET --name smaller --measure, which finds a patch that fits"

@@ -72,13 +72,20 @@ class PredictRequest:
     ahead: bool = True  # scans are read, and masks written, while networks run
 
 
-def predict_files(
-    request: PredictRequest, progress: Progress = silent
-) -> tuple[list["Provenance"], int]:
-    """Segment files, or all images of folders; provenance of each mask, and how many were kept.
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """Provenance of each mask, how many were kept, and what went wrong with the other scans."""
 
-    Masks that are already there are kept unless they are to be overwritten. A case that fails does
-    not stop the others; AutosegError then names every one at the end.
+    done: Sequence["Provenance"]
+    kept: int
+    problems: Sequence[str]
+
+
+def predict_files(request: PredictRequest, progress: Progress = silent) -> PredictResult:
+    """Segment files, or all images of folders.
+
+    Masks that are already there are kept, with all that was written beside them, unless they are
+    to be overwritten. A case that fails does not stop the others.
     """
     from autoseg.inference.predictor import Predictor
 
@@ -113,8 +120,7 @@ def predict_files(
         extras = replace(extras, instances=rule)
     writer = MaskWriter(output, extras)
     done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
-    raise_if_any(problems, f"{len(problems)} of {len(missing)} scans could not be segmented")
-    return done, len(cases) - len(missing)
+    return PredictResult(done, len(cases) - len(missing), problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +162,10 @@ def predict_cases(
 ) -> tuple[list["Provenance"], list[str]]:
     """Segment cases one by one; what was done, and what went wrong with the others.
 
-    While networks run, the next scan is read and the last mask written, unless `ahead` is false.
+    While networks run, the next scan is read and the last mask written, unless `ahead` is false
+    or the predictor has a limit of memory: the next scan's size is not known.
     """
+    ahead = ahead and predictor.memory_gb is None
     done: list[Provenance] = []
     problems: list[str] = []
     writing: tuple[str, Future[None], Provenance] | None = None
@@ -186,6 +194,7 @@ def predict_cases(
                 finish_writing()
                 future = pen.submit(writer.write, case_id, segmentation)
                 writing = case_id, future, segmentation.provenance
+                del ready, segmentation
                 if not ahead:
                     wait([future])
             progress(count, len(cases), "predicting scans")
@@ -209,10 +218,10 @@ def _ready_scans(
         except Exception as error:
             outcome = error
         coming = None
-        small = isinstance(outcome, Exception) or predictor.has_room_beside(outcome)
-        if reader is not None and small and index + 1 < len(cases):
+        if reader is not None and index + 1 < len(cases):
             coming = reader.submit(read, cases[index + 1])
         yield case.case_id, outcome
+        del outcome  # a large scan is not kept while the next is read
 
 
 def _append(path: Path, provenance: "Provenance") -> None:

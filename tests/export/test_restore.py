@@ -72,7 +72,9 @@ def restored(
 
 
 @pytest.mark.parametrize("sizes", [[17], [1] * 17, [5, 1, 8, 3]])
-@pytest.mark.parametrize("crop", [(17, 20, 15), (31, 33, 12), (9, 20, 28), (40, 20, 15)])
+@pytest.mark.parametrize(
+    "crop", [(17, 20, 15), (31, 33, 12), (9, 20, 28), (40, 20, 15), (5, 20, 15), (3, 20, 15)]
+)
 @pytest.mark.parametrize("rows", [1, 7, 100])
 def test_slabs_give_the_labels_of_resampling_everything(
     sizes: list[int], crop: Shape3, rows: int
@@ -105,6 +107,15 @@ def test_thick_slices_take_the_nearest_logits() -> None:
     nearest = np.floor((np.arange(15) + 0.5) * 6 / 15).astype(int)
     expected = planes[:, nearest].argmax(0)
     assert np.mean(found[placement.crop.slices] != expected) < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_thin_slices_are_left_out_where_the_source_is_thick(rows: int) -> None:
+    logits = some_logits((40, 12, 10))
+    placement = place((8, 12, 10), (40, 12, 10), source_mm=(5, 1, 1))
+    found = restored(logits, [7] * 5 + [5], placement, rows=rows)
+    expected = logits[:, 2::5].argmax(0)  # the middle one of five
+    np.testing.assert_array_equal(found[placement.crop.slices], expected)
 
 
 def test_axes_are_put_back_as_they_were_stored() -> None:
