@@ -6,34 +6,27 @@ PEER_PYTHON is the interpreter of an environment with nnunetv2 2.8.1. It trains 
 for a few minutes (FOLDER keeps them, and they are not repeated) and predicts with it, at the
 spacing it was planned for and at another, so that scans and logits are really resampled. autoseg
 imports the same folders. Each class must reach a Dice of 0.999, none may be lost, and a voxel that
-differs must be a near-tie between labels: nnU-Net adds its logits up in float16. How many differ
-when autoseg keeps logits in float16 too, as a test, is reported beside it.
+differs must be a near-tie between labels: nnU-Net adds its logits up in float16.
 """
 
 import argparse
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from autoseg.cases import read_channels
-from autoseg.export.restore import decide_classes, decide_regions, restore_classes
-from autoseg.geometry import Placement, Shape3, same_space
+from autoseg.geometry import same_space
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.sliding_window import Engine, gaussian_weight, tile
+from autoseg.inference.whole_scan import Wanted
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores, detect_machine
-from autoseg.planning.plan import InferencePlan, ResamplingPlan
 from autoseg.scans import list_scans
 from autoseg.volume import Volume, read_labels
 from benchmarks.nnunet_models import BRIEF, make_dataset
@@ -70,7 +63,6 @@ MODELS = {
     "cascade_3d": Model(
         HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 50
     ),
-    "regions_3d": Model("Dataset005_Regions", ("3d_fullres",), ((1.2, 1.4, 0.8),), 160),
     "sarcoma_ct": Model(
         "Dataset006_SarcomaCT", ("3d_fullres",), ((5.0, 1.9, 2.2),), 100, oversampling=0.33
     ),
@@ -83,74 +75,20 @@ MODELS = {
         oversampling=0.33,
         scans="Dataset007_LungCT",
     ),
-    "lung_ct": Model(
-        "Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 500, "all"
-    ),
 }  # fmt: skip
 EPOCHS = 3
 
 
-class NearTies:
-    """Restores masks as autoseg does, and keeps how far each voxel was from another label."""
-
-    def __init__(self) -> None:
-        self.gap: NDArray[np.float32] = np.zeros(0, np.float32)  # of the last scan [z, y, x]
-
-    def __call__(
-        self,
-        slabs: Iterable[torch.Tensor],
-        placement: Placement,
-        plan: ResamplingPlan,
-        decide: Callable[[torch.Tensor], torch.Tensor] = decide_classes,
-    ) -> NDArray[np.uint8]:
-        rows = []
-
-        def deciding(logits: torch.Tensor) -> torch.Tensor:
-            if decide is decide_regions:
-                gap = logits.abs().amin(dim=0)
-            else:
-                first, second = logits.topk(2, dim=0).values
-                gap = first - second
-            rows.append(gap.numpy())
-            return decide(logits)
-
-        indices = restore_classes(slabs, placement, plan, deciding)
-        in_plan_axes = [placement.source_shape_vox[axis] for axis in placement.axis_order]
-        whole = np.full(in_plan_axes, np.inf, np.float32)
-        whole[placement.crop.slices] = np.concatenate(rows)
-        self.gap = placement.to_source_axes(whole)
-        return indices
-
-
-def half_precision_logits(
-    image: torch.Tensor, engine: Engine, patch_size_vox: Shape3, plan: InferencePlan
-) -> Iterator[torch.Tensor]:
-    """As autoseg's `predict_logits`, but added up in float16 like nnU-Net's."""
-    tiling = tile(image.shape[1:], patch_size_vox, plan.step_fraction)
-    padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
-    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).half()
-    weight_sum = torch.zeros(padded.shape[1:], dtype=torch.half)
-    total: torch.Tensor | None = None
-    for starts in product(*tiling.starts):
-        box = tuple(slice(s, s + n) for s, n in zip(starts, patch_size_vox, strict=True))
-        logits = engine(padded[:, *box][None])[0].float()
-        if total is None:
-            total = torch.zeros((len(logits), *padded.shape[1:]), dtype=torch.half)
-        total[:, *box] += logits * weight
-        weight_sum[box] += weight
-    assert total is not None
-    sides = zip(tiling.padding, padded.shape[1:], strict=True)
-    yield (total / weight_sum).float()[:, *(slice(a, size - b) for (a, b), size in sides)]
-
-
-def half_precision_classes(
-    slabs: Iterable[torch.Tensor],
-    placement: Placement,
-    plan: ResamplingPlan,
-    decide: Callable[[torch.Tensor], torch.Tensor] = decide_classes,
-) -> NDArray[np.uint8]:
-    """As autoseg's `restore_classes`, but deciding from float16 as nnU-Net does."""
-    return restore_classes(slabs, placement, plan, lambda logits: decide(logits.half().float()))
+def gaps(file: Path, regions: bool) -> NDArray[np.float32]:
+    """How far each voxel's logits were from another label, from autoseg's probabilities."""
+    probability = np.load(file)["probabilities"].astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if regions:
+            apart: NDArray[np.float32] = abs(np.log(probability / (1 - probability))).min(0)
+        else:
+            second, first = np.partition(probability, (-2, -1), axis=0)[-2:]
+            apart = np.log(first / second)
+    return apart
 
 
 def trained_folders(model: Model, options: argparse.Namespace) -> list[Path]:
@@ -217,23 +155,15 @@ def predict_both(
         )
     ask_peer("nnunet_predict.py", [json.dumps(jobs)], options)
     imported = import_models(place, options.folder / "imported" / name / variant)
-    predictor = Predictor.load(imported, device="cpu", precision="fp32")
-    ties = NearTies()
+    predictor = Predictor.load(imported, "cpu", "fp32", "torch")
     scheme = predictor.card.labels
     result = Comparison(dict(zip(scheme.names[1:], scheme.values[1:], strict=True)))
     for case in list_scans(scans, len(predictor.card.channel_names)):
         scan = read_channels(case)
-        with patch("autoseg.inference.predictor.restore_classes", ties):
-            ours = predictor(scan, case.case_id).labels
+        file = options.folder / "probabilities.npz"
+        ours = predictor(scan, case.case_id, Wanted(probability_file=file)).labels
         theirs = read_labels(Path(jobs[-1]["output"]) / f"{case.case_id}.nii.gz")
-        result.add(ours, theirs, ties.gap)
-        if (ours.array != theirs.array).any():
-            with (
-                patch("autoseg.inference.predictor.predict_logits", half_precision_logits),
-                patch("autoseg.inference.predictor.restore_classes", half_precision_classes),
-            ):
-                ours = predictor(scan, case.case_id).labels
-            result.differing_in_float16 += int((ours.array != theirs.array).sum())
+        result.add(ours, theirs, gaps(file, bool(scheme.regions)))
     return {"spacing_mm": spacing, **result.record()}
 
 
@@ -243,7 +173,7 @@ class Comparison:
     def __init__(self, values: dict[str, int]) -> None:
         self.values = values
         self.counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in values}
-        self.voxels = self.differing = self.differing_in_float16 = 0
+        self.voxels = self.differing = 0
         self.gaps: list[NDArray[np.float32]] = []
         self.equal_grids = True
 
@@ -267,7 +197,6 @@ class Comparison:
             "equal_grids": self.equal_grids,
             "voxels": self.voxels,
             "voxels_differing": self.differing,
-            "voxels_differing_in_float16": self.differing_in_float16,
             "largest_gap_of_differing": float(gaps.max(initial=0.0)),
             "differing_beyond_near_tie": int((gaps > NEAR_TIE).sum()),
             "classes": classes,
@@ -296,8 +225,7 @@ def show(name: str, variant: str, result: dict[str, Any]) -> None:
         f"{'ok ' if result['good'] else 'BAD'} {name:12}{variant:8}{result['spacing_mm']:16}"
         f"{result['cases']:3} cases {result['voxels_differing']:5} of {result['voxels']:9} differ, "
         f"largest gap {result['largest_gap_of_differing']:.4f}, "
-        f"{result['differing_beyond_near_tie']} beyond {NEAR_TIE}, "
-        f"{result['voxels_differing_in_float16']} differ in float16"
+        f"{result['differing_beyond_near_tie']} beyond {NEAR_TIE}"
     )
     for label, found in result["classes"].items():
         if found["dice_min"] is None:

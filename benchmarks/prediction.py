@@ -41,7 +41,7 @@ from autoseg.planning.plan import Configuration, StagePlan
 from autoseg.volume import read_image
 
 RESULTS = Path(__file__).parent / "results"
-POLL_S = 0.2
+POLL_S = 0.5
 LIMIT_GB = 8
 
 

@@ -28,6 +28,13 @@ KINDS: dict[str, str] = {names.network: kind for kind, names in PUBLISHED.items(
 MODULE = "dynamic_network_architectures.architectures.unet"
 LEAKY_SLOPES = (None, 0.01)
 NORM_EPSILON = 1e-5
+KNOWN_SETTINGS = {
+    "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage",
+    "n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_op", "conv_bias", "norm_op",
+    "norm_op_kwargs", "nonlin", "nonlin_kwargs", "dropout_op", "dropout_op_kwargs",
+    "deep_supervision",
+}  # fmt: skip
+NEUTRAL = (None, False, 0, {})  # of settings that then change nothing
 WRAPPERS = ("module.", "_orig_mod.")  # what parallel training and compilation put before names
 STEM = "encoder.stem.convs.0."
 BLOCKS = "|".join(re.escape(names.blocks) for names in PUBLISHED.values())
@@ -182,6 +189,9 @@ def _check_operators(given: Mapping[str, Any]) -> None:
         raise AutosegError(f"its activations are {activation} with {kwargs}.")
     if given.get("dropout_op") is not None:
         raise AutosegError(f"its network has dropout ({given['dropout_op']}).")
+    other = {k: v for k, v in given.items() if k not in KNOWN_SETTINGS and v not in NEUTRAL}
+    if other:
+        raise AutosegError(f"its network has settings that autoseg does not know: {other}.")
     if given.get("conv_op") is None or not str(given["conv_op"]).endswith(("Conv2d", "Conv3d")):
         raise AutosegError(f"its convolutions are {given.get('conv_op')}.")
 

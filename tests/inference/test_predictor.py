@@ -73,7 +73,7 @@ def test_where_memory_runs_out_less_is_done_at_once(
     def run(patches: torch.Tensor) -> torch.Tensor:
         sizes.append(len(patches))
         if len(patches) > 1:
-            raise torch.OutOfMemoryError("out of memory")
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
         return runner(patches)
 
     (group,) = predictor.groups
@@ -128,6 +128,18 @@ def test_uncertainty_is_entropy_and_the_share_that_disagrees(
     assert load(model)(scan, wanted=Wanted(uncertainty=True)).disagreement is None
 
 
+def test_a_file_of_probabilities_is_whole_or_absent(
+    tmp_path: Path, model: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole_scan, "probabilities", fails)
+    with pytest.raises(KeyboardInterrupt):
+        load(model)(scan, wanted=Wanted(probability_file=tmp_path / "scan.npz"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_that_do_not_belong_together_are_refused(tmp_path: Path, model: Path) -> None:
     other = write_model(tmp_path / "b.safetensors", small_configuration(), classes=4)
     with pytest.raises(AutosegError, match=r"b.safetensors is of other labels or channels"):
@@ -153,6 +165,18 @@ def test_engines_agree(tmp_path: Path, scan: Volume, patch: tuple[int, ...]) -> 
         assert found.provenance.engine == "openvino"
         assert np.mean(found.labels.array != expected.labels.array) < 1e-3
         assert len(list((tmp_path / "cache").glob("*.openvino"))) == 1
+
+
+@needs_openvino
+def test_threads_do_not_overwrite_each_others_logits(tmp_path: Path, scan: Volume) -> None:
+    configuration = small_configuration(mirrored=())  # so that no logits are copied
+    model = write_model(tmp_path / "m.safetensors", configuration)
+    predictor = Predictor.load([model], "cpu", "fp32", "openvino")
+    others = [replace(scan, array=np.roll(scan.array, shift, axis=2)) for shift in range(4)]
+    alone = [predictor(other).labels.array for other in others]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, found in zip(alone * 3, pool.map(predictor, others * 3), strict=True):
+            np.testing.assert_array_equal(found.labels.array, expected)
 
 
 @needs_openvino

@@ -143,6 +143,12 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         ),
         "its normalisation layers are BatchNorm3d",
     ),
+    "order of layers": (
+        lambda plans: plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(
+            nonlin_first=True
+        ),
+        "its network has settings that autoseg does not know: .*nonlin_first",
+    ),
     "width": (
         lambda plans: plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(
             features_per_stage=[16, 32, 64, 64]
@@ -160,6 +166,17 @@ def test_what_autoseg_does_not_know_is_refused_by_name(
     change(copied / "plans.json", edit)
     with pytest.raises(AutosegError, match=message):
         import_models(copied, tmp_path / "out")
+
+
+def test_models_of_several_datasets_do_not_replace_each_other(copied: Path, tmp_path: Path) -> None:
+    other = copied.parent.with_name("Dataset005_Other") / copied.name
+    shutil.copytree(copied, other)
+    written = import_models(tmp_path, tmp_path / "out")
+    assert len(set(written)) == 2
+    assert [path.name.partition("__")[0] for path in written] == [
+        "Dataset004_Hippocampus",
+        "Dataset005_Other",
+    ]
 
 
 def test_wrapped_weights_and_several_folds_are_read(copied: Path, tmp_path: Path) -> None:

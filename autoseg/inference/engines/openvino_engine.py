@@ -46,6 +46,7 @@ def make_openvino_runner(order: RunOrder) -> Runner:
             f"--engine openvino: computes on the CPU in {' or '.join(PRECISIONS)}, not on "
             f"{order.device.torch_device} in {order.device.precision}. Use --engine torch."
         )
+    openvino = _import_openvino()
     streams = _streams(order)
     compiled = _compile(order, streams)
     own = threading.local()  # a request serves one thread at a time
@@ -53,18 +54,20 @@ def make_openvino_runner(order: RunOrder) -> Runner:
     def run(patches: torch.Tensor) -> torch.Tensor:
         if not hasattr(own, "requests"):
             own.requests = [compiled.create_infer_request() for _ in range(streams)]
+            own.logits = torch.empty(0)
+        if len(own.logits) < len(patches):  # pages of memory are slow to get anew for each patch
+            own.logits = torch.empty((len(patches), *compiled.output(0).shape[1:]))
         inputs = [patch[None].contiguous().numpy() for patch in patches]
-        if len(inputs) == 1:  # what OpenVINO writes to, until the next call
-            return torch.from_numpy(own.requests[0].infer(inputs, share_outputs=True)[0])
-        outputs = []
-        for first in range(0, len(inputs), streams):
-            running = list(zip(own.requests, inputs[first : first + streams], strict=False))
-            for request, one in running:
+        outputs = [own.logits[i : i + 1].numpy() for i in range(len(patches))]
+        for first in range(0, len(patches), streams):
+            block = slice(first, first + streams)
+            running = list(zip(own.requests, inputs[block], outputs[block], strict=False))
+            for request, one, logits in running:
+                request.set_output_tensor(openvino.Tensor(logits, shared_memory=True))
                 request.start_async([one], share_inputs=True)
-            for request, _ in running:
+            for request, *_ in running:
                 request.wait()
-                outputs.append(torch.from_numpy(request.get_output_tensor().data.copy()))
-        return torch.cat(outputs)
+        return own.logits[: len(patches)]
 
     return run
 
