@@ -34,7 +34,7 @@ KNOWN_SETTINGS = {
     "norm_op_kwargs", "nonlin", "nonlin_kwargs", "dropout_op", "dropout_op_kwargs",
     "deep_supervision",
 }  # fmt: skip
-NEUTRAL = (None, False, 0, {})  # of settings that then change nothing
+NEUTRAL: tuple[Any, ...] = (None, False, 0, {})  # of settings that then change nothing
 WRAPPERS = ("module.", "_orig_mod.")  # what parallel training and compilation put before names
 STEM = "encoder.stem.convs.0."
 BLOCKS = "|".join(re.escape(names.blocks) for names in PUBLISHED.values())

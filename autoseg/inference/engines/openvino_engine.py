@@ -67,7 +67,8 @@ def make_openvino_runner(order: RunOrder) -> Runner:
                 request.start_async([one], share_inputs=True)
             for request, *_ in running:
                 request.wait()
-        return own.logits[: len(patches)]
+        found: torch.Tensor = own.logits[: len(patches)]
+        return found
 
     return run
 
