@@ -126,7 +126,7 @@ def test_masks_never_replace_the_scans(
 def test_each_mask_has_its_provenance(work: Path, tmp_path: Path) -> None:
     scan = make_scan(7, (30, 28, 12))
     write_scan(tmp_path / "in" / "a.nii.gz", scan.image, scan)
-    run("predict", tmp_path / "in", tmp_path / "out", "--work", work)
+    run("predict", tmp_path / "in", tmp_path / "out", "--work", work, "--engine", "torch")
     (line,) = (tmp_path / "out" / "provenance.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert (record["case_id"], record["engine"]) == ("a", "torch")
