@@ -10,15 +10,10 @@ alone and its share of what several hold.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -35,13 +30,14 @@ from autoseg.geometry import resampled_shape
 from autoseg.inference.sliding_window import tile
 from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_models import import_models
-from autoseg.machine import GIB, available_cores, cpu_flags, detect_machine
+from autoseg.machine import available_cores, cpu_flags, detect_machine
 from autoseg.planning.memory import multiply_adds
 from autoseg.planning.plan import Configuration, StagePlan
 from autoseg.volume import read_image
+from benchmarks import processes
 
 RESULTS = Path(__file__).parent / "results"
-POLL_S = 0.5
+NOWHERE = {"nnUNet_raw": "", "nnUNet_preprocessed": "", "nnUNet_results": ""}
 LIMIT_GB = 8
 
 
@@ -57,42 +53,15 @@ class Part:
     limit_gb: float | None = None
 
 
-def run(command: Sequence[str], folder: Path, patience_s: float | None = None) -> dict[str, Any]:
+def run(command: list[str], patience_s: float) -> dict[str, Any]:
     """Seconds and peak memory of a command with all its processes."""
-    environment = {**os.environ, "nnUNet_raw": "", "nnUNet_preprocessed": "", "nnUNet_results": ""}
-    started = time.monotonic()
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, env=environment
-        )
-        peak, stopped = 0, False
-        while process.poll() is None:
-            peak = max(peak, _held_bytes(process.pid))
-            if patience_s is not None and time.monotonic() - started > patience_s:
-                stopped = True
-                break
-            time.sleep(POLL_S)
-    seconds = time.monotonic() - started
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    code = process.wait()
-    ended = "stopped" if stopped else "done" if code == 0 else f"failed ({code})"
-    return {"seconds": seconds, "peak_gb": peak / GIB, "ended": ended}
-
-
-def _held_bytes(session: int) -> int:
-    """Proportional set size of all processes of a session."""
-    total = 0
-    for folder in Path("/proc").iterdir():
-        try:
-            if not folder.name.isdecimal() or os.getsid(int(folder.name)) != session:
-                continue
-            rollup = (folder / "smaps_rollup").read_text()
-        except (OSError, ValueError):
-            continue
-        pss = next((x for x in rollup.splitlines() if x.startswith("Pss:")), "Pss: 0")
-        total += 1024 * int(pss.split()[1])
-    return total
+    found = processes.run(command, NOWHERE, patience_s)
+    ended = "done" if found.exit_code == 0 else f"failed ({found.exit_code})"
+    return {
+        "seconds": found.seconds,
+        "peak_gb": found.peak_mb / 1024,
+        "ended": "stopped" if found.stopped else ended,
+    }
 
 
 def hippocampus(folder: Path, shared: Path) -> Part:
@@ -252,9 +221,7 @@ def compare(part: Part, options: argparse.Namespace, rate: float) -> dict[str, A
         if index == 0 and part.limit_gb is None:
             commands["autoseg_fp32"] = ours(part, outputs["fp32"], "fp32")
         for name, command in commands.items():
-            patience = options.patience if name == "nnunetv2" else None
-            (options.folder / part.name).mkdir(exist_ok=True)
-            found = run(command, options.folder / part.name, patience)
+            found = run(command, options.patience if name == "nnunetv2" else float("inf"))
             print(part.name, name, found, flush=True)
             rounds.setdefault(name, []).append(found)
     median = {

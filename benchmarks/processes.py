@@ -1,12 +1,14 @@
 """Whole commands, timed, with the memory of all their processes together."""
 
 import os
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERVAL_S = 0.1  # reading the memory of all processes takes a few milliseconds
+INTERVAL_S = 0.5  # reading the memory of large processes holds them up
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +18,15 @@ class Run:
     seconds: float
     peak_mb: float
     exit_code: int
+    stopped: bool = False  # by us
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> Run:
-    """Run a command to its end, watching it and its children."""
+def run(
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    patience_s: float = float("inf"),
+) -> Run:
+    """Run a command, watching it and its children, to its end or that of our patience."""
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -29,10 +36,14 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> Run:
         start_new_session=True,
     )
     peak = 0.0
-    while process.poll() is None:
+    while process.poll() is None and time.monotonic() - started < patience_s:
         peak = max(peak, _memory_mb(process.pid))
-        time.sleep(INTERVAL_S)
-    return Run(time.monotonic() - started, peak, process.returncode)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(INTERVAL_S)
+    seconds, stopped = time.monotonic() - started, process.poll() is None
+    if stopped:
+        os.killpg(process.pid, signal.SIGKILL)
+    return Run(seconds, peak, process.wait(), stopped)
 
 
 def _memory_mb(session: int) -> float:
