@@ -15,6 +15,10 @@ class FractionalLabelsError(AutosegError):
     """A label map holds numbers that are not whole."""
 
 
+class EngineError(AutosegError):
+    """An engine cannot run a network; another one may."""
+
+
 def raise_if_any(problems: Sequence[str], headline: str) -> None:
     """Raise one AutosegError that lists every problem, so that all can be mended at once."""
     if len(problems) == 1:

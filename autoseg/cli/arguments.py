@@ -119,16 +119,6 @@ def _add_prepare(table: Any) -> None:
         help="one or more, such as 2d 3d_fullres (default: as planned)",
     )
     parser.add_argument(
-        "--instances", action="store_true", help="also number the objects of each class"
-    )
-    parser.add_argument(
-        "--min-volume",
-        type=_positive,
-        default=0.0,
-        metavar="MM3",
-        help="leave out objects smaller than this, with --instances",
-    )
-    parser.add_argument(
         "--memory-gb",
         type=float,
         metavar="GB",

@@ -18,6 +18,7 @@ from autoseg.inference.engines import ENGINES, EngineName, RunOrder
 from autoseg.inference.ensemble import Ensemble
 from autoseg.inference.memory import Footprint
 from autoseg.inference.sliding_window import Economy, Engine, predict_logits
+from autoseg.networks import NETWORKS
 from autoseg.one_hot import one_hot
 
 
@@ -108,26 +109,44 @@ def load_groups(
         else:
             together.append([path])
     groups = [_load_group(members, device, engine, cache) for members in together]
-    stages = {(group.card.plan_name, group.card.configuration.name): group for group in groups}
-    firsts = set()
-    last = []
+    chosen = []
+    firsts: set[int] = set()
     for group, members in zip(groups, together, strict=True):
         needed = group.card.configuration.previous_stage
         if needed is None:
             continue
-        firsts.add((group.card.plan_name, needed))
-        if (group.card.plan_name, needed) not in stages:
-            raise AutosegError(
-                f"{members[0]}: the second stage of a cascade, which needs a model of {needed} "
-                f"beside it, of the same plan ({group.card.plan_name}). Give both with --model."
-            )
-    for (plan, name), group in stages.items():
-        needed = group.card.configuration.previous_stage
-        if needed is not None:
-            last.append(replace(group, previous=stages[plan, needed]))
-        elif (plan, name) not in firsts:
-            last.append(group)
-    return tuple(last)
+        index = _first_stage(groups, group.card.plan_name, needed, members[0])
+        firsts.add(index)
+        chosen.append(replace(group, previous=groups[index]))
+    alone = [
+        group
+        for index, group in enumerate(groups)
+        if group.card.configuration.previous_stage is None and index not in firsts
+    ]
+    return (*alone, *chosen)
+
+
+def _first_stage(
+    groups: Sequence[ModelGroup], plan_name: str, configuration: str, second: Path
+) -> int:
+    """Which of the groups predicts what a cascade's second stage sees."""
+    found = [
+        index
+        for index, group in enumerate(groups)
+        if (group.card.plan_name, group.card.configuration.name) == (plan_name, configuration)
+    ]
+    if len(found) == 1:
+        return found[0]
+    what = f"{configuration} beside it, of the same plan ({plan_name})"
+    if not found:
+        raise AutosegError(
+            f"{second}: the second stage of a cascade, which needs a model of {what}. Give both "
+            "with --model."
+        )
+    raise AutosegError(
+        f"{second}: the second stage of a cascade, but there are different models of {what}. Give "
+        "those that were trained alike."
+    )
 
 
 def _check_alike(cards: dict[Path, ModelCard]) -> None:
@@ -159,7 +178,7 @@ def _load_group(
             network=network,
             device=device,
             patch_shape=(_input_channels(card), *configuration.patch_size_vox),
-            patch_divisor=configuration.network.patch_divisor,
+            example_shape=_example_shape(card),
             key=key,
             cache=cache,
         )
@@ -178,6 +197,17 @@ def _input_channels(card: ModelCard) -> int:
     """Those of the scan, and of the previous stage's mask."""
     cascaded = card.configuration.previous_stage is not None
     return len(card.channel_names) + cascaded * (len(card.labels.values) - 1)
+
+
+def _example_shape(card: ModelCard) -> tuple[int, ...]:
+    """A small input that the network does the same with as with a patch: ours have no favourites.
+
+    Two voxels at the lowest resolution, for a single one cannot be normalised.
+    """
+    plan = card.configuration
+    if plan.network.kind in NETWORKS:
+        return (_input_channels(card), *(2 * divisor for divisor in plan.network.patch_divisor))
+    return (_input_channels(card), *plan.patch_size_vox)
 
 
 def content_hash(content: bytes | memoryview) -> str:

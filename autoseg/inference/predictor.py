@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autoseg import __version__
 from autoseg.checkpoint import ModelCard
 from autoseg.device import Device, Precision, choose_device
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, EngineError
 from autoseg.geometry import Grid
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
@@ -94,9 +94,8 @@ class Predictor:
             try:
                 groups = load_groups(paths, chosen, "openvino", cache)
                 return cls(groups, chosen, "openvino", memory_gb)
-            except RuntimeError as error:  # a network that it cannot convert
-                reason = str(error).strip().partition("\n")[0]
-                log.warning("Networks are run by torch, since OpenVINO cannot: %s", reason)
+            except EngineError as error:
+                log.warning("Networks are run by torch: %s", error)
         return cls(load_groups(paths, chosen, "torch", cache), chosen, "torch", memory_gb)
 
     @property

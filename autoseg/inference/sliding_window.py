@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from autoseg.export.restore import Span
 from autoseg.geometry import Shape3
 from autoseg.planning.plan import InferencePlan
 
@@ -16,7 +17,6 @@ PEAK_WEIGHT = 10.0
 BYTES_AT_ONCE = 2**26  # of finished logits
 
 Engine = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *patch] -> [n, output, *patch]
-Span = tuple[int, int]  # half-open
 
 
 @dataclass(frozen=True, slots=True)

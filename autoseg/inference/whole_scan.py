@@ -94,7 +94,12 @@ class WholeScan:
         return list(dict.fromkeys(ways))
 
     def _segment(self, wanted: Wanted, economy: Economy, warnings: Sequence[str]) -> Maps:
-        columns, fits = self._columns(economy)
+        footprints = [
+            group.footprint(stack.placement)
+            for group, stack in zip(self.groups, self.stacks, strict=True)
+        ]
+        columns, fits = self._columns(footprints, economy)
+        rows = min(rows_at_once(footprints, column) for column in columns)
         notes = list(dict.fromkeys(warnings))
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
@@ -110,7 +115,7 @@ class WholeScan:
                 file = stack.enter_context(probability_file(wanted.probability_file, whole))
                 if not self.decides_regions:
                     file.array[0] = 1  # background, outside the crop
-            for block in self._blocks(columns, economy):
+            for block in self._blocks(columns, rows, economy):
                 scores = block.values[: self.outputs]
                 _put(classes, self.placement, block, decide(scores, self.decides_regions))
                 if doubt is None and file is None:
@@ -125,18 +130,16 @@ class WholeScan:
                     file.settle()
         return Maps(classes, doubt, disagreement, tuple(notes))
 
-    def _blocks(self, columns: Sequence[Column], economy: Economy) -> Iterator[Block]:
+    def _blocks(self, columns: Sequence[Column], rows: int, economy: Economy) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
-        for column in columns:
-            rows = rows_at_once(self._footprints(), column)
-            streams = [
-                group.blocks(stack, [column], rows, economy, self.device)
-                for group, stack in zip(self.groups, self.stacks, strict=True)
-            ]
-            if len(streams) == 1:
-                yield from streams[0]
-                continue
-            for blocks in zip(*streams, strict=True):
+        streams = [
+            group.blocks(stack, columns, rows, economy, self.device)
+            for group, stack in zip(self.groups, self.stacks, strict=True)
+        ]
+        for blocks in zip(*streams, strict=True):
+            if len(blocks) == 1:
+                yield blocks[0]
+            else:
                 yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
 
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -148,14 +151,9 @@ class WholeScan:
             return scores
         return torch.cat((scores, torch.stack(disagreements).mean(0)))
 
-    def _footprints(self) -> list[Footprint]:
-        return [
-            group.footprint(stack.placement)
-            for group, stack in zip(self.groups, self.stacks, strict=True)
-        ]
-
-    def _columns(self, economy: Economy) -> tuple[tuple[Column, ...], bool]:
-        footprints = self._footprints()
+    def _columns(
+        self, footprints: Sequence[Footprint], economy: Economy
+    ) -> tuple[tuple[Column, ...], bool]:
         running = max(footprint.network_bytes(economy.inputs_at_once) for footprint in footprints)
         images = sum(IMAGE_COPIES * stack.image.nbytes for stack in self.stacks)
         if economy.sums_on.type == "cuda":

@@ -2,7 +2,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from scipy import stats
 from scipy.special import softmax
 
+from autoseg import extensions
 from autoseg.errors import AutosegError
 from autoseg.exchange import volume_of_array
 from autoseg.export.restore import Column, crop_of
@@ -140,6 +143,11 @@ def test_a_file_of_probabilities_is_whole_or_absent(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_models_of_one_name_and_other_settings_all_count(tmp_path: Path, model: Path) -> None:
+    other = small_configuration(spacing_mm=(2.5, 1.2, 1.2))  # planned anew under the same name
+    assert len(load(model, write_model(tmp_path / "b.safetensors", other)).groups) == 2
+
+
 def test_models_that_do_not_belong_together_are_refused(tmp_path: Path, model: Path) -> None:
     other = write_model(tmp_path / "b.safetensors", small_configuration(), classes=4)
     with pytest.raises(AutosegError, match=r"b.safetensors is of other labels or channels"):
@@ -165,6 +173,61 @@ def test_engines_agree(tmp_path: Path, scan: Volume, patch: tuple[int, ...]) -> 
         assert found.provenance.engine == "openvino"
         assert np.mean(found.labels.array != expected.labels.array) < 1e-3
         assert len(list((tmp_path / "cache").glob("*.openvino"))) == 1
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upsampling": "interpolated"},
+        {"upsampling": "subpixel"},
+        {"squeeze_excitation": True},
+        {"kind": "residual_unet"},
+    ],
+)
+def test_engines_agree_on_every_network(
+    tmp_path: Path, scan: Volume, options: dict[str, Any]
+) -> None:
+    plain = small_configuration()
+    network = plain.network.model_copy(update=options)
+    configuration = plain.model_copy(update={"network": network})
+    model = write_model(tmp_path / "m.safetensors", configuration)
+    found = Predictor.load([model], "cpu", "fp32", "openvino")(scan)
+    assert np.mean(found.labels.array != load(model)(scan).labels.array) < 1e-3
+
+
+class Whimsical(torch.nn.Module):
+    """Does what OpenVINO knows no translation for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        wave: torch.Tensor = torch.special.bessel_j0(image)
+        return wave * self.scale.view(-1, 1, 1, 1)
+
+
+@needs_openvino
+def test_a_network_that_openvino_cannot_run_is_run_by_torch(
+    tmp_path: Path,
+    scan: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    point = EntryPoint("whimsical", "tests", "autoseg.networks")
+    monkeypatch.setattr(
+        EntryPoint, "load", lambda self: lambda plan, channels, outputs: Whimsical()
+    )
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [point])
+    plain = small_configuration()
+    network = plain.network.model_copy(update={"kind": "whimsical"})
+    configuration = plain.model_copy(update={"network": network})
+    model = write_model(tmp_path / "m.safetensors", configuration)
+    assert Predictor.load([model], "cpu", "fp32")(scan).provenance.engine == "torch"
+    assert "Networks are run by torch: OpenVINO cannot run this network" in caplog.text
+    with pytest.raises(AutosegError, match="Use --engine torch"):
+        Predictor.load([model], "cpu", "fp32", "openvino")
 
 
 @needs_openvino

@@ -8,13 +8,14 @@ import platform
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, EngineError
 from autoseg.inference.engines.order import Runner, RunOrder
 from autoseg.machine import available_cores
 from autoseg.records import replacing
@@ -34,7 +35,8 @@ def is_installed() -> bool:
 def make_openvino_runner(order: RunOrder) -> Runner:
     """The network compiled for this CPU, one patch at a time, with every core.
 
-    Raises AutosegError when OpenVINO is not installed or cannot compute in the device's precision.
+    Raises AutosegError when OpenVINO is not installed or cannot compute in the device's precision,
+    and EngineError when it cannot run the network.
     """
     if not is_installed():
         raise AutosegError(
@@ -101,13 +103,20 @@ def _compile(order: RunOrder, streams: int) -> Any:
             with contextlib.suppress(OSError):  # of a folder that is for reading only
                 kept.touch()
             return compiled
-    with torch.inference_mode(), warnings.catch_warnings():
+    with torch.inference_mode(), warnings.catch_warnings(), _logging_kept():
         warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO relies on
-        example = torch.zeros(1, order.patch_shape[0], *(2 * d for d in order.patch_divisor))
-        converted = openvino.convert_model(
-            order.network, example_input=example, input=[(1, *order.patch_shape)]
-        )
-    compiled = core.compile_model(converted, "CPU", settings)
+        try:
+            converted = openvino.convert_model(
+                order.network,
+                example_input=torch.zeros(1, *order.example_shape),
+                input=[(1, *order.patch_shape)],
+            )
+            compiled = core.compile_model(converted, "CPU", settings)
+        except Exception as error:  # of many kinds, its own among them
+            reason = str(error).strip().partition("\n")[0]
+            raise EngineError(
+                f"OpenVINO cannot run this network ({reason}). Use --engine torch."
+            ) from error
     if kept is not None:
         _keep(kept, compiled)
     return compiled
@@ -119,6 +128,18 @@ def _import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@contextlib.contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Put the root logger back as it was: OpenVINO's converter silences warnings for good."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def _keep(path: Path, compiled: Any) -> None:

@@ -17,6 +17,8 @@ Runner = Callable[[torch.Tensor], torch.Tensor]
 class RunOrder:
     """A network to run on a device, for patches [channel, *space] of one shape.
 
+    An engine that follows what a network does may do so with an input of the `example_shape`,
+    which is smaller where the network is known to do the same at any size.
     What an engine compiles it may keep in the folder `cache`, under `key`, which stands for the
     weights; None: it keeps nothing.
     """
@@ -24,6 +26,6 @@ class RunOrder:
     network: nn.Module
     device: Device
     patch_shape: tuple[int, ...]
-    patch_divisor: tuple[int, ...]
+    example_shape: tuple[int, ...]
     key: str
     cache: Path | None
