@@ -63,6 +63,7 @@ MODELS = {
     "cascade_3d": Model(
         HIPPOCAMPUS, (LOWRES, CASCADE), ((1.4, 1.9, 1.7), (1.4, 0.8, 1.2)), 50
     ),
+    "regions_3d": Model("Dataset005_Regions", ("3d_fullres",), ((1.2, 1.4, 0.8),), 160),
     "sarcoma_ct": Model(
         "Dataset006_SarcomaCT", ("3d_fullres",), ((5.0, 1.9, 2.2),), 100, oversampling=0.33
     ),
@@ -75,6 +76,7 @@ MODELS = {
         oversampling=0.33,
         scans="Dataset007_LungCT",
     ),
+    "lung_ct": Model("Dataset007_LungCT", ("3d_fullres",), ((3.6, 3.1, 3.9),), 500, "all"),
 }  # fmt: skip
 EPOCHS = 3
 

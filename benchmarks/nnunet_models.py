@@ -116,16 +116,24 @@ CONFIGURATIONS: dict[str, dict[str, dict[str, Any]]] = {
             "3d", (1, 1, 1), (24, 32, 24), SMALL, previous_stage="3d_lowres", batch_dice=True
         ),
     },
+    "Dataset005_Regions": {
+        "3d_fullres": planned("3d", (1, 1, 1), (24, 32, 24), SMALL),
+    },
     "Dataset006_SarcomaCT": {
         "3d_fullres": planned("3d", (4, 2.5, 2.5), (32, 48, 48), SMALL, **CT),
     },
+    "Dataset007_LungCT": {
+        "3d_fullres": planned("3d", (4, 3.5, 3.5), (32, 48, 48), SMALL, **CT),
+    },
 }  # fmt: skip
+ORDERS = {"Dataset005_Regions": (2, 0, 1)}  # of axes, where it is not the stored one
 
 
 def make_dataset(name: str, folder: Path, shared: Path) -> list[Path]:
     """Link a dataset's raw files, write its plan and its only split; the scans to predict."""
     makers = {
         "Dataset004_Hippocampus": _hippocampus,
+        "Dataset005_Regions": _regions,
         "Dataset006_SarcomaCT": _sarcoma,
         "Dataset007_LungCT": _lung,
     }
@@ -163,6 +171,12 @@ def _hippocampus(shared: Path) -> Made:
     return {"channel_names": {"0": "MRI"}, "labels": labels}, cases, unseen
 
 
+def _regions(shared: Path) -> Made:
+    description, cases, unseen = _hippocampus(shared)
+    labels = {"background": 0, "whole": [1, 2], "Posterior": 2}
+    return description | {"labels": labels, "regions_class_order": [1, 2]}, cases, unseen
+
+
 def _sarcoma(shared: Path) -> Made:
     patients = sorted(path for path in (shared / "sarcoma").iterdir() if path.is_dir())
     cases = {p.name: (p / "CT_image.nii.gz", p / "CT_mask.nii.gz") for p in patients}
@@ -178,15 +192,16 @@ def _lung(shared: Path) -> Made:
 
 
 def _plans(name: str) -> dict[str, Any]:
+    order = ORDERS.get(name, (0, 1, 2))
     return {
         "dataset_name": name,
         "plans_name": BRIEF,
         "original_median_spacing_after_transp": [1, 1, 1],
         "original_median_shape_after_transp": [1, 1, 1],
         "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": CONFIGURATIONS.get(name, {}),
+        "transpose_forward": order,
+        "transpose_backward": [order.index(axis) for axis in range(3)],
+        "configurations": CONFIGURATIONS[name],
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
     }

@@ -208,7 +208,7 @@ def _add_predict(table: Any) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("torch", "openvino"),
+        choices=("torch", "openvino", "onnxruntime"),
         help="what runs networks (default: openvino on a CPU, where it is installed)",
     )
     parser.add_argument(

@@ -87,6 +87,8 @@ class Predictor:
         together, a stage is missing, or device or engine are not there.
         """
         chosen = choose_device(device, precision)
+        if engine == "onnxruntime" and precision is None:
+            chosen = replace(chosen, precision="fp32")
         if engine is not None:
             return cls(load_groups(paths, chosen, engine, cache), chosen, engine, memory_gb)
         suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS

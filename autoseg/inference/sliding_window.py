@@ -101,22 +101,23 @@ def predict_logits(
         reaching(starts, patch, span)
         for starts, patch, span in zip(tiling.starts[1:], patch_size_vox[1:], spans, strict=True)
     )
-    in_plane = list(product(y_starts, x_starts))
+    starts = list(product(z_starts, y_starts, x_starts))
     run = _ConstantsOnce(engine)
     patches_at_once = max(1, economy.inputs_at_once // 2 ** len(plan.mirror_axes))
     sums = _Sums(patch_size_vox[0], spans, weight)
-    for z, next_z in zip(z_starts, (*z_starts[1:], None), strict=True):
-        for first in range(0, len(in_plane), patches_at_once):
-            starts = in_plane[first : first + patches_at_once]
-            boxes = [_window(patch_size_vox, (z, y, x)) for y, x in starts]
-            logits = run(torch.stack([padded[:, *box] for box in boxes]))
-            sums.add(logits.to(economy.sums_on, torch.float32), starts)
-        finished = patch_size_vox[0] if next_z is None else next_z - z
-        low = max(0, z_before - z)
-        high = min(finished, padded.shape[1] - z_after - z)
-        yield from sums.means(low, high)
-        if next_z is not None:
-            sums.advance(finished)
+    top = 0  # where the sums begin
+    first, last = z_before, padded.shape[1] - z_after  # rows of the scan
+    for index in range(0, len(starts), patches_at_once):
+        together = starts[index : index + patches_at_once]
+        patches = torch.stack([padded[:, *_window(patch_size_vox, start)] for start in together])
+        logits = run(patches).to(economy.sums_on, torch.float32)
+        for patch, (z, *yx) in zip(logits, together, strict=True):
+            if z > top:
+                yield from sums.means(max(0, first - top), z - top)
+                sums.advance(z - top)
+                top = z
+            sums.add(patch, yx)
+    yield from sums.means(max(0, first - top), last - top)
 
 
 class _Sums:
@@ -129,15 +130,14 @@ class _Sums:
         self.total = torch.zeros(self.shape, device=weight.device)
         self.logits: torch.Tensor | None = None
 
-    def add(self, logits: torch.Tensor, starts: Sequence[tuple[int, int]]) -> None:
-        """Add patches [n, output, z, y, x] that start at (y, x)."""
+    def add(self, logits: torch.Tensor, starts: Sequence[int]) -> None:
+        """Add a patch [output, z, y, x] that starts at (y, x)."""
         if self.logits is None:
-            self.logits = logits.new_zeros((logits.shape[1], *self.shape))
-        for patch, yx in zip(logits, starts, strict=True):
-            inside, place = self._overlap(yx)
-            weight = self.weight[:, *inside]
-            self.logits[:, :, *place].addcmul_(patch[:, :, *inside], weight)
-            self.total[:, *place] += weight
+            self.logits = logits.new_zeros((len(logits), *self.shape))
+        inside, place = self._overlap(starts)
+        weight = self.weight[:, *inside]
+        self.logits[:, :, *place].addcmul_(logits[:, :, *inside], weight)
+        self.total[:, *place] += weight
 
     def means(self, low: int, high: int) -> Iterator[torch.Tensor]:
         """Finished rows, a few at a time."""
@@ -158,7 +158,7 @@ class _Sums:
                 rows[first:last] = rows[first + count : last + count]
             rows[max(0, kept) :] = 0
 
-    def _overlap(self, starts: tuple[int, int]) -> tuple[list[slice], list[slice]]:
+    def _overlap(self, starts: Sequence[int]) -> tuple[list[slice], list[slice]]:
         """The part of a patch that lies in the column, and where in the column."""
         inside, place = [], []
         sizes = self.weight.shape[1:]

@@ -3,6 +3,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from autoseg.errors import AutosegError
 from autoseg.exchange import volume_of_array
 from autoseg.export.restore import Column, crop_of
 from autoseg.inference import whole_scan
-from autoseg.inference.engines.openvino_engine import is_installed
+from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.sliding_window import Economy
 from autoseg.inference.whole_scan import Wanted
@@ -25,7 +26,14 @@ from autoseg.volume import Volume
 from tests.inference.model_files import small_configuration, write_model
 
 EVERYWHERE = Economy(1, torch.device("cpu"))
-needs_openvino = pytest.mark.skipif(not is_installed(), reason="openvino is not installed")
+needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+needs_onnxruntime = pytest.mark.skipif(
+    not find_spec("onnxruntime"), reason="onnxruntime is not installed"
+)
+COMPILING: list[Any] = [
+    pytest.param("openvino", marks=needs_openvino),
+    pytest.param("onnxruntime", marks=needs_onnxruntime),
+]
 
 
 @pytest.fixture(scope="module")
@@ -161,21 +169,23 @@ def test_a_scan_unlike_the_training_set_warns(model: Path, scan: Volume) -> None
     assert "holds nothing but the value 7" in value
 
 
-@needs_openvino
+@pytest.mark.parametrize("engine", COMPILING)
 @pytest.mark.parametrize("patch", [(8, 16, 16), (16, 32)])
-def test_engines_agree(tmp_path: Path, scan: Volume, patch: tuple[int, ...]) -> None:
+def test_engines_agree(
+    tmp_path: Path, scan: Volume, patch: tuple[int, ...], engine: EngineName
+) -> None:
     spacing = (2.0, 1.0, 1.0)[-len(patch) :]
     model = write_model(tmp_path / "m.safetensors", small_configuration(patch, spacing))
     expected = load(model)(scan)
     for _ in range(2):  # compiled, then from the cache
-        engine = Predictor.load([model], "cpu", "fp32", "openvino", cache=tmp_path / "cache")
-        found = engine(scan)
-        assert found.provenance.engine == "openvino"
+        predictor = Predictor.load([model], "cpu", "fp32", engine, cache=tmp_path / "cache")
+        found = predictor(scan)
+        assert found.provenance.engine == engine
         assert np.mean(found.labels.array != expected.labels.array) < 1e-3
-        assert len(list((tmp_path / "cache").glob("*.openvino"))) == 1
+        assert len([path for path in (tmp_path / "cache").iterdir() if path.is_file()]) == 1
 
 
-@needs_openvino
+@pytest.mark.parametrize("engine", COMPILING)
 @pytest.mark.parametrize(
     "options",
     [
@@ -186,13 +196,13 @@ def test_engines_agree(tmp_path: Path, scan: Volume, patch: tuple[int, ...]) -> 
     ],
 )
 def test_engines_agree_on_every_network(
-    tmp_path: Path, scan: Volume, options: dict[str, Any]
+    tmp_path: Path, scan: Volume, options: dict[str, Any], engine: EngineName
 ) -> None:
     plain = small_configuration()
     network = plain.network.model_copy(update=options)
     configuration = plain.model_copy(update={"network": network})
     model = write_model(tmp_path / "m.safetensors", configuration)
-    found = Predictor.load([model], "cpu", "fp32", "openvino")(scan)
+    found = Predictor.load([model], "cpu", "fp32", engine)(scan)
     assert np.mean(found.labels.array != load(model)(scan).labels.array) < 1e-3
 
 
@@ -209,6 +219,7 @@ class Whimsical(torch.nn.Module):
 
 
 @needs_openvino
+@needs_onnxruntime
 def test_a_network_that_openvino_cannot_run_is_run_by_torch(
     tmp_path: Path,
     scan: Volume,
@@ -226,15 +237,18 @@ def test_a_network_that_openvino_cannot_run_is_run_by_torch(
     model = write_model(tmp_path / "m.safetensors", configuration)
     assert Predictor.load([model], "cpu", "fp32")(scan).provenance.engine == "torch"
     assert "Networks are run by torch: OpenVINO cannot run this network" in caplog.text
-    with pytest.raises(AutosegError, match="Use --engine torch"):
-        Predictor.load([model], "cpu", "fp32", "openvino")
+    for engine in ("openvino", "onnxruntime"):
+        with pytest.raises(AutosegError, match=r"cannot run this network .* Use --engine torch"):
+            Predictor.load([model], "cpu", "fp32", engine)
 
 
-@needs_openvino
-def test_threads_do_not_overwrite_each_others_logits(tmp_path: Path, scan: Volume) -> None:
+@pytest.mark.parametrize("engine", COMPILING)
+def test_threads_do_not_overwrite_each_others_logits(
+    tmp_path: Path, scan: Volume, engine: EngineName
+) -> None:
     configuration = small_configuration(mirrored=())  # so that no logits are copied
     model = write_model(tmp_path / "m.safetensors", configuration)
-    predictor = Predictor.load([model], "cpu", "fp32", "openvino")
+    predictor = Predictor.load([model], "cpu", "fp32", engine)
     others = [replace(scan, array=np.roll(scan.array, shift, axis=2)) for shift in range(4)]
     alone = [predictor(other).labels.array for other in others]
     with ThreadPoolExecutor(4) as pool:
@@ -242,13 +256,15 @@ def test_threads_do_not_overwrite_each_others_logits(tmp_path: Path, scan: Volum
             np.testing.assert_array_equal(found.labels.array, expected)
 
 
-@needs_openvino
-def test_a_damaged_cache_is_made_again(tmp_path: Path, model: Path, scan: Volume) -> None:
+@pytest.mark.parametrize("engine", COMPILING)
+def test_a_damaged_cache_is_made_again(
+    tmp_path: Path, model: Path, scan: Volume, engine: EngineName
+) -> None:
     cache = tmp_path / "cache"
-    first = Predictor.load([model], "cpu", "fp32", "openvino", cache=cache)(scan)
-    (kept,) = cache.glob("*.openvino")
+    first = Predictor.load([model], "cpu", "fp32", engine, cache=cache)(scan)
+    (kept,) = (path for path in cache.iterdir() if path.is_file())
     kept.write_bytes(kept.read_bytes()[:1000])
-    again = Predictor.load([model], "cpu", "fp32", "openvino", cache=cache)(scan)
+    again = Predictor.load([model], "cpu", "fp32", engine, cache=cache)(scan)
     np.testing.assert_array_equal(first.labels.array, again.labels.array)
     assert kept.stat().st_size > 1000
 
@@ -265,18 +281,20 @@ sys.addaudithook(watch)
 from autoseg.exchange import volume_of_array
 from autoseg.inference.predictor import Predictor
 import numpy as np
-predictor = Predictor.load([Path(sys.argv[1])], "cpu", "fp32", "openvino")
+predictor = Predictor.load([Path(sys.argv[1])], "cpu", "fp32", sys.argv[2])
 scan = volume_of_array(np.random.rand(9, 20, 20), spacing_mm=(2, 1, 1))
 print("labels", predictor(scan).labels.array.shape)
 """
 
 
-@needs_openvino
-def test_openvino_writes_no_file_and_opens_no_connection(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("engine", COMPILING)
+def test_engines_write_no_file_and_open_no_connection(
+    tmp_path: Path, model: Path, engine: EngineName
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(model)],
+        [sys.executable, "-c", WATCHED, str(model), engine],
         env={"HOME": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 """Networks compiled by OpenVINO, which is the fastest on CPUs."""
 
 import contextlib
-import hashlib
 import importlib.util
 import logging
 import platform
@@ -10,22 +9,20 @@ import threading
 import warnings
 from collections.abc import Iterator
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from autoseg.errors import AutosegError, EngineError
+from autoseg.inference.engines.cache import keep, kept_path, recall
 from autoseg.inference.engines.order import Runner, RunOrder
 from autoseg.machine import available_cores
-from autoseg.records import replacing
 
 log = logging.getLogger(__name__)
 
 TELEMETRY = "openvino_telemetry"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 SMALL_VOXELS = 2**20  # of patches that are run beside each other
-KEPT = 16  # compiled networks in the cache, the last used ones
 
 
 def is_installed() -> bool:
@@ -92,17 +89,13 @@ def _compile(order: RunOrder, streams: int) -> Any:
         "INFERENCE_NUM_THREADS": available_cores(),
     }
     core = openvino.Core()
-    described = f"{order.key} {order.patch_shape} {settings} {openvino.__version__}"
-    kept = None
-    if order.cache is not None:
-        cpu = f"{platform.machine()} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
-        name = hashlib.blake2b(f"{described} {cpu}".encode(), digest_size=16).hexdigest()
-        kept = order.cache / f"{name}.openvino"
-        with contextlib.suppress(OSError, RuntimeError):  # cut short, or of another build
-            compiled = core.import_model(kept.read_bytes(), "CPU", settings)
-            with contextlib.suppress(OSError):  # of a folder that is for reading only
-                kept.touch()
-            return compiled
+    cpu = f"{platform.machine()} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+    described = f"{settings} {openvino.__version__} {cpu}"
+    kept = kept_path(order, described, ".openvino")
+    blob = recall(kept)
+    if blob is not None:
+        with contextlib.suppress(RuntimeError):  # cut short, or of another build
+            return core.import_model(blob, "CPU", settings)
     with torch.inference_mode(), warnings.catch_warnings(), _logging_kept():
         warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO relies on
         try:
@@ -118,7 +111,7 @@ def _compile(order: RunOrder, streams: int) -> Any:
                 f"OpenVINO cannot run this network ({reason}). Use --engine torch."
             ) from error
     if kept is not None:
-        _keep(kept, compiled)
+        keep(kept, compiled.export_model().getvalue())
     return compiled
 
 
@@ -140,22 +133,3 @@ def _logging_kept() -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.handlers[:], root.filters[:] = handlers, filters
-
-
-def _keep(path: Path, compiled: Any) -> None:
-    """Keep a compiled network for the next start, and forget those that were not used longest."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(compiled.export_model().getvalue())
-    except (OSError, AutosegError) as error:  # a cache that cannot be written is none
-        log.info("The compiled network is not kept: %s", error)
-        return
-    with contextlib.suppress(OSError):  # another process may be doing the same
-        _forget_the_oldest(path.parent)
-
-
-def _forget_the_oldest(folder: Path) -> None:
-    by_age = sorted(folder.glob("*.openvino"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in by_age[KEPT:]:
-        old.unlink(missing_ok=True)

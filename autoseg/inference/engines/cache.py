@@ -1,0 +1,57 @@
+"""Converted and compiled networks, kept between starts."""
+
+import contextlib
+import hashlib
+import logging
+from pathlib import Path
+
+from autoseg.errors import AutosegError
+from autoseg.inference.engines.order import RunOrder
+from autoseg.records import replacing
+
+log = logging.getLogger(__name__)
+
+KEPT = 16  # of an engine, the last used ones
+
+
+def kept_path(order: RunOrder, described: str, suffix: str) -> Path | None:
+    """Where a network is kept that was made for an order, as `described`; None: nowhere."""
+    if order.cache is None:
+        return None
+    content = f"{order.key} {order.patch_shape} {described}"
+    name = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    return order.cache / f"{name}{suffix}"
+
+
+def recall(path: Path | None) -> bytes | None:
+    """What was kept there, if anything."""
+    try:
+        content = None if path is None else path.read_bytes()
+    except OSError:
+        return None
+    if path is not None:
+        with contextlib.suppress(OSError):  # of a folder that is for reading only
+            path.touch()
+    return content
+
+
+def keep(path: Path | None, content: bytes) -> None:
+    """Keep it for the next start, and forget those that were not used longest."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except (OSError, AutosegError) as error:  # a cache that cannot be written is none
+        log.info("The compiled network is not kept: %s", error)
+        return
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        _forget_the_oldest(path)
+
+
+def _forget_the_oldest(latest: Path) -> None:
+    alike = latest.parent.glob(f"*{latest.suffix}")
+    by_age = sorted(alike, key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in by_age[KEPT:]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""Networks run by ONNX Runtime, on CPUs and Nvidia's GPUs."""
+
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoseg.errors import AutosegError, EngineError
+from autoseg.inference.engines.cache import keep, kept_path, recall
+from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.machine import available_cores
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+ONLY_ERRORS = 3  # of ONNX Runtime's own messages
+
+
+def make_onnx_runner(order: RunOrder) -> Runner:
+    """The network as an ONNX graph, in single precision; a GPU rounds factors to TensorFloat-32.
+
+    Raises AutosegError when ONNX Runtime is not installed for the device or cannot compute in its
+    precision, and EngineError when it cannot run the network.
+    """
+    if not all(importlib.util.find_spec(name) for name in NEEDED):
+        raise AutosegError(
+            "--engine onnxruntime: it is not installed. Install it with pip install "
+            "'autoseg[onnxruntime]', or use --engine torch."
+        )
+    onnxruntime = _import_onnxruntime()
+    here = order.device.torch_device
+    if PROVIDERS[here.type] not in onnxruntime.get_available_providers():
+        raise AutosegError(
+            "--engine onnxruntime: the one that is installed runs on CPUs only. Install "
+            "onnxruntime-gpu in its place, or use --device cpu."
+        )
+    if order.device.precision != "fp32":
+        raise AutosegError(
+            f"--engine onnxruntime: computes in fp32, not in {order.device.precision}. "
+            "Use --engine torch."
+        )
+    session = _session(order)
+    output_shape = session.get_outputs()[0].shape[1:]
+    device = (here.type, here.index or 0, np.float32)
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        patches = patches.contiguous()
+        logits = torch.empty((len(patches), *output_shape), device=here)
+        binding = session.io_binding()
+        binding.bind_input("patches", *device, patches.shape, patches.data_ptr())
+        binding.bind_output("logits", *device, logits.shape, logits.data_ptr())
+        if here.type == "cuda":  # its streams are not torch's
+            torch.cuda.current_stream(here).synchronize()
+        session.run_with_iobinding(binding)
+        return logits
+
+    return run
+
+
+def _session(order: RunOrder) -> Any:
+    onnxruntime = _import_onnxruntime()
+    here = order.device.torch_device
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = ONLY_ERRORS
+    choice = {"device_id": here.index or 0} if here.type == "cuda" else {}
+    providers = [(PROVIDERS[here.type], choice)]
+    kept = kept_path(order, torch.__version__, ".onnx")
+    graph = recall(kept)
+    if graph is not None:
+        try:
+            return onnxruntime.InferenceSession(graph, options, providers)
+        except Exception:  # of many kinds: cut short
+            graph = None
+    try:
+        graph = _exported(order)
+        session = onnxruntime.InferenceSession(graph, options, providers)
+    except Exception as error:  # of many kinds
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(
+            f"ONNX Runtime cannot run this network ({reason}). Use --engine torch."
+        ) from error
+    keep(kept, graph)
+    return session
+
+
+def _import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, which would number and report the computer."""
+    os.environ[NO_TELEMETRY] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
+def _exported(order: RunOrder) -> bytes:
+    """The network as ONNX, for any number of patches of one shape."""
+    example = torch.zeros(2, *order.patch_shape)
+    with _quiet("torch.onnx"):
+        program = torch.onnx.export(
+            order.network.cpu().eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=["patches"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+        )
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger tell only errors for a while, and no warning be printed."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own exporter about torch
+            yield
+    finally:
+        logger.setLevel(level)
