@@ -12,8 +12,8 @@ import torch
 from autoseg.checkpoint import ModelCard, load_model, read_card
 from autoseg.dataset import LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.interop.nnunet_folders import CHECKPOINTS
 from autoseg.interop.nnunet_models import (
-    CHECKPOINTS,
     LABEL_MANAGER,
     NORMALIZATIONS,
     PREPROCESSOR,

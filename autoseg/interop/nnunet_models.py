@@ -1,20 +1,21 @@
 """Trained models of nnU-Net v2, read without running anything that is in them."""
 
 import json
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from autoseg.casestats import IntensityStats
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.errors import AutosegError
+from autoseg.interop.nnunet_folders import (
+    CHECKPOINTS,
+    TrainedFolder,
+    read_checkpoint,
+    stems,
+    trained_folders,
+    unpacked,
+)
 from autoseg.interop.nnunet_weights import converted_weights, network_plan
 from autoseg.layouts.description import declared_channels, declared_labels, read_description
 from autoseg.planning.plan import (
@@ -30,7 +31,6 @@ from autoseg.planning.planner import augmentation_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.records import read_json
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 NORMALIZATIONS: dict[str, NormalizationKind] = {
     "CTNormalization": "ct",
     "ZScoreNormalization": "zscore",
@@ -44,24 +44,6 @@ REORIENTING_READER = "NibabelIOWithReorient"
 PREPROCESSOR, LABEL_MANAGER = "DefaultPreprocessor", "LabelManager"
 RESAMPLING = "resample_data_or_seg_to_shape"
 SEPARATE_AXIS_KEY, SEPARATE_AXIS_RATIO = "separate_z_anisotropy_threshold", 3.0
-# What a checkpoint may hold besides tensors, numbers and strings: numpy's scalars.
-NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
-SCALARS: list[Any] = [
-    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
-]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedFolder:
-    """A folder `{Trainer}__{Plans}__{configuration}` with its folds' checkpoints."""
-
-    path: Path
-    checkpoints: tuple[Path, ...]
 
 
 def import_models(source: Path, output: Path) -> list[Path]:
@@ -72,15 +54,15 @@ def import_models(source: Path, output: Path) -> list[Path]:
     and anything in a zip that would be written elsewhere.
     """
     written = []
-    with _unpacked(source) as root:
-        folders = list(_trained_folders(root))
+    with unpacked(source) as root:
+        folders = list(trained_folders(root))
         if not folders:
             raise AutosegError(
                 f"{source}: no trained nnU-Net model is in here. Give the folder that has "
                 "plans.json, dataset.json and fold_0/checkpoint_final.pth in it, one above it, or "
                 "a zip of them."
             )
-        for folder, stem in zip(folders, _stems(folders, root), strict=True):
+        for folder, stem in zip(folders, stems(folders, root), strict=True):
             try:
                 written += _import_folder(folder, output, stem)
             except AutosegError as error:
@@ -89,21 +71,6 @@ def import_models(source: Path, output: Path) -> list[Path]:
                     "Predictions would not be those of nnU-Net, so it is not imported."
                 ) from None
     return written
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises AutosegError when it holds anything that could be run."""
-    try:
-        with torch.serialization.safe_globals(SCALARS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds
-        reason = str(error).strip().partition("\n")[0]
-        raise AutosegError(
-            f"{path.name} is no checkpoint that can be read safely: {reason}"
-        ) from None
-    if not isinstance(content, dict) or "network_weights" not in content:
-        raise AutosegError(f"{path.name} is no checkpoint of nnU-Net v2.")
-    return content
 
 
 def configuration_of(
@@ -279,48 +246,3 @@ def _normalization(
 
 def _reader(plans: Mapping[str, Any]) -> str | None:
     return plans.get("image_reader_writer")
-
-
-def _trained_folders(root: Path) -> Iterator[TrainedFolder]:
-    for plans in sorted(root.rglob("plans.json")):
-        folder = plans.parent
-        folds = sorted(folder.glob("fold_*"))
-        checkpoints = [
-            next((fold / name for name in CHECKPOINTS if (fold / name).is_file()), None)
-            for fold in folds
-        ]
-        found = tuple(path for path in checkpoints if path is not None)
-        if found and (folder / "dataset.json").is_file():
-            yield TrainedFolder(folder, found)
-
-
-def _stems(folders: Sequence[TrainedFolder], root: Path) -> list[str]:
-    """Names for the folders' models: the configuration's, or more of the path where some agree."""
-    trained = [folder.path.name for folder in folders]
-    whole = [
-        "__".join(folder.path.relative_to(root).parts) or folder.path.name for folder in folders
-    ]
-    for stems in ([name.rpartition("__")[2] for name in trained], trained):
-        if len(set(stems)) == len(stems):
-            return stems
-    return whole
-
-
-@contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
-    """The folder itself, or a temporary one with all that a zip holds."""
-    if source.is_dir():
-        yield source
-        return
-    if not zipfile.is_zipfile(source):
-        raise AutosegError(f"{source}: neither a folder nor a zip file.")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(source) as archive:
-        for entry in archive.namelist():
-            parts = PurePosixPath(entry.replace("\\", "/"))
-            if parts.is_absolute() or ".." in parts.parts or ":" in entry:
-                raise AutosegError(
-                    f"{source}: its entry {entry} leaves the folder that it is unpacked into. Do "
-                    "not trust this file."
-                )
-        archive.extractall(folder)
-        yield Path(folder)

@@ -15,7 +15,8 @@ from autoseg.cli import main
 from autoseg.dataset import LabelScheme, Region
 from autoseg.errors import AutosegError
 from autoseg.interop.nnunet_export import export_models
-from autoseg.interop.nnunet_models import import_models, read_checkpoint
+from autoseg.interop.nnunet_folders import read_checkpoint
+from autoseg.interop.nnunet_models import import_models
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
