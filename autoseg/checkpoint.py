@@ -81,6 +81,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        raise AutosegError(f"{path}: a folder. Name the .safetensors files in it.")
     if not path.is_file():
         raise AutosegError(f"{path}: this model file does not exist.")
     try:
@@ -89,7 +91,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except (SafetensorError, OSError) as error:
         raise AutosegError(
             f"{path}: not a readable model file ({error}). An autoseg model is a .safetensors file "
-            "written by autoseg train."
+            "written by autoseg train; autoseg import nnunet makes them of nnU-Net's folders."
         ) from None
 
 
@@ -120,7 +122,12 @@ def _card(path: Path, metadata: dict[str, str]) -> ModelCard:
             f"{path}: a safetensors file, but not one of autoseg's: its metadata has no "
             f"{METADATA_KEY!r} entry. Give a model written by autoseg train."
         )
-    content = json.loads(metadata[METADATA_KEY])
+    try:
+        content = json.loads(metadata[METADATA_KEY])
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise AutosegError(f"{path}: damaged; its {METADATA_KEY!r} entry cannot be read.")
     if content.get("format_version") != FORMAT_VERSION:
         raise AutosegError(
             f"{path}: model format {content.get('format_version')} is not the one that autoseg "

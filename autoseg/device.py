@@ -9,7 +9,8 @@ from autoseg.errors import AutosegError
 from autoseg.machine import cpu_has_bf16
 
 Precision = Literal["fp32", "bf16", "fp16"]
-WANT_OF_MEMORY = ("allocate memory", "ALLOC_FAILED", "out of memory")
+# The last is what is left where no algorithm of cuDNN found room to work in.
+WANT_OF_MEMORY = ("allocate memory", "ALLOC_FAILED", "out of memory", "unable to find an engine")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -46,6 +47,8 @@ def choose_device(name: str | None = None, precision: Precision | None = None) -
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cpu" and not index:
+        if precision == "fp16":
+            raise AutosegError("--precision fp16: is for GPUs. Use bf16 or fp32 on a CPU.")
         fastest: Precision = "bf16" if cpu_has_bf16() else "fp32"
         return Device(torch.device("cpu"), precision or fastest)
     there = torch.cuda.device_count()

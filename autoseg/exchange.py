@@ -33,6 +33,10 @@ def volume_of_array(
         )
     if (spacing_mm is None) == (affine_ras_mm is None):
         raise AutosegError("give either the scan's spacing_mm or its affine_ras_mm.")
+    if array.size == 0:
+        raise AutosegError(f"a scan of {' x '.join(map(str, array.shape))} has no voxels.")
+    if spacing_mm is not None and min(spacing_mm) <= 0:
+        raise AutosegError(f"spacing_mm is {spacing_mm}, but must be above 0 along every axis.")
     if affine_ras_mm is None:
         affine_ras_mm = np.diag([*reversed(spacing_mm or ()), 1.0])
     return _volume(array if array.ndim == 4 else array[None], np.asarray(affine_ras_mm, float))

@@ -2,33 +2,47 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset import Case, ChannelSource
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.image_files import READERS, file_ending
 from autoseg.layouts.naming import group_channels, stem
-from autoseg.volume import READERS
+
+PREAMBLE, DICOM = 128, b"DICM"
 
 
-def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
+@dataclass(frozen=True, slots=True)
+class Scans:
+    """Scans in the order of their names, and which cannot be read for want of a channel."""
+
+    cases: Sequence[Case]
+    problems: Sequence[str]
+
+
+def list_scans(inputs: Sequence[Path], channel_count: int) -> Scans:
     """The scans among files and folders: `<case>_0000` files are grouped, others stand alone.
 
-    Raises AutosegError when there is none, or a group has other channels than the model needs.
+    Raises AutosegError when there is none that has the channels that the model needs, or two would
+    have the same name.
     """
     files: dict[Path, list[Path]] = {}  # by folder, since channels of a scan lie together
     for path in inputs:
         if not path.exists():
             raise AutosegError(f"{path}: there is no such file or folder.")
+        if path.is_file() and file_ending(path) is None:
+            raise AutosegError(f"{path}: {_no_image([path])}")
         for file in path.iterdir() if path.is_dir() else [path]:
             files.setdefault(file.parent, []).append(file)
     problems: list[str] = []
     scans: list[Case] = []
     for folder_files in files.values():
         scans += _scans_of_folder(folder_files, channel_count, problems)
-    raise_if_any(problems, "Wrong channels")
     if not scans:
+        raise_if_any(problems, "Wrong channels")
         places = ", ".join(str(path) for path in inputs)
-        raise AutosegError(f"{places}: no images here. Known endings: {', '.join(READERS)}.")
+        raise AutosegError(f"{places}: {_no_image([f for some in files.values() for f in some])}")
     counts = Counter(case.case_id for case in scans)
     raise_if_any(
         [
@@ -39,7 +53,26 @@ def list_scans(inputs: Sequence[Path], channel_count: int) -> list[Case]:
         ],
         "Scans of equal names",
     )
-    return sorted(scans, key=lambda case: case.case_id)
+    return Scans(sorted(scans, key=lambda case: case.case_id), problems)
+
+
+def _needed(channel_count: int) -> str:
+    return "0000 alone" if channel_count == 1 else f"0000 to {channel_count - 1:04d}"
+
+
+def _no_image(files: Sequence[Path]) -> str:
+    """What to tell of files that are no images."""
+    if any(_is_dicom(file) for file in files):
+        return "DICOM, which must be converted first, for example with dcm2niix."
+    return f"no image that autoseg reads. Known endings: {', '.join(READERS)}."
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file says so, after a preamble of any content (DICOM PS3.10, 7.1)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
 
 
 def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str]) -> Iterator[Case]:
@@ -50,8 +83,7 @@ def _scans_of_folder(files: list[Path], channel_count: int, problems: list[str])
         elif sorted(channels) != list(range(channel_count)):
             problems.append(
                 f"{case_id}: has channels {', '.join(f'{c:04d}' for c in sorted(channels))}, but "
-                f"the model needs {channel_count} (0000 to {channel_count - 1:04d}). Add or remove "
-                "files."
+                f"the model needs {_needed(channel_count)}. Add or remove files."
             )
         else:
             sources = tuple(ChannelSource(channels[index]) for index in sorted(channels))

@@ -38,11 +38,15 @@ CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
 CLASSES_SHOWN = 12
 WARNINGS_SHOWN = 3
 NARROWEST_TABLE = 140
+SECONDS_OF_SILENCE = 30
 REWRITE_LINE = "\r\x1b[K"
 
 
 class ProgressBars:
-    """A bar on stderr for each thing that is counted; a listener for pipeline stages."""
+    """A bar on stderr for each thing that is counted; a listener for pipeline stages.
+
+    In a file or pipe it is a line now and then.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -57,6 +61,7 @@ class ProgressBars:
             disable=not console.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
+        self.told = time.monotonic()
 
     def __enter__(self) -> "ProgressBars":
         return self
@@ -69,6 +74,9 @@ class ProgressBars:
             self.bars.start()
             self.tasks[what] = self.bars.add_task(what, total=total)
         self.bars.update(self.tasks[what], completed=done, total=total)
+        if self.bars.disable and time.monotonic() - self.told > SECONDS_OF_SILENCE:
+            self.bars.console.print(f"{what}: {done} of {total}")
+            self.told = time.monotonic()
         if done == total:
             self.bars.remove_task(self.tasks.pop(what))
             if not self.tasks:

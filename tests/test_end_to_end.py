@@ -178,7 +178,7 @@ def test_a_wrong_number_of_channels_is_refused(
     for channel in range(2):
         write_scan(tmp_path / "in" / f"a_{channel:04d}.nii.gz", scan.image, scan)
     assert main(["predict", str(tmp_path / "in"), str(tmp_path / "out"), "--work", str(work)]) == 1
-    assert "a: has channels 0000, 0001, but the model needs 1" in capsys.readouterr().err
+    assert "a: has channels 0000, 0001, but the model needs 0000" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -53,7 +53,7 @@ def test_an_array_lies_where_its_spacing_or_affine_says() -> None:
         (np.zeros((4, 5)), {"spacing_mm": (1, 1, 1)}, "has 2 axes"),
         (np.zeros((4, 5, 6)), {}, "either the scan's spacing_mm or its affine"),
         (np.full((4, 5, 6), np.nan), {"spacing_mm": (1, 1, 1)}, "NaN"),
-        (np.zeros((4, 5, 6)), {"spacing_mm": (1, 0, 1)}, "singular"),
+        (np.zeros((4, 5, 6)), {"spacing_mm": (1, 0, 1)}, "must be above 0"),
     ],
 )
 def test_what_is_no_scan_is_refused(array: np.ndarray, told: dict[str, Any], message: str) -> None:

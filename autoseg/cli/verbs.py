@@ -164,6 +164,11 @@ def predict(options: argparse.Namespace) -> None:
     models = options.model
     if not models:
         work = WorkFolder(options.work)
+        if not work.root.is_dir():
+            raise AutosegError(
+                f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
+                "name the work folder with --work, or model files with --model."
+            )
         plan = work.plan(options.plan)
         configuration = plan.configuration(options.configuration)
         models = work.trained_models(plan.name, configuration.name)
@@ -205,8 +210,17 @@ def predict(options: argparse.Namespace) -> None:
         print(json.dumps([p.model_dump(mode="json") for p in done], indent=2))
     else:
         also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
-        print(f"Wrote {len(done)} masks to {options.output} with {len(models)} model(s){also}.")
+        if kept and request.extras != Extras():
+            also += ", and wrote nothing else for those"
+        print(
+            f"Wrote {_counted(len(done), 'mask')} to {options.output} with "
+            f"{_counted(len(models), 'model')}{also}."
+        )
     raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _cache_folder() -> Path:

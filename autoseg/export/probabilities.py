@@ -4,7 +4,7 @@ import mmap
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
@@ -40,13 +40,15 @@ def probability_file(path: Path, shape: tuple[int, ...]) -> Iterator[Probability
         raw = temporary.with_suffix(".raw")
         with raw.open("w+b") as file:
             _reserve(file.fileno(), 2 * prod(shape))
-            with mmap.mmap(file.fileno(), 0) as memory:
-                held = ProbabilityFile(memory, shape)
-                try:
-                    yield held
-                    _compress(temporary, held)
-                finally:
-                    del held.array  # a mapping that is looked at cannot be closed
+            memory = mmap.mmap(file.fileno(), 0)
+            held = ProbabilityFile(memory, shape)
+            try:
+                yield held
+                _compress(temporary, held)
+            finally:
+                del held.array
+                with suppress(BufferError):  # the frames of an error may look at it still
+                    memory.close()
         raw.unlink()
 
 

@@ -17,6 +17,7 @@ from autoseg.planning.plan import Configuration
 CUTS = (1, 2, 3, 4, 6, 8, 12, 16)  # along y, and along x
 BLOCKS_HELD = 8  # finished logits before, while and after they are resampled
 LOGITS_HELD = 3  # a patch's logits: of a mirror image, their sum, and on their way to the sums
+NOT_WORTH_BYTES = 2**27  # what more columns must save where memory does not suffice anyway
 DISAGREEMENT_HELD = 4  # and more of them, of all together, where their decisions are compared
 
 
@@ -50,7 +51,9 @@ class Footprint:
         y, x = self.source(column)
         plane = (y[1] - y[0]) * (x[1] - x[0])
         sums = self.outputs * self.configuration.patch_box_vox[0] * plane
-        return 4 * sums + BLOCKS_HELD * max(BYTES_AT_ONCE, self.row_bytes(column))
+        row = self.row_bytes(column)
+        everything = self.placement.crop.shape[0] * row
+        return 4 * sums + BLOCKS_HELD * max(row, min(BYTES_AT_ONCE, everything))
 
     def row_bytes(self, column: Column) -> int:
         """Memory of one row of the source, at its largest while it is resampled."""
@@ -87,7 +90,7 @@ def columns_that_fit(
 ) -> tuple[tuple[Column, ...], bool]:
     """Columns that cover the crop with the least work, and whether they fit.
 
-    Where none do, those that take the least memory. The crop is that of every footprint.
+    Where none do, those that take about the least memory. The crop is that of every footprint.
     """
     _, height, width = footprints[0].placement.crop.shape
     ways = []
@@ -101,7 +104,9 @@ def columns_that_fit(
     fitting = [way for way in ways if not way[0]]
     if fitting:
         return min(fitting, key=lambda way: way[1:3])[3], True
-    return min(ways, key=lambda way: way[2])[3], False
+    least = min(way[2] for way in ways)
+    sparing = [way for way in ways if way[2] <= least + NOT_WORTH_BYTES]
+    return min(sparing, key=lambda way: way[1:3])[3], False
 
 
 def rows_at_once(footprints: Sequence[Footprint], column: Column) -> int:

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autoseg import networks
 from autoseg.checkpoint import ModelCard, load_model, read_card
 from autoseg.device import Device
 from autoseg.errors import AutosegError
@@ -98,6 +100,8 @@ def load_groups(
 
     Raises AutosegError when a stage is missing, or labels, channels or axes of models differ.
     """
+    if not paths:
+        raise AutosegError("no model file is named.")
     cards = {path: read_card(path) for path in paths}
     _check_alike(cards)
     together: list[list[Path]] = []
@@ -173,14 +177,18 @@ def _load_group(
     card = loaded[0][0]
     configuration = card.configuration
     hashes = tuple(content_hash(path.read_bytes()) for path in paths)
+    if len(set(hashes)) < len(hashes):
+        raise AutosegError(
+            f"{', '.join(map(str, paths))}: some of them are the same model. Name each once."
+        )
     orders = [
         RunOrder(
             network=network,
             device=device,
             patch_shape=(_input_channels(card), *configuration.patch_size_vox),
             example_shape=_example_shape(card),
-            key=key,
-            cache=cache,
+            key=f"{key} {_network_code()}",
+            cache=cache if configuration.network.kind in NETWORKS else None,
         )
         for (_, network), key in zip(loaded, hashes, strict=True)
     ]
@@ -208,6 +216,13 @@ def _example_shape(card: ModelCard) -> tuple[int, ...]:
     if plan.network.kind in NETWORKS:
         return (_input_channels(card), *(2 * divisor for divisor in plan.network.patch_divisor))
     return (_input_channels(card), *plan.patch_size_vox)
+
+
+@lru_cache
+def _network_code() -> str:
+    """Stands for the code of networks: what was compiled of older code must not be run."""
+    files = sorted(Path(networks.__path__[0]).glob("*.py"))
+    return content_hash(b"".join(file.read_bytes() for file in files))
 
 
 def content_hash(content: bytes | memoryview) -> str:

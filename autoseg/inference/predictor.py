@@ -73,7 +73,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         device: str | None = None,
         precision: Precision | None = None,
         engine: EngineName | None = None,
@@ -87,18 +87,19 @@ class Predictor:
         together, a stage is missing, or device or engine are not there.
         """
         chosen = choose_device(device, precision)
+        files = [Path(path) for path in paths]
         if engine == "onnxruntime" and precision is None:
             chosen = replace(chosen, precision="fp32")
         if engine is not None:
-            return cls(load_groups(paths, chosen, engine, cache), chosen, engine, memory_gb)
+            return cls(load_groups(files, chosen, engine, cache), chosen, engine, memory_gb)
         suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
         if suits and is_installed():
             try:
-                groups = load_groups(paths, chosen, "openvino", cache)
+                groups = load_groups(files, chosen, "openvino", cache)
                 return cls(groups, chosen, "openvino", memory_gb)
             except EngineError as error:
                 log.warning("Networks are run by torch: %s", error)
-        return cls(load_groups(paths, chosen, "torch", cache), chosen, "torch", memory_gb)
+        return cls(load_groups(files, chosen, "torch", cache), chosen, "torch", memory_gb)
 
     @property
     def card(self) -> ModelCard:

@@ -30,7 +30,20 @@ class Provenance(Record):
 
 def scan_warnings(scan: Volume, card: ModelCard, placement: Placement) -> tuple[str, ...]:
     """What of a scan is far from what a model was trained on."""
-    return (*_spacing_warnings(placement), *_intensity_warnings(scan, card))
+    return (
+        *_shape_warnings(scan, card),
+        *_spacing_warnings(placement),
+        *_intensity_warnings(scan, card),
+    )
+
+
+def _shape_warnings(scan: Volume, card: ModelCard) -> tuple[str, ...]:
+    configuration = card.configuration
+    if configuration.spatial_dims == 2 or 1 not in scan.grid.shape_vox:
+        return ()
+    if 1 in configuration.median_shape_vox:
+        return ()
+    return ("is a single slice, but the model was trained on volumes; check the mask with care",)
 
 
 def _spacing_warnings(placement: Placement) -> tuple[str, ...]:

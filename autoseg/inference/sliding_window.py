@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from autoseg.errors import AutosegError
 from autoseg.export.restore import Span
 from autoseg.geometry import Shape3
 from autoseg.planning.plan import InferencePlan
@@ -146,7 +147,13 @@ class _Sums:
         step = max(1, BYTES_AT_ONCE // row_bytes)
         for first in range(low, high, step):
             rows = slice(first, min(high, first + step))
-            yield self.logits[:, rows] / self.total[rows]
+            means = self.logits[:, rows] / self.total[rows]
+            if not torch.isfinite(means.sum()):
+                raise AutosegError(
+                    "the network gave numbers that are not finite, so there is no mask. Try "
+                    "--precision fp32; where that does not help, its training has failed."
+                )
+            yield means
 
     def advance(self, count: int) -> None:
         """Drop finished rows and append as many empty ones, in place."""

@@ -24,7 +24,7 @@ from autoseg.machine import GIB, free_memory_gb, used_memory_gb
 log = logging.getLogger(__name__)
 
 VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run together
-IMAGE_COPIES = 2  # of a scan on its grid: padded, and with the mask of a previous stage
+IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
 BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
 USABLE = 0.8  # of the memory that is free, where no limit is given
 
@@ -155,7 +155,11 @@ class WholeScan:
         self, footprints: Sequence[Footprint], economy: Economy
     ) -> tuple[tuple[Column, ...], bool]:
         running = max(footprint.network_bytes(economy.inputs_at_once) for footprint in footprints)
-        images = sum(IMAGE_COPIES * stack.image.nbytes for stack in self.stacks)
+        images = sum(
+            IMAGE_COPIES
+            * (stack.image.nbytes + (stack.previous is not None) * stack.image[0].nbytes)
+            for stack in self.stacks
+        )
         if economy.sums_on.type == "cuda":
             device = economy.sums_on
             free, _ = torch.cuda.mem_get_info(device)
@@ -164,6 +168,8 @@ class WholeScan:
         free_gb = USABLE * free_memory_gb()
         if self.memory_gb is not None:
             free_gb = min(free_gb, self.memory_gb - used_memory_gb())
+        if self.device.torch_device.type == "cuda":
+            running = 0  # there, not here
         maps = BYTES_PER_VOXEL * prod(self.placement.source_shape_vox)
         return columns_that_fit(footprints, GIB * free_gb - running - images - maps)
 

@@ -42,7 +42,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # of many kinds
         reason = str(error).strip().partition("\n")[0]
         raise AutosegError(
-            f"{path.name} is no checkpoint that can be read safely: {reason}"
+            f"{path.name} is no checkpoint that can be read safely; it is damaged, or holds what "
+            f"would be run ({type(error).__name__}: {reason})."
         ) from None
     if not isinstance(content, dict) or "network_weights" not in content:
         raise AutosegError(f"{path.name} is no checkpoint of nnU-Net v2.")
@@ -79,20 +80,33 @@ def stems(folders: Sequence[TrainedFolder], root: Path) -> list[str]:
 def unpacked(source: Path) -> Iterator[Path]:
     """The folder itself, or a temporary one with all that a zip holds.
 
-    Raises AutosegError when it is neither, or has an entry that would be written elsewhere.
+    Raises AutosegError when it is neither or damaged, or has an entry that would be written
+    elsewhere.
     """
     if source.is_dir():
         yield source
         return
-    if not zipfile.is_zipfile(source):
-        raise AutosegError(f"{source}: neither a folder nor a zip file.")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(source) as archive:
+    if not source.exists():
+        raise AutosegError(f"{source}: there is no such folder or zip file.")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / source.stem
+        try:
+            _extract(source, root)
+        except zipfile.BadZipFile as error:
+            raise AutosegError(
+                f"{source}: no zip file, or damaged ({error}). Copy it anew, or give a folder."
+            ) from None
+        yield root
+
+
+def _extract(source: Path, root: Path) -> None:
+    """Extract a zip. Raises AutosegError when an entry would be written elsewhere."""
+    with zipfile.ZipFile(source) as archive:
         for entry in archive.namelist():
-            parts = PurePosixPath(entry.replace("\\", "/"))
-            if parts.is_absolute() or ".." in parts.parts or ":" in entry:
+            path = PurePosixPath(entry.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts or ":" in entry:
                 raise AutosegError(
                     f"{source}: its entry {entry} leaves the folder that it is unpacked into. Do "
                     "not trust this file."
                 )
-        archive.extractall(folder)
-        yield Path(folder)
+        archive.extractall(root)

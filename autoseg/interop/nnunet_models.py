@@ -8,6 +8,7 @@ from typing import Any
 from autoseg.casestats import IntensityStats
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.errors import AutosegError
+from autoseg.geometry import Orientation
 from autoseg.interop.nnunet_folders import (
     CHECKPOINTS,
     TrainedFolder,
@@ -39,8 +40,17 @@ NORMALIZATIONS: dict[str, NormalizationKind] = {
     "RGBTo01Normalization": "rgb_0_1",
 }
 NAMES: tuple[ConfigurationName, ...] = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
-# Their readers give arrays (z, y, x), this one of scans turned so that files go to R, A and S.
+# Their readers give arrays (z, y, x), some of scans turned so that axes go to R, A and S.
 REORIENTING_READER = "NibabelIOWithReorient"
+ORIENTATIONS: dict[str | None, Orientation] = {
+    None: "as_stored",
+    "SimpleITKIO": "as_stored",
+    "NibabelIO": "as_stored",
+    "NaturalImage2DIO": "as_stored",
+    "Tiff3DIO": "as_stored",
+    "SimpleITKIOWithReorient": "canonical",
+    REORIENTING_READER: "canonical",
+}
 PREPROCESSOR, LABEL_MANAGER = "DefaultPreprocessor", "LabelManager"
 RESAMPLING = "resample_data_or_seg_to_shape"
 SEPARATE_AXIS_KEY, SEPARATE_AXIS_RATIO = "separate_z_anisotropy_threshold", 3.0
@@ -54,7 +64,7 @@ def import_models(source: Path, output: Path) -> list[Path]:
     and anything in a zip that would be written elsewhere.
     """
     written = []
-    with unpacked(source) as root:
+    with unpacked(source.resolve()) as root:
         folders = list(trained_folders(root))
         if not folders:
             raise AutosegError(
@@ -68,8 +78,13 @@ def import_models(source: Path, output: Path) -> list[Path]:
             except AutosegError as error:
                 raise AutosegError(
                     f"{folder.path.relative_to(root) if folder.path != root else source}: {error} "
-                    "Predictions would not be those of nnU-Net, so it is not imported."
+                    "It is not imported."
                 ) from None
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
+                raise AutosegError(
+                    f"{folder.path}: its plans.json, dataset.json or checkpoint is not as nnU-Net "
+                    f"writes it ({type(error).__name__}: {error})."
+                ) from error
     return written
 
 
@@ -89,7 +104,7 @@ def configuration_of(
     return Configuration(
         name=_our_name(name, dims, given),
         spatial_dims=2 if dims == 2 else 3,
-        orientation="canonical" if _reader(plans) == REORIENTING_READER else "as_stored",
+        orientation=ORIENTATIONS[plans.get("image_reader_writer")],
         axis_order=tuple(plans["transpose_forward"]),
         target_spacing_mm=tuple(given["spacing"]),
         median_shape_vox=tuple(given["median_image_size_in_voxels"]),
@@ -124,8 +139,7 @@ def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]
     plans = read_json(folder.path / "plans.json")
     description_path = folder.path / "dataset.json"
     description = read_description(description_path)
-    trainer, _, rest = folder.path.name.partition("__")
-    plans_name, _, name = rest.rpartition("__")
+    trainer, plans_name, name = _names(folder, plans)
     configuration = configuration_of(plans, name, description, description_path)
     labels = declared_labels(description, description_path)
     written = []
@@ -159,6 +173,16 @@ def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]
         save_model(path, network, card)
         written.append(path)
     return written
+
+
+def _names(folder: TrainedFolder, plans: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Trainer, plans and configuration: from the folder's name, else what is in it."""
+    trainer, _, rest = folder.path.name.partition("__")
+    plans_name, _, name = rest.rpartition("__")
+    if plans_name:
+        return trainer, plans_name, name
+    content = read_checkpoint(folder.checkpoints[0])
+    return content["trainer_name"], plans["plans_name"], content["init_args"]["configuration"]
 
 
 def _with_mirroring(configuration: Configuration, axes: tuple[int, ...]) -> Configuration:
@@ -198,6 +222,10 @@ def _check_known(plans: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for what, (found, known) in expected.items():
         if found != known:
             raise AutosegError(f"its {what} is {found}; autoseg knows {known}.")
+    reader = plans.get("image_reader_writer")
+    if reader not in ORIENTATIONS:
+        names = ", ".join(name for name in ORIENTATIONS if name is not None)
+        raise AutosegError(f"its image reader is {reader}; autoseg knows {names}.")
 
 
 def _resampling(given: Mapping[str, Any]) -> ResamplingPlan:
@@ -242,7 +270,3 @@ def _normalization(
             )
         )
     return tuple(normalization)
-
-
-def _reader(plans: Mapping[str, Any]) -> str | None:
-    return plans.get("image_reader_writer")

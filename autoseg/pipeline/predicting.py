@@ -1,5 +1,6 @@
 """Predicting: from scans and models to masks on the scans' own grids."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -98,7 +99,8 @@ def predict_files(request: PredictRequest, progress: Progress = silent) -> Predi
         request.memory_gb,
         request.cache,
     )
-    cases = list_scans(request.inputs, len(predictor.card.channel_names))
+    scans = list_scans(request.inputs, len(predictor.card.channel_names))
+    cases = scans.cases
     raise_if_any(
         [
             f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
@@ -108,6 +110,7 @@ def predict_files(request: PredictRequest, progress: Progress = silent) -> Predi
         ],
         "Masks would replace scans",
     )
+    _check_output(output, request.inputs)
     if request.part is not None:
         cases = cases[request.part.index - 1 :: request.part.count]
     missing = [
@@ -120,7 +123,22 @@ def predict_files(request: PredictRequest, progress: Progress = silent) -> Predi
         extras = replace(extras, instances=rule)
     writer = MaskWriter(output, extras)
     done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
-    return PredictResult(done, len(cases) - len(missing), problems)
+    return PredictResult(done, len(cases) - len(missing), [*scans.problems, *problems])
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Make the folder. Raises AutosegError where it cannot be written to, or holds the scans."""
+    if output.resolve() in [path.resolve() for path in inputs]:
+        raise AutosegError(
+            f"{output}: the scans lie here, and the next run would take masks for scans. Choose "
+            f"another output folder, such as {output / 'masks'}."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AutosegError(f"{output}: cannot be made ({error.strerror}).") from None
+    if not os.access(output, os.W_OK):
+        raise AutosegError(f"{output}: cannot be written to. Check its permissions.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +199,10 @@ def predict_cases(
             problems.append(explain_failure(case_id, error))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
-        progress(0, len(cases), "predicting scans")
+        count = 0
+        progress(count, len(cases), "predicting scans")
         scans = _ready_scans(predictor, cases, reader if ahead else None)
-        for count, (case_id, ready) in enumerate(scans, 1):
+        for case_id, ready in scans:
             try:
                 if isinstance(ready, Exception):
                     raise ready
@@ -194,9 +213,11 @@ def predict_cases(
                 finish_writing()
                 future = pen.submit(writer.write, case_id, segmentation)
                 writing = case_id, future, segmentation.provenance
-                del ready, segmentation
+                del segmentation
                 if not ahead:
                     wait([future])
+            del ready  # a large scan is not kept while the next is read
+            count += 1
             progress(count, len(cases), "predicting scans")
         finish_writing()
     return done, problems
@@ -221,7 +242,7 @@ def _ready_scans(
         if reader is not None and index + 1 < len(cases):
             coming = reader.submit(read, cases[index + 1])
         yield case.case_id, outcome
-        del outcome  # a large scan is not kept while the next is read
+        del outcome
 
 
 def _append(path: Path, provenance: "Provenance") -> None:

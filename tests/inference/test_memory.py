@@ -40,6 +40,14 @@ def test_columns_cover_the_scan_and_are_as_few_as_memory_allows() -> None:
     assert not fits
 
 
+def test_a_small_scan_is_not_cut_where_that_saves_nothing() -> None:
+    small = footprint(2)
+    columns, fits = columns_that_fit([small], 0.4 * GIB)
+    assert fits and len(columns) == 1
+    columns, fits = columns_that_fit([small], 0)
+    assert not fits and len(columns) == 1
+
+
 def predict(arguments: list[str]) -> float:
     """Run `autoseg predict` in a process of its own; the most memory that it held, in GiB."""
     process = subprocess.Popen([sys.executable, "-m", "autoseg", "predict", *arguments])

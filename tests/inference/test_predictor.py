@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,11 @@ from scipy import stats
 from scipy.special import softmax
 
 from autoseg import extensions
+from autoseg.checkpoint import load_model, save_model
 from autoseg.errors import AutosegError
 from autoseg.exchange import volume_of_array
 from autoseg.export.restore import Column, crop_of
-from autoseg.inference import whole_scan
+from autoseg.inference import models, whole_scan
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.sliding_window import Economy
@@ -204,6 +206,33 @@ def test_engines_agree_on_every_network(
     model = write_model(tmp_path / "m.safetensors", configuration)
     found = Predictor.load([model], "cpu", "fp32", engine)(scan)
     assert np.mean(found.labels.array != load(model)(scan).labels.array) < 1e-3
+
+
+def test_a_network_that_gives_no_numbers_makes_no_mask(tmp_path: Path, scan: Volume) -> None:
+    model = write_model(tmp_path / "m.safetensors", small_configuration())
+    card, network = load_model(model)
+    next(network.parameters()).data.fill_(float("nan"))
+    save_model(model, network, card)
+    with pytest.raises(AutosegError, match=r"not finite.*--precision fp32"):
+        load(model)(scan)
+
+
+@needs_openvino
+def test_what_was_compiled_of_other_code_is_not_run(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code in ("old", "new"):
+        monkeypatch.setattr(models, "_network_code", lambda code=code: code)
+        Predictor.load([model], "cpu", "fp32", "openvino", cache=tmp_path)
+    assert len(list(tmp_path.glob("*.openvino"))) == 2
+
+
+def test_a_model_is_named_once(tmp_path: Path, model: Path) -> None:
+    copied = Path(shutil.copy(model, tmp_path / "copied.safetensors"))
+    with pytest.raises(AutosegError, match="the same model"):
+        load(model, copied)
+    with pytest.raises(AutosegError, match="no model file is named"):
+        load()
 
 
 class Whimsical(torch.nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoseg.checkpoint import load_model
+from autoseg.checkpoint import load_model, read_card
 from autoseg.cli import main
 from autoseg.errors import AutosegError
 from autoseg.interop.nnunet_models import configuration_of, import_models
@@ -127,6 +127,10 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         set_in_configuration("normalization_schemes", ["MyNormalization"]),
         "its normalisation of MRI is MyNormalization",
     ),
+    "reader": (
+        lambda plans: plans.update(image_reader_writer="MyReader"),
+        "its image reader is MyReader",
+    ),
     "label manager": (
         lambda plans: plans.update(label_manager="MyLabels"),
         "its label manager is MyLabels",
@@ -166,6 +170,44 @@ def test_what_autoseg_does_not_know_is_refused_by_name(
     change(copied / "plans.json", edit)
     with pytest.raises(AutosegError, match=message):
         import_models(copied, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("reader", "orientation"),
+    [("SimpleITKIO", "as_stored"), ("SimpleITKIOWithReorient", "canonical")],
+)
+def test_scans_are_turned_as_their_reader_turns_them(
+    copied: Path, tmp_path: Path, reader: str, orientation: str
+) -> None:
+    change(copied / "plans.json", lambda plans: plans.update(image_reader_writer=reader))
+    (path,) = import_models(copied, tmp_path / "out")
+    assert read_card(path).configuration.orientation == orientation
+
+
+def test_a_folder_may_be_called_anything(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = copied.rename(copied.with_name("renamed"))
+    monkeypatch.chdir(renamed)
+    archive = shutil.make_archive(str(tmp_path / "inner"), "zip", renamed)
+    names = ("3d_fullres", "renamed", "inner")
+    written = [*import_models(Path(), tmp_path / "a"), *import_models(Path(archive), tmp_path)]
+    assert [read_card(path).configuration.name for path in written] == [names[0]] * 2
+    assert [path.name for path in written] == [f"{name}_fold_0.safetensors" for name in names[1:]]
+
+
+def test_damaged_files_are_named(copied: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "model"), "zip", copied))
+    whole = bytearray(archive.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 200] = bytes(200)
+    archive.write_bytes(whole)
+    with pytest.raises(AutosegError, match="damaged"):
+        import_models(archive, tmp_path / "out")
+    (copied / "plans.json").write_text("{}")
+    with pytest.raises(AutosegError, match=r"not as nnU-Net writes it .*configurations"):
+        import_models(copied, tmp_path / "out")
+    with pytest.raises(AutosegError, match="there is no such folder"):
+        import_models(tmp_path / "nowhere", tmp_path / "out")
 
 
 def test_models_of_several_datasets_do_not_replace_each_other(copied: Path, tmp_path: Path) -> None:
@@ -243,5 +285,5 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AutosegError, match="no trained nnU-Net model is in here"):
         import_models(tmp_path, tmp_path / "out")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(AutosegError, match="neither a folder nor a zip"):
+    with pytest.raises(AutosegError, match="no zip file, or damaged"):
         import_models(tmp_path / "file", tmp_path / "out")

@@ -1,6 +1,7 @@
 """`autoseg predict` with all that it can write, on files as they come."""
 
 import json
+import shutil
 from math import prod
 from pathlib import Path
 
@@ -75,8 +76,49 @@ def test_a_scan_that_fails_is_named_and_the_others_are_done(
     assert "scan_1.nii.gz: cannot be read as NIfTI" in capsys.readouterr().err
     (scans / "scan_1.nii.gz").write_bytes(whole)
     assert predict(scans, tmp_path / "out", "--model", model) == 0
-    assert "Wrote 1 masks" in (told := capsys.readouterr().out)
+    assert "Wrote 1 mask to" in (told := capsys.readouterr().out)
     assert "kept 3 that were there" in told
+
+
+def test_a_scan_without_a_channel_is_named_and_the_others_are_done(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    for channel in ("0000", "0001"):
+        shutil.copy(scans / "scan_0.nii.gz", scans / f"two_{channel}.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 1
+    told = capsys.readouterr()
+    assert "two: has channels 0000, 0001, but the model needs 0000 alone" in told.err
+    assert "Wrote 1 mask to" in told.out
+
+
+def test_what_cannot_be_done_is_said_at_once(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    named = write_scans(tmp_path / "named", 1)
+    (named / "scan_0.nii.gz").rename(named / "scan_0_0000.nii.gz")
+    (tmp_path / "file").touch()
+    (tmp_path / "slice").write_bytes(bytes(128) + b"DICM")
+    for source, output, message in (
+        (scans, scans, "its mask would replace the scan"),
+        (named, named, "the scans lie here"),
+        (scans, tmp_path / "file", "cannot be made"),
+        (tmp_path / "file", tmp_path / "out", "no image that autoseg reads. Known endings: .nii"),
+        (tmp_path / "slice", tmp_path / "out", "DICOM, which must be converted first"),
+    ):
+        assert predict(source, output, "--model", model) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_slice_for_a_model_of_volumes_is_warned_of(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    whole = nib.load(scans / "scan_0.nii.gz")
+    nib.save(whole.slicer[:, :, :1], scans / "scan_0.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 0
+    assert "is a single slice" in capsys.readouterr().err
 
 
 def test_one_thing_after_another_gives_the_same_masks(tmp_path: Path, model: str) -> None:

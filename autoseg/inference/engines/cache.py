@@ -11,7 +11,7 @@ from autoseg.records import replacing
 
 log = logging.getLogger(__name__)
 
-KEPT = 16  # of an engine, the last used ones
+KEPT = 64  # of an engine, the last used ones
 
 
 def kept_path(order: RunOrder, described: str, suffix: str) -> Path | None:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,17 @@ def make_onnx_runner(order: RunOrder) -> Runner:
             "Use --engine torch."
         )
     session = _session(order)
+    if session.get_providers()[0] != PROVIDERS[here.type]:
+        raise AutosegError(
+            f"--engine onnxruntime: cannot use {here}; CUDA's or cuDNN's libraries are missing or "
+            "of another version than onnxruntime-gpu needs. Use --engine torch."
+        )
     output_shape = session.get_outputs()[0].shape[1:]
     device = (here.type, here.index or 0, np.float32)
 
     def run(patches: torch.Tensor) -> torch.Tensor:
         patches = patches.contiguous()
-        logits = torch.empty((len(patches), *output_shape), device=here)
+        logits = torch.empty((len(patches), *output_shape), dtype=torch.float32, device=here)
         binding = session.io_binding()
         binding.bind_input("patches", *device, patches.shape, patches.data_ptr())
         binding.bind_output("logits", *device, logits.shape, logits.data_ptr())
@@ -69,9 +75,14 @@ def _session(order: RunOrder) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = ONLY_ERRORS
-    choice = {"device_id": here.index or 0} if here.type == "cuda" else {}
-    providers = [(PROVIDERS[here.type], choice)]
-    kept = kept_path(order, torch.__version__, ".onnx")
+    options.enable_cpu_mem_arena = False  # it would keep the most that a scan ever took
+    choices: dict[str, dict[str, Any]] = {
+        "cpu": {},
+        # Not the default, which tries every algorithm anew for each number of patches.
+        "cuda": {"device_id": here.index or 0, "cudnn_conv_algo_search": "HEURISTIC"},
+    }
+    providers = [(PROVIDERS[here.type], choices[here.type])]
+    kept = kept_path(order, f"{torch.__version__} {version('onnxscript')}", ".onnx")
     graph = recall(kept)
     if graph is not None:
         try:
@@ -92,9 +103,10 @@ def _session(order: RunOrder) -> Any:
 
 def _import_onnxruntime() -> Any:
     """Import ONNX Runtime without its telemetry, which would number and report the computer."""
-    os.environ[NO_TELEMETRY] = "1"
+    os.environ[NO_TELEMETRY] = "1"  # it is looked at when the module is imported
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # where another program has imported it before
     return onnxruntime
 
 

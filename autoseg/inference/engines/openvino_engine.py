@@ -55,7 +55,8 @@ def make_openvino_runner(order: RunOrder) -> Runner:
             own.requests = [compiled.create_infer_request() for _ in range(streams)]
             own.logits = torch.empty(0)
         if len(own.logits) < len(patches):  # pages of memory are slow to get anew for each patch
-            own.logits = torch.empty((len(patches), *compiled.output(0).shape[1:]))
+            shape = (len(patches), *compiled.output(0).shape[1:])
+            own.logits = torch.empty(shape, dtype=torch.float32)
         inputs = [patch[None].contiguous().numpy() for patch in patches]
         outputs = [own.logits[i : i + 1].numpy() for i in range(len(patches))]
         for first in range(0, len(patches), streams):
