@@ -1,11 +1,13 @@
 """Labels of every engine and precision beside those of torch in single precision.
 
-    python -m benchmarks.engines FOLDER SHARED_DATA [--minutes 6] [--only ...] [--cases 6]
+    python -m benchmarks.engines FOLDER IMPORTS SHARED_DATA [--minutes 9] [--only ...] [--cases 6]
 
-Trains a model on each kind of scan (FOLDER keeps them, and they are not repeated) and predicts
-scans that it was not trained on, where there are several subjects; without mirroring, which would
-average differences away. Dice is of each class over all scans; only classes of more than 1,000
-voxels count. Seconds are medians over the scans after the first, of networks, sums and export.
+IMPORTS is the folder of benchmarks.nnunet_import, whose models are used where it has trained one;
+for the other kinds of scans autoseg trains one (FOLDER keeps it, and it is not repeated). Scans are
+predicted that the models were not trained on, where there are several subjects, as planned and
+without mirroring, which averages differences away. Dice is of each class over all scans; only
+classes of more than 1,000 voxels count. Seconds are medians over the scans after the first, of
+networks, sums and export.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.machine import detect_machine
 from autoseg.scans import list_scans
+from benchmarks.nnunet_models import HELD_OUT_TUMOURS
 
 RESULTS = Path(__file__).parent / "results"
 WAYS: tuple[tuple[EngineName, Precision], ...] = (
@@ -43,12 +46,14 @@ SPINAL_CORD = {
     "t2": ("t2/t2.nii.gz", "t2/t2_seg-manual.nii.gz"),
     "t2s": ("t2s/t2s.nii.gz", "t2s/t2s_seg.nii.gz"),
 }
+IMPORTED = {"hippocampus": "plain_3d", "sarcoma_ct": "sarcoma_ct", "lung_ct": "lung_ct"}
 Pairs = dict[str, tuple[Path, Path]]
 
 
 def hippocampus(shared: Path) -> Pairs:
     folder = shared / "hippocampus"
-    names = [path.name.removesuffix(".nii.gz") for path in sorted((folder / "labelsTr").iterdir())]
+    masks = sorted(shared.glob("nnunet_model/*/*/fold_0/validation/*.nii.gz"))
+    names = [path.name.removesuffix(".nii.gz") for path in masks]
     return {
         name: (folder / f"imagesTr/{name}_0000.nii.gz", folder / f"labelsTr/{name}.nii.gz")
         for name in names
@@ -57,7 +62,8 @@ def hippocampus(shared: Path) -> Pairs:
 
 def sarcoma_ct(shared: Path) -> Pairs:
     patients = sorted(path for path in (shared / "sarcoma").iterdir() if path.is_dir())
-    return {p.name: (p / "CT_image.nii.gz", p / "CT_mask.nii.gz") for p in patients}
+    unseen = patients[-HELD_OUT_TUMOURS:]
+    return {p.name: (p / "CT_image.nii.gz", p / "CT_mask.nii.gz") for p in unseen}
 
 
 def nuclei(shared: Path) -> Pairs:
@@ -83,16 +89,14 @@ DATASETS = {
     "lung_ct": lung_ct,
 }
 ONE_SUBJECT = ("spinal_cord", "lung_ct")
-CHANNELS = {"sarcoma_ct": "CT", "lung_ct": "CT"}
 
 
 def write_manifest(name: str, pairs: Pairs, unseen: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    channel = CHANNELS.get(name, "image")
     cases = [
         {
             "case": case,
-            "channels": {channel: str(scan)},
+            "channels": {"image": str(scan)},
             "label": str(label),
             "group": "test" if case in unseen else "train",
         }
@@ -109,7 +113,9 @@ def autoseg(*words: str | Path) -> None:
 
 
 def trained(name: str, pairs: Pairs, unseen: Sequence[str], options: argparse.Namespace) -> Path:
-    """A model of all cases but the unseen ones, trained now unless it was before."""
+    """A model of other cases than the unseen ones, trained now unless it was before."""
+    if name in IMPORTED:
+        return next((options.imports / "imported" / IMPORTED[name] / "planned").iterdir())
     work = options.folder / name / "work"
     models = "models/*/*/fold_all/model.safetensors"
     if not any(work.glob(models)):
@@ -155,31 +161,41 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     unseen = [] if name in ONE_SUBJECT else list(pairs)[-options.cases :]
     model = trained(name, pairs, unseen, options)
     scans = [pairs[case][0] for case in unseen or pairs]
-    found: dict[str, Any] = {"scans": len(scans), "minutes_trained": options.minutes}
-    expected: list[NDArray[np.uint8]] = []
-    for engine, precision in WAYS:
-        predictor = without_mirroring(Predictor.load([model], "cpu", precision, engine))
-        masks, seconds = masks_of(predictor, scans)
-        expected = expected or masks
-        scheme = predictor.card.labels
-        classes = {
-            label: agreement(masks, expected, value)
-            for label, value in zip(scheme.names[1:], scheme.values[1:], strict=True)
-        }
-        counted = [c["dice"] for c in classes.values() if c["voxels"] > MIN_VOXELS]
-        found[f"{engine} {precision}"] = {"seconds_per_scan": seconds, "classes": classes}
-        lowest = f"{min(counted):.5f}" if counted else "no class of so many voxels"
-        print(
-            f"{name:12} {engine:12}{precision:6}{seconds:8.2f} s  lowest Dice {lowest}", flush=True
-        )
+    trained_by = "nnunetv2" if name in IMPORTED else f"autoseg, {options.minutes:g} minutes"
+    found: dict[str, Any] = {"scans": len(scans), "trained_by": trained_by}
+    for mirrored in (True, False):
+        expected: list[NDArray[np.uint8]] = []
+        for engine, precision in WAYS:
+            predictor = Predictor.load([model], "cpu", precision, engine)
+            if not mirrored:
+                predictor = without_mirroring(predictor)
+            masks, seconds = masks_of(predictor, scans)
+            expected = expected or masks
+            scheme = predictor.card.labels
+            classes = {
+                label: agreement(masks, expected, value)
+                for label, value in zip(scheme.names[1:], scheme.values[1:], strict=True)
+            }
+            way = f"{engine} {precision}{'' if mirrored else ' without mirroring'}"
+            found[way] = {"seconds_per_scan": seconds, "classes": classes}
+            show(name, way, found[way])
     return found
+
+
+def show(name: str, way: str, result: dict[str, Any]) -> None:
+    dice = [c["dice"] for c in result["classes"].values() if c["voxels"] > MIN_VOXELS]
+    lowest = f"{min(dice):.5f}" if dice else "no class of so many voxels"
+    print(
+        f"{name:12} {way:36}{result['seconds_per_scan']:8.2f} s  lowest Dice {lowest}", flush=True
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("imports", type=Path)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--cases", type=int, default=6, help="how many scans are kept unseen")
     options = parser.parse_args()

@@ -333,9 +333,14 @@ def test_engines_write_no_file_and_open_no_connection(
     assert list(home.rglob("*")) == []
 
 
+@needs_onnxruntime
 def test_an_engine_that_cannot_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from autoseg.inference.engines import openvino_engine
 
+    with pytest.raises(AutosegError, match="computes in fp32, not in bf16"):
+        Predictor.load([model], "cpu", "bf16", "onnxruntime")
+    with pytest.raises(AutosegError, match="fp16: is for GPUs"):
+        Predictor.load([model], "cpu", "fp16")
     monkeypatch.setattr(openvino_engine, "is_installed", lambda: False)
     with pytest.raises(AutosegError, match=r"pip install 'autoseg\[openvino\]'"):
         Predictor.load([model], "cpu", "fp32", "openvino")
