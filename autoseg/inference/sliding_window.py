@@ -147,13 +147,7 @@ class _Sums:
         step = max(1, BYTES_AT_ONCE // row_bytes)
         for first in range(low, high, step):
             rows = slice(first, min(high, first + step))
-            means = self.logits[:, rows] / self.total[rows]
-            if not torch.isfinite(means.sum()):
-                raise AutosegError(
-                    "the network gave numbers that are not finite, so there is no mask. Try "
-                    "--precision fp32; where that does not help, its training has failed."
-                )
-            yield means
+            yield _finite(self.logits[:, rows] / self.total[rows])  # not held here any longer
 
     def advance(self, count: int) -> None:
         """Drop finished rows and append as many empty ones, in place."""
@@ -174,6 +168,15 @@ class _Sums:
             inside.append(slice(a - start, b - start))
             place.append(slice(a - low, b - low))
         return inside, place
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(logits.sum()):
+        raise AutosegError(
+            "the network gave numbers that are not finite, so there is no mask. Try "
+            "--precision fp32; where that does not help, its training has failed."
+        )
+    return logits
 
 
 class _ConstantsOnce:
