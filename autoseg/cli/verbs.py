@@ -159,26 +159,8 @@ def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError, raise_if_any
     from autoseg.pipeline.predicting import Extras, Part, PredictRequest, predict_files
-    from autoseg.work import WorkFolder
 
-    models = options.model
-    if not models:
-        work = WorkFolder(options.work)
-        if not work.root.is_dir():
-            raise AutosegError(
-                f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
-                "name the work folder with --work, or model files with --model."
-            )
-        plan = work.plan(options.plan)
-        configuration = plan.configuration(options.configuration)
-        models = work.trained_models(plan.name, configuration.name)
-        if not models:
-            raise AutosegError(
-                f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
-                "yet. Run `autoseg train` first, or name model files with --model."
-            )
-        if configuration.previous_stage is not None:
-            models += work.trained_models(plan.name, configuration.previous_stage)
+    models = options.model or _trained_models(options)
     instances = None
     if options.min_volume and not options.instances:
         raise AutosegError("--min-volume is for --instances. Give both, or neither.")
@@ -217,6 +199,30 @@ def predict(options: argparse.Namespace) -> None:
             f"{_counted(len(models), 'model')}{also}."
         )
     raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
+
+
+def _trained_models(options: argparse.Namespace) -> list[Path]:
+    """Those of the work folder, the first stage of a cascade among them."""
+    from autoseg.errors import AutosegError
+    from autoseg.work import WorkFolder
+
+    work = WorkFolder(options.work)
+    if not work.root.is_dir():
+        raise AutosegError(
+            f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
+            "name the work folder with --work, or model files with --model."
+        )
+    plan = work.plan(options.plan)
+    configuration = plan.configuration(options.configuration)
+    models = work.trained_models(plan.name, configuration.name)
+    if not models:
+        raise AutosegError(
+            f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
+            "yet. Run `autoseg train` first, or name model files with --model."
+        )
+    if configuration.previous_stage is not None:
+        models += work.trained_models(plan.name, configuration.previous_stage)
+    return models
 
 
 def _counted(count: int, noun: str) -> str:

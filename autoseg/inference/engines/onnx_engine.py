@@ -43,8 +43,8 @@ def make_onnx_runner(order: RunOrder) -> Runner:
         )
     if order.device.precision != "fp32":
         raise AutosegError(
-            f"--engine onnxruntime: computes in fp32, not in {order.device.precision}. "
-            "Use --engine torch."
+            f"--engine onnxruntime: computes in fp32, not in {order.device.precision}. Use "
+            "--precision fp32, or --engine torch."
         )
     session = _session(order)
     if session.get_providers()[0] != PROVIDERS[here.type]:
