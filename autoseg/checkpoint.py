@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from autoseg import __version__
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.networks import network_builder
 from autoseg.planning.plan import Configuration

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.cases import read_channels
+from autoseg.dataset.inputs import list_scans
+from autoseg.dataset.reading import read_channels
 from autoseg.device import Precision
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.machine import detect_machine
-from autoseg.scans import list_scans
 from benchmarks.nnunet_models import HELD_OUT_TUMOURS
 
 RESULTS = Path(__file__).parent / "results"

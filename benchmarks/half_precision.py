@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 import autoseg.preprocessing.store as store
-from autoseg.pipeline.planning import PlanRequest, plan_dataset
-from autoseg.pipeline.preparing import Resources, prepare
-from autoseg.pipeline.training import TrainRequest, train_fold
-from autoseg.training.log import SilentListener
+from autoseg.pipeline.plan import PlanRequest, plan_dataset
+from autoseg.pipeline.prepare import Resources, prepare
+from autoseg.pipeline.train import TrainRequest, train_fold
+from autoseg.training.metrics_log import SilentListener
 from autoseg.training.schedule import Length
-from autoseg.work import WorkFolder
+from autoseg.work_folder import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
 SMALLER = store._smaller

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from autoseg.layouts import open_dataset
+from autoseg.dataset.layouts import open_dataset
+from autoseg.images.volume import read_labels
 from autoseg.machine import detect_machine
-from autoseg.pipeline.planning import PlanRequest, plan_dataset
-from autoseg.pipeline.training import TrainRequest, train_fold
+from autoseg.pipeline.plan import PlanRequest, plan_dataset
+from autoseg.pipeline.train import TrainRequest, train_fold
 from autoseg.planning.plan import Configuration, LossKind, LossPlan
-from autoseg.training.log import SilentListener
+from autoseg.training.metrics_log import SilentListener
 from autoseg.training.schedule import Length
-from autoseg.volume import read_labels
-from autoseg.work import WorkFolder
+from autoseg.work_folder import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
 LOSSES: dict[LossKind, dict[str, float]] = {

@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.cases import read_channels
+from autoseg.dataset.inputs import list_scans
+from autoseg.dataset.reading import read_channels
 from autoseg.geometry import same_space
+from autoseg.images.volume import Volume, read_labels
 from autoseg.inference import sliding_window
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.whole_scan import Wanted, WholeScan
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores, detect_machine
 from autoseg.preprocessing.prepare import place_mask
-from autoseg.scans import list_scans
-from autoseg.volume import Volume, read_labels
 from benchmarks.nnunet_models import BRIEF, make_dataset
 
 RESULTS = Path(__file__).parent / "results"

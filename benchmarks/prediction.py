@@ -25,15 +25,15 @@ import torch
 from scipy import ndimage
 
 from autoseg.checkpoint import ModelCard, build_network, read_card, save_model
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.geometry import resampled_shape
+from autoseg.images.volume import read_image
 from autoseg.inference.sliding_window import tile
 from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores, cpu_flags, detect_machine
-from autoseg.planning.memory import multiply_adds
+from autoseg.planning.cost import multiply_adds
 from autoseg.planning.plan import Configuration, StagePlan
-from autoseg.volume import read_image
 from benchmarks import processes
 
 RESULTS = Path(__file__).parent / "results"

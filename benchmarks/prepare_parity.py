@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.cases import read_case
-from autoseg.dataset import OUTSIDE, Case, ChannelSource, Dataset, LabelScheme
-from autoseg.fingerprint import make_fingerprint
+from autoseg.dataset.dataset import OUTSIDE, Case, ChannelSource, Dataset, LabelScheme
+from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.reading import read_case
 from autoseg.geometry import Grid
-from autoseg.layouts import open_dataset
+from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.machine import detect_machine
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan

@@ -24,12 +24,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from autoseg.machine import available_cores, detect_machine
-from autoseg.pipeline.planning import PlanRequest, plan_dataset
-from autoseg.pipeline.training import TrainRequest, train_fold
-from autoseg.training.log import EpochSummary, SilentListener
+from autoseg.pipeline.plan import PlanRequest, plan_dataset
+from autoseg.pipeline.train import TrainRequest, train_fold
+from autoseg.training.metrics_log import EpochSummary, SilentListener
 from autoseg.training.schedule import Length
 from autoseg.training.validation import Example
-from autoseg.work import WorkFolder
+from autoseg.work_folder import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
 PEER = Path(__file__).parent / "peer"

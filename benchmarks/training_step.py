@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from autoseg.losses import deep_supervision_loss
 from autoseg.machine import detect_machine
 from autoseg.networks import NETWORKS
 from autoseg.planning.plan import LossPlan, NetworkPlan, StagePlan
+from autoseg.tasks.losses import deep_supervision_loss
 
 PATCH_VOX = (40, 56, 40)
 BATCH = 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.synthetic import write_dataset
+from autoseg.dataset.synthetic import write_dataset
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

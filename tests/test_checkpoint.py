@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from autoseg.cli import main
-from autoseg.synthetic import make_scan, write_dataset, write_scan
+from autoseg.dataset.synthetic import make_scan, write_dataset, write_scan
 
 
 def run(*arguments: object) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from autoseg.cli import main
-from autoseg.synthetic import write_dataset
+from autoseg.dataset.synthetic import write_dataset
 
 SHAPE = (24, 22, 10)
 

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from autoseg.cli import main
-from autoseg.synthetic import make_scan, write_scan
+from autoseg.dataset.synthetic import make_scan, write_scan
 from tests.inference.model_files import small_configuration, write_model
 
 README = Path(__file__).parent.parent / "README.md"

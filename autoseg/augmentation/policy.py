@@ -19,7 +19,7 @@ from autoseg.augmentation.sample import (
     SampleAugmentation,
 )
 from autoseg.geometry import Shape3
-from autoseg.one_hot import one_hot
+from autoseg.networks.one_hot import one_hot
 from autoseg.planning.plan import AugmentationPlan, RandomRange
 
 

@@ -15,8 +15,8 @@ INTERRUPTED, TERMINATED = 130, 143
 
 def check(options: argparse.Namespace) -> int:
     """`autoseg check`: 1 when the dataset has errors."""
-    from autoseg.pipeline.planning import check_dataset
-    from autoseg.screens import check_screen, repair_screen
+    from autoseg.cli.screens import check_screen, repair_screen
+    from autoseg.pipeline.plan import check_dataset
 
     with _progress() as progress:
         report, repairs = check_dataset(options.dataset, options.fix, _workers(options), progress)
@@ -33,9 +33,9 @@ def check(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> None:
     """`autoseg plan`."""
-    from autoseg.pipeline.planning import PlanRequest, plan_dataset, write_plan_report
-    from autoseg.screens import plan_screen
-    from autoseg.work import WorkFolder
+    from autoseg.cli.screens import plan_screen
+    from autoseg.pipeline.plan import PlanRequest, plan_dataset, write_plan_report
+    from autoseg.work_folder import WorkFolder
 
     request = PlanRequest(
         rules=options.rules,
@@ -59,8 +59,8 @@ def plan(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     """`autoseg explain`."""
-    from autoseg.screens import explain_screen, find_decisions
-    from autoseg.work import WorkFolder
+    from autoseg.cli.screens import explain_screen, find_decisions
+    from autoseg.work_folder import WorkFolder
 
     decisions = find_decisions(WorkFolder(options.work).plan(options.plan), options.field)
     if options.json:
@@ -71,9 +71,9 @@ def explain(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> None:
     """`autoseg prepare`."""
-    from autoseg.pipeline.preparing import Resources
-    from autoseg.pipeline.preparing import prepare as prepare_stage
-    from autoseg.work import WorkFolder
+    from autoseg.pipeline.prepare import Resources
+    from autoseg.pipeline.prepare import prepare as prepare_stage
+    from autoseg.work_folder import WorkFolder
 
     with _progress() as progress:
         done, folders = prepare_stage(
@@ -89,17 +89,17 @@ def prepare(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """`autoseg train`."""
+    from autoseg.cli.screens import fold_screen
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.folds import train_on, training_devices
-    from autoseg.pipeline.training import (
+    from autoseg.pipeline.executors import train_on, training_devices
+    from autoseg.pipeline.train import (
         TrainRequest,
         earlier_training,
         train_fold,
         training_order,
     )
-    from autoseg.screens import fold_screen
     from autoseg.training.schedule import Length
-    from autoseg.work import WorkFolder
+    from autoseg.work_folder import WorkFolder
 
     work = WorkFolder(options.work)
     wrong = [f for f in options.fold or [] if f != "all" and not f.isdecimal()]
@@ -158,14 +158,14 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError, raise_if_any
-    from autoseg.pipeline.predicting import Extras, Part, PredictRequest, predict_files
+    from autoseg.pipeline.predict import Extras, Part, PredictRequest, predict_files
 
     models = options.model or _trained_models(options)
     instances = None
     if options.min_volume and not options.instances:
         raise AutosegError("--min-volume is for --instances. Give both, or neither.")
     if options.instances:
-        from autoseg.export.instances import InstanceRule
+        from autoseg.postprocessing.instances import InstanceRule
 
         instances = InstanceRule(min_volume_mm3=options.min_volume)
     with _progress() as progress:
@@ -204,7 +204,7 @@ def predict(options: argparse.Namespace) -> None:
 def _trained_models(options: argparse.Namespace) -> list[Path]:
     """Those of the work folder, the first stage of a cascade among them."""
     from autoseg.errors import AutosegError
-    from autoseg.work import WorkFolder
+    from autoseg.work_folder import WorkFolder
 
     work = WorkFolder(options.work)
     if not work.root.is_dir():
@@ -257,8 +257,8 @@ def export_nnunet(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """`autoseg evaluate`."""
+    from autoseg.cli.screens import evaluation_screen
     from autoseg.evaluation.evaluate import evaluate_folders
-    from autoseg.screens import evaluation_screen
 
     with _progress() as progress:
         evaluation = evaluate_folders(
@@ -271,8 +271,8 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> None:
     """`autoseg doctor`."""
-    from autoseg.doctor import examine
-    from autoseg.screens import doctor_screen
+    from autoseg.cli.screens import doctor_screen
+    from autoseg.pipeline.doctor import examine
 
     findings = examine(Path())
     if options.json:
@@ -283,8 +283,8 @@ def doctor(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """`autoseg demo`."""
-    from autoseg.demo import run_demo
-    from autoseg.screens import evaluation_screen
+    from autoseg.cli.screens import evaluation_screen
+    from autoseg.pipeline.demo import run_demo
 
     with _progress() as progress, _training_view(0) as view:
         evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
@@ -311,14 +311,14 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _progress() -> Any:
-    from autoseg.screens import ProgressBars
+    from autoseg.cli.screens import ProgressBars
 
     return ProgressBars()
 
 
 def _training_view(fold: int | None, rank: int = 0) -> Any:
     """What shows a training; only the first process of several shows anything."""
-    from autoseg.screens import TrainingView
+    from autoseg.cli.screens import TrainingView
 
     def write(text: str) -> None:
         if rank == 0:
@@ -330,7 +330,7 @@ def _training_view(fold: int | None, rank: int = 0) -> Any:
 
 def _launch() -> Any:
     """Which process this is, as torchrun says in the environment."""
-    from autoseg.pipeline.training import Launch
+    from autoseg.pipeline.train import Launch
 
     names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     return Launch(*(int(os.environ.get(name, default)) for name, default in names.items()))

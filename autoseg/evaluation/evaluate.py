@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.dataset import LabelScheme, instance_classes
+from autoseg.dataset.dataset import LabelScheme, instance_classes
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.metrics import ClassScore, score_classes
 from autoseg.geometry import same_space
+from autoseg.images.volume import file_ending, read_labels
+from autoseg.parallel import Progress, map_cases, silent
 from autoseg.records import Record
-from autoseg.volume import file_ending, read_labels
-from autoseg.workers import Progress, map_cases, silent
 
 EMPTY_RULE = (
     "a class absent from both masks has no Dice and is left out of the means; "

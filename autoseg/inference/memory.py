@@ -8,10 +8,10 @@ from math import ceil, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.export.restore import Column, Interpolation, Span
 from autoseg.geometry import Placement
+from autoseg.inference.restore import Column, Interpolation, Span
 from autoseg.inference.sliding_window import BYTES_AT_ONCE, reaching, tile
-from autoseg.planning.memory import convolution_elements
+from autoseg.planning.cost import convolution_elements
 from autoseg.planning.plan import Configuration
 
 CUTS = (1, 2, 3, 4, 6, 8, 12, 16)  # along y, and along x

@@ -14,14 +14,14 @@ from autoseg import networks
 from autoseg.checkpoint import ModelCard, load_model, read_card
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.export.restore import Block, Column, Span, interpolation_matrices, restored_blocks
 from autoseg.geometry import Placement
 from autoseg.inference.engines import ENGINES, EngineName, RunOrder
 from autoseg.inference.ensemble import Ensemble
 from autoseg.inference.memory import Footprint
+from autoseg.inference.restore import Block, Column, Span, interpolation_matrices, restored_blocks
 from autoseg.inference.sliding_window import Economy, Engine, predict_logits
 from autoseg.networks import NETWORKS
-from autoseg.one_hot import one_hot
+from autoseg.networks.one_hot import one_hot
 
 
 @dataclass(frozen=True, slots=True)

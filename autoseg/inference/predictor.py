@@ -14,13 +14,13 @@ from autoseg.checkpoint import ModelCard
 from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError, EngineError
 from autoseg.geometry import Grid
+from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
 from autoseg.inference.models import ModelGroup, Stack, content_hash, load_groups
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, Wanted, WholeScan
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
-from autoseg.volume import Volume
 
 log = logging.getLogger(__name__)
 

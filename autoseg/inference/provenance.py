@@ -5,9 +5,9 @@ import numpy as np
 from autoseg.checkpoint import ModelCard
 from autoseg.device import Precision
 from autoseg.geometry import Placement
+from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.records import Record
-from autoseg.volume import Volume
 
 SPACING_RATIO_WARNED = 2.0  # against the plan's target spacing
 SHARE_EXPECTED = 0.001  # of a scan's voxels, within the training set's range of the foreground

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from autoseg.errors import AutosegError
-from autoseg.export.restore import Span
 from autoseg.geometry import Shape3
+from autoseg.inference.restore import Span
 from autoseg.planning.plan import InferencePlan
 
 PEAK_WEIGHT = 10.0

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.device import Device, ran_out_of_memory
-from autoseg.export.decide import decide, entropy, probabilities, scores_of
-from autoseg.export.probabilities import ProbabilityFile, probability_file
-from autoseg.export.restore import Block, Column, crop_of
 from autoseg.geometry import Placement
+from autoseg.inference.decide import decide, entropy, probabilities, scores_of
 from autoseg.inference.memory import Footprint, columns_that_fit, rows_at_once
 from autoseg.inference.models import ModelGroup, Stack
+from autoseg.inference.probabilities import ProbabilityFile, probability_file
+from autoseg.inference.restore import Block, Column, crop_of
 from autoseg.inference.sliding_window import Economy
 from autoseg.machine import GIB, free_memory_gb, used_memory_gb
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from autoseg.checkpoint import ModelCard, load_model, read_card
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.layouts.description import IGNORE
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.interop.nnunet_folders import CHECKPOINTS
 from autoseg.interop.nnunet_models import (
@@ -24,7 +25,6 @@ from autoseg.interop.nnunet_models import (
     first_patch_axis,
 )
 from autoseg.interop.nnunet_weights import PUBLISHED, published_architecture, published_weights
-from autoseg.layouts.description import IGNORE
 from autoseg.planning.plan import Configuration, NormalizationKind, ResamplingPlan
 from autoseg.records import replacing, save_json
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoseg.casestats import IntensityStats
 from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.dataset.layouts.description import declared_channels, declared_labels, read_description
 from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation
+from autoseg.inspection.statistics import IntensityStats
 from autoseg.interop.nnunet_folders import (
     CHECKPOINTS,
     TrainedFolder,
@@ -18,7 +19,6 @@ from autoseg.interop.nnunet_folders import (
     unpacked,
 )
 from autoseg.interop.nnunet_weights import converted_weights, network_plan
-from autoseg.layouts.description import declared_channels, declared_labels, read_description
 from autoseg.planning.plan import (
     ChannelNormalization,
     Configuration,

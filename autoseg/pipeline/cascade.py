@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.images.volume import read_labels
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan
 from autoseg.preprocessing.prepare import place_mask, source_file
 from autoseg.preprocessing.store import (
@@ -14,8 +15,7 @@ from autoseg.preprocessing.store import (
     with_previous,
     write_mask,
 )
-from autoseg.volume import read_labels
-from autoseg.work import WorkFolder
+from autoseg.work_folder import WorkFolder
 
 
 def with_previous_masks(

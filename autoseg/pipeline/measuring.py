@@ -1,7 +1,7 @@
 """Measuring a plan on the machine that it is for, and correcting what does not fit."""
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import Fingerprint
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.plan import Configuration, ConfigurationName, Decision, Plan
 from autoseg.planning.planner import make_plan

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoseg.training.log import EpochSummary, TrainingListener
+    from autoseg.training.metrics_log import EpochSummary, TrainingListener
     from autoseg.training.validation import Example
 
 EPOCHS_BETWEEN_EXAMPLES = 5

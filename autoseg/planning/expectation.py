@@ -2,10 +2,10 @@
 
 from math import prod
 
-from autoseg.fingerprint import Fingerprint
 from autoseg.geometry import canonical_order
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB, Machine
-from autoseg.planning.memory import convolution_elements, multiply_adds
+from autoseg.planning.cost import convolution_elements, multiply_adds
 from autoseg.planning.plan import Configuration, Decision
 
 # Multiply-adds a second that whole training steps reach, optimiser and loss included: measured on

@@ -5,9 +5,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from autoseg.fingerprint import Fingerprint
 from autoseg.geometry import CANONICAL_AXES, Orientation, canonical_order
-from autoseg.integrity import side_pairs
+from autoseg.inspection.consistency import side_pairs
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.plan import ConfigurationName
 

@@ -3,7 +3,7 @@
 import logging
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import Fingerprint
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.plan import ChannelNormalization, Configuration, Decision, Plan

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator
 
-from autoseg.casestats import IntensityStats
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.extensions import Group, extension_names
 from autoseg.geometry import Orientation, Shape3, Spacing3
+from autoseg.inspection.statistics import IntensityStats
 from autoseg.machine import Machine
 from autoseg.records import Record
 

@@ -7,9 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import Fingerprint
 from autoseg.geometry import Orientation, Shape3
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
+from autoseg.planning.decisions import (
+    AugmentationSettings,
+    BatchSettings,
+    ClassWeighting,
+    LossSettings,
+    MemorySettings,
+)
 from autoseg.planning.expectation import expectation
 from autoseg.planning.facts import Facts, gather_facts, left_right_axis, oriented_grids
 from autoseg.planning.plan import (
@@ -29,13 +36,6 @@ from autoseg.planning.search import (
     find_lowres,
     find_patch,
     find_target_spacing,
-)
-from autoseg.planning.settings import (
-    AugmentationSettings,
-    BatchSettings,
-    ClassWeighting,
-    LossSettings,
-    MemorySettings,
 )
 
 

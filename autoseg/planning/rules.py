@@ -16,9 +16,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.planning.decisions import DECISIONS
 from autoseg.planning.facts import FACT_NAMES, FACT_TYPES, Facts, FactValue
 from autoseg.planning.plan import ConfigurationName, Decision
-from autoseg.planning.settings import DECISIONS
 from autoseg.records import Record
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

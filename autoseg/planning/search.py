@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.planning.memory import convolution_elements
-from autoseg.planning.plan import NetworkPlan, StagePlan
-from autoseg.planning.settings import (
+from autoseg.planning.cost import convolution_elements
+from autoseg.planning.decisions import (
     LowresSettings,
     NetworkSettings,
     PatchSettings,
     SpacingSettings,
 )
+from autoseg.planning.plan import NetworkPlan, StagePlan
 from autoseg.planning.topology import PoolingRule, Topology, find_topology
 
 

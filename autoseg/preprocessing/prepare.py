@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.cases import read_case
-from autoseg.casestats import CaseStats
-from autoseg.dataset import IGNORED, OUTSIDE, Case, LabelScheme
+from autoseg.dataset.dataset import IGNORED, OUTSIDE, Case, LabelScheme
+from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
-from autoseg.foreground import bounding_box, nonzero_mask
 from autoseg.geometry import Box, Grid, Placement, canonical_order, plan_axes, resampled_shape
-from autoseg.image_files import files_of
+from autoseg.images.foreground import bounding_box, nonzero_mask
+from autoseg.images.formats import files_of
+from autoseg.inspection.statistics import CaseStats
 from autoseg.machine import GIB
+from autoseg.parallel import MemoryBudget, Progress, map_cases, silent
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.normalize import normalize
 from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
@@ -31,7 +32,6 @@ from autoseg.preprocessing.store import (
     stored_sources,
     write_case,
 )
-from autoseg.workers import MemoryBudget, Progress, map_cases, silent
 
 FORMAT_VERSION = 3
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more

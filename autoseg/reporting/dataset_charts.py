@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.casestats import IntensityStats
-from autoseg.fingerprint import ClassStats, Fingerprint
+from autoseg.inspection.fingerprint import ClassStats, Fingerprint
+from autoseg.inspection.statistics import IntensityStats
 from autoseg.planning.facts import oriented_grids
 from autoseg.planning.plan import ChannelNormalization, Configuration, Plan
 from autoseg.reporting.charts import (

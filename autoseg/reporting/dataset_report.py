@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset import Problem
-from autoseg.fingerprint import Fingerprint
+from autoseg.dataset.dataset import Problem
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.plan import Plan
 from autoseg.reporting.charts import colour_of
 from autoseg.reporting.dataset_charts import (

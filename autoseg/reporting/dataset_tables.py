@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.dataset import Problem
-from autoseg.fingerprint import Fingerprint
+from autoseg.dataset.dataset import Problem
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.records import format_json
 from autoseg.reporting.charts import colour_of, plain_number

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.cases import read_case
-from autoseg.casestats import CaseStats
-from autoseg.dataset import IGNORED, Dataset, LabelScheme
-from autoseg.fingerprint import Fingerprint
+from autoseg.dataset.dataset import IGNORED, Dataset, LabelScheme
+from autoseg.dataset.reading import read_case
 from autoseg.geometry import CANONICAL_AXES, canonical_order, reorder_axes
+from autoseg.images.volume import Volume
+from autoseg.inspection.fingerprint import Fingerprint
+from autoseg.inspection.statistics import CaseStats
 from autoseg.planning.plan import ChannelNormalization
 from autoseg.reporting.charts import COLOURS, WIDTH_IN, drawable, new_figure, to_png
 from autoseg.reporting.mosaic import draw_outlines
-from autoseg.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

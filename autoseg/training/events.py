@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from autoseg.training.log import EpochSummary
+from autoseg.training.metrics_log import EpochSummary
 
 
 def event_writer(folder: Path, iteration: int) -> Any | None:

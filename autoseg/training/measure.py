@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from autoseg.checkpoint import build_network
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.device import Device
-from autoseg.losses import deep_supervision_loss
 from autoseg.machine import GIB
 from autoseg.planning.plan import Configuration
+from autoseg.tasks.losses import deep_supervision_loss
 from autoseg.training.learner import Learner
 
 STEPS = 4  # the first warms up

@@ -15,14 +15,15 @@ from torch import nn
 from autoseg.augmentation.policy import BatchShape, augment_batch
 from autoseg.augmentation.sample import Batch, RawSample
 from autoseg.checkpoint import ModelCard, build_network, save_model
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.losses import deep_supervision_loss
 from autoseg.planning.plan import Configuration, Form
 from autoseg.preprocessing.store import StoredCase
+from autoseg.tasks.losses import deep_supervision_loss
 from autoseg.training import workers
-from autoseg.training.form import (
+from autoseg.training.distributed import ALONE, Team
+from autoseg.training.execution import (
     Trial,
     fastest_form,
     image_in_form,
@@ -31,7 +32,7 @@ from autoseg.training.form import (
 )
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import Learner
-from autoseg.training.log import (
+from autoseg.training.metrics_log import (
     EpochSummary,
     Scores,
     TrainingListener,
@@ -41,7 +42,6 @@ from autoseg.training.log import (
 from autoseg.training.sampling import PatchSampler, Purpose, prefetch
 from autoseg.training.schedule import Budget, learning_rate
 from autoseg.training.state import Position, SavedState, StateFile
-from autoseg.training.team import ALONE, Team
 from autoseg.training.validation import PatchScores, score_patches
 
 CHECKPOINT_INTERVAL_S = 300.0

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.augmentation.sample import Batch
-from autoseg.dataset import IGNORED, LabelScheme
-from autoseg.losses import deep_supervision_loss
+from autoseg.dataset.dataset import IGNORED, LabelScheme
 from autoseg.planning.plan import LossPlan
+from autoseg.tasks.losses import deep_supervision_loss
 
 EXAMPLES = 3
 

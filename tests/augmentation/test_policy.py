@@ -11,9 +11,9 @@ from autoseg.augmentation.policy import (
     no_augmentation,
 )
 from autoseg.augmentation.sample import RawSample
+from autoseg.planning.decisions import AugmentationSettings
 from autoseg.planning.plan import AugmentationPlan
 from autoseg.planning.rules import load_rule_set
-from autoseg.planning.settings import AugmentationSettings
 from tests.planning.test_rules import FACTS
 
 PATCH = (8, 10, 12)

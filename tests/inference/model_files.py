@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.planning.plan import Configuration, NetworkPlan, StagePlan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set

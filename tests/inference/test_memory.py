@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.export.restore import interpolation_matrices
 from autoseg.geometry import Grid
 from autoseg.inference.memory import Footprint, columns_that_fit
+from autoseg.inference.restore import interpolation_matrices
 from autoseg.machine import GIB
 from autoseg.preprocessing.prepare import prepare_scan
 from tests.inference.model_files import small_configuration, write_model

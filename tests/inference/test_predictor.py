@@ -17,14 +17,14 @@ from scipy.special import softmax
 from autoseg import extensions
 from autoseg.checkpoint import load_model, save_model
 from autoseg.errors import AutosegError
-from autoseg.exchange import volume_of_array
-from autoseg.export.restore import Column, crop_of
+from autoseg.images.in_memory import volume_of_array
+from autoseg.images.volume import Volume
 from autoseg.inference import models, whole_scan
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
+from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Economy
 from autoseg.inference.whole_scan import Wanted
-from autoseg.volume import Volume
 from tests.inference.model_files import small_configuration, write_model
 
 EVERYWHERE = Economy(1, torch.device("cpu"))
@@ -307,7 +307,7 @@ def watch(event, arguments):
         print("SOCKET", event, arguments)
 
 sys.addaudithook(watch)
-from autoseg.exchange import volume_of_array
+from autoseg.images.in_memory import volume_of_array
 from autoseg.inference.predictor import Predictor
 import numpy as np
 predictor = Predictor.load([Path(sys.argv[1])], "cpu", "fp32", sys.argv[2])

@@ -12,7 +12,7 @@ import torch
 from autoseg import extensions
 from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
 from autoseg.cli import main
-from autoseg.dataset import LabelScheme, Region
+from autoseg.dataset.dataset import LabelScheme, Region
 from autoseg.errors import AutosegError
 from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_folders import read_checkpoint

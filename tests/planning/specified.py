@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoseg.casestats import CaseStats, IntensityStats
-from autoseg.dataset import LabelScheme
-from autoseg.fingerprint import ClassStats, Fingerprint
+from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.layouts.description import declared_channels, declared_labels
 from autoseg.geometry import Box, Shape3, Spacing3
-from autoseg.layouts.description import declared_channels, declared_labels
+from autoseg.inspection.fingerprint import ClassStats, Fingerprint
+from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import make_plan

@@ -8,10 +8,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import Fingerprint
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
+from autoseg.planning.cost import convolution_elements
 from autoseg.planning.facts import gather_facts
-from autoseg.planning.memory import convolution_elements
 from autoseg.planning.plan import Configuration, ConfigurationName, Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoseg.dataset.layouts import open_dataset
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import make_fingerprint
 from autoseg.geometry import Shape3, Spacing3
-from autoseg.layouts import open_dataset
+from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.machine import Machine
-from autoseg.planning.memory import convolution_elements
+from autoseg.planning.cost import convolution_elements
 from autoseg.planning.plan import NetworkPlan, StagePlan
 from autoseg.planning.planner import class_weights, make_plan
 from autoseg.planning.rules import load_rule_set

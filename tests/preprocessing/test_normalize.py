@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from autoseg.casestats import IntensityStats
 from autoseg.errors import AutosegError
+from autoseg.inspection.statistics import IntensityStats
 from autoseg.planning.plan import ChannelNormalization, NormalizationKind
 from autoseg.preprocessing.normalize import normalize
 

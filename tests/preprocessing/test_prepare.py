@@ -5,11 +5,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.dataset import IGNORED, Dataset, LabelScheme
+from autoseg.dataset.dataset import IGNORED, Dataset, LabelScheme
+from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import make_fingerprint
 from autoseg.geometry import Grid
-from autoseg.layouts import open_dataset
+from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.machine import detect_machine
 from autoseg.planning.plan import Configuration
 from autoseg.planning.planner import make_plan
@@ -21,7 +22,6 @@ from autoseg.preprocessing.prepare import (
     prepare_scan,
 )
 from autoseg.preprocessing.store import open_case
-from autoseg.synthetic import write_dataset
 
 
 @pytest.fixture(scope="module")

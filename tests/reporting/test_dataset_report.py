@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autoseg.dataset import LabelScheme, Problem, Region
-from autoseg.fingerprint import Fingerprint, make_fingerprint
-from autoseg.layouts import open_dataset
+from autoseg.dataset.dataset import LabelScheme, Problem, Region
+from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.synthetic import make_scan, write_dataset, write_scan
+from autoseg.inspection.fingerprint import Fingerprint, make_fingerprint
 from autoseg.machine import Machine
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
@@ -20,7 +21,6 @@ from autoseg.reporting.charts import drawable
 from autoseg.reporting.dataset_report import DatasetReport, write_dataset_report
 from autoseg.reporting.dataset_tables import class_rows, overview
 from autoseg.reporting.examples import example_scans
-from autoseg.synthetic import make_scan, write_dataset, write_scan
 
 
 def planned(fingerprint: Fingerprint) -> Plan:

@@ -20,17 +20,17 @@ from autoseg.checkpoint import (
     save_model,
     save_tensors,
 )
-from autoseg.dataset import IGNORED, LabelScheme, Region
+from autoseg.dataset.dataset import IGNORED, LabelScheme, Region
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.losses import Comparison
 from autoseg.planning.plan import Form, LossPlan, NetworkPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
-from autoseg.training import form as form_module
-from autoseg.training.form import Trial, fastest_form, in_form
+from autoseg.tasks.losses import Comparison
+from autoseg.training import execution
+from autoseg.training.execution import Trial, fastest_form, in_form
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import Learner, make_optimizer
-from autoseg.training.log import Scores
+from autoseg.training.metrics_log import Scores
 from autoseg.training.state import StateFile
 from autoseg.training.trainer import BEST, TrainingJob, train_model
 from tests.training.test_trainer import Recorder, job_in
@@ -275,7 +275,7 @@ def test_forms_change_no_result(form: Form) -> None:
     network = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.Conv3d(4, 2, 1))
     image = torch.randn(2, 2, 6, 6, 6)
     expected = network(image)
-    found = in_form(network, form)(form_module.image_in_form(image, form))
+    found = in_form(network, form)(execution.image_in_form(image, form))
     torch.testing.assert_close(found, expected)
 
 

@@ -8,8 +8,8 @@ import pytest
 from autoseg.planning.plan import TrainingPlan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.store import StoredCase
+from autoseg.training.distributed import Team
 from autoseg.training.sampling import PatchSampler, choose_start, prefetch
-from autoseg.training.team import Team
 
 PATCH = (8, 10, 12)
 TRAINING: TrainingPlan = load_rule_set("nnunet").default("training")

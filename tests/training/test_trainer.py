@@ -9,14 +9,14 @@ import torch
 from scipy import ndimage
 
 from autoseg.checkpoint import ModelCard, read_tensors
-from autoseg.dataset import LabelScheme
+from autoseg.dataset.dataset import LabelScheme
 from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training import trainer
-from autoseg.training.log import EpochSummary
+from autoseg.training.metrics_log import EpochSummary
 from autoseg.training.schedule import Budget
 from autoseg.training.state import StateFile
 from autoseg.training.trainer import TrainingJob, train_model

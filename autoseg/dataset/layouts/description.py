@@ -1,0 +1,134 @@
+"""What a `dataset.json` declares: channels and labels, in nnU-Net's and the Decathlon's way."""
+
+from pathlib import Path
+from typing import Any
+
+from autoseg.dataset.dataset import MAX_CLASSES, MAX_LABEL_VALUE, LabelScheme, Region
+from autoseg.errors import AutosegError, raise_if_any
+from autoseg.records import read_json
+
+IGNORE = "ignore"
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """A `dataset.json`. Raises AutosegError when it is no JSON object."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise AutosegError(f"{path}: must hold an object, with channel_names and labels in it.")
+    return content
+
+
+def declared_channels(description: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """Channel names by number, of `channel_names` or the older `modality`.
+
+    Raises AutosegError when they are missing or not numbered from 0.
+    """
+    key = "channel_names" if "channel_names" in description else "modality"
+    channels = description.get(key)
+    if not isinstance(channels, dict) or not channels:
+        raise AutosegError(f'{path}: channel_names is missing, for example {{"0": "CT"}}.')
+    expected = [str(index) for index in range(len(channels))]
+    if sorted(channels) != sorted(expected):
+        raise AutosegError(
+            f"{path}: {key} has keys {', '.join(channels)}, expected {', '.join(expected)}."
+        )
+    return tuple(str(channels[index]) for index in expected)
+
+
+def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
+    """The label scheme that `labels` declares; the order of its keys is that of regions.
+
+    Raises AutosegError that lists every mistake.
+    """
+    labels = description.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise AutosegError(
+            f'{path}: labels is missing, for example {{"background": 0, "tumour": 1}}.'
+        )
+    problems: list[str] = []
+    parsed = {str(name): _values(name, value, path, problems) for name, value in labels.items()}
+    raise_if_any(problems, f"{path}: the labels cannot be used")
+    ignore = parsed.pop(IGNORE, None)
+    values = sorted({value for group in parsed.values() for value in group})
+    if not values or values[0] != 0 or len(values) < 2:
+        problems.append(
+            f"{path}: labels need a background of value 0 and at least one other class; found "
+            f"{', '.join(f'{name}={value}' for name, value in labels.items())}."
+        )
+    if len(values) > MAX_CLASSES:
+        problems.append(f"{path}: {len(values)} labels are declared, {MAX_CLASSES} at most can be.")
+    if ignore is not None and (len(ignore) != 1 or (values and ignore[0] <= values[-1])):
+        problems.append(
+            f"{path}: the label 'ignore' is {list(ignore)}, but must be a single value that is "
+            "higher than all others."
+        )
+    raise_if_any(problems, f"{path}: the labels cannot be used")
+    foreground = {name: group for name, group in parsed.items() if set(group) != {0}}
+    regions: tuple[Region, ...] = ()
+    order: tuple[int, ...] = ()
+    if any(len(group) > 1 for group in foreground.values()):
+        regions = tuple(Region(name=name, values=group) for name, group in foreground.items())
+        order = _region_order(description, regions, values, path)
+    elif len(values) != len(parsed):
+        raise AutosegError(
+            f"{path}: two labels have the same value: "
+            f"{', '.join(f'{name}={value}' for name, value in labels.items())}."
+        )
+    singles = {group[0]: name for name, group in parsed.items() if len(group) == 1}
+    return LabelScheme(
+        values=tuple(values),
+        names=tuple(singles.get(value, f"label_{value}") for value in values),
+        regions=regions,
+        region_order=order,
+        ignore=ignore[0] if ignore else None,
+    )
+
+
+def inverted_labels(description: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The description with labels of the Decathlon's form {"1": "liver"} as {"liver": 1}.
+
+    Raises AutosegError when a key is no number, or two labels have one name.
+    """
+    labels = description.get("labels")
+    if not isinstance(labels, dict):
+        return description
+    wrong = [str(value) for value in labels if not str(value).isdecimal()]
+    if wrong:
+        raise AutosegError(
+            f"{path}: labels has keys {', '.join(wrong)}, where label values are expected, for "
+            'example {"0": "background", "1": "liver"}.'
+        )
+    names = [str(name) for name in labels.values()]
+    if len(set(names)) != len(names):
+        raise AutosegError(f"{path}: two labels have the same name: {', '.join(names)}.")
+    return description | {"labels": {str(name): int(value) for value, name in labels.items()}}
+
+
+def _values(name: str, value: Any, path: Path, problems: list[str]) -> tuple[int, ...]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    good = [
+        isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= MAX_LABEL_VALUE for v in values
+    ]
+    if not values or not all(good):
+        problems.append(
+            f"{path}: label {name!r} has value {value!r}. Only whole numbers from 0 to "
+            f"{MAX_LABEL_VALUE} can be, or lists of them for regions."
+        )
+        return ()
+    return tuple(dict.fromkeys(values))
+
+
+def _region_order(
+    description: dict[str, Any], regions: tuple[Region, ...], values: list[int], path: Path
+) -> tuple[int, ...]:
+    order = description.get("regions_class_order")
+    names = ", ".join(region.name for region in regions)
+    if not isinstance(order, list) or len(order) != len(regions):
+        raise AutosegError(
+            f"{path}: labels are regions, so regions_class_order must list {len(regions)} values: "
+            f"those to write where {names} are found, later ones over earlier ones; found {order}."
+        )
+    unknown = [value for value in order if value not in values]
+    if unknown:
+        raise AutosegError(f"{path}: regions_class_order has {unknown}, which no region contains.")
+    return tuple(int(value) for value in order)

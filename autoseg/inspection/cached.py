@@ -1,0 +1,114 @@
+"""Inspecting many cases: in parallel, within memory, and none whose files were seen before."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from autoseg.dataset.dataset import Case, Dataset, LabelScheme, Problem
+from autoseg.images.formats import count_values, files_of
+from autoseg.inspection.case import Inspection, inspect_case
+from autoseg.inspection.statistics import CaseStats, Samples
+from autoseg.machine import GIB, free_memory_gb
+from autoseg.parallel import MemoryBudget, Progress, map_cases, silent
+from autoseg.records import Record, replacing
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 3
+BYTES_AT_ONCE = 2**24
+SMALL_FILE_BYTES = 2**22
+FREE_MEMORY_FRACTION = 0.75
+WORKER_GB, BYTES_PER_VALUE = 0.15, 10  # of a worker alone, and for each value of a scan
+
+
+class InspectionRecord(Record):
+    """The part of an inspection that is kept as text."""
+
+    problems: tuple[Problem, ...]
+    stats: CaseStats
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker needs to inspect a case; `cache` is where earlier inspections are."""
+
+    case: Case
+    scheme: LabelScheme | None
+    cache: Path | None
+
+
+def inspect_cases(
+    dataset: Dataset,
+    cases: tuple[Case, ...],
+    cache: Path | None,
+    workers: int,
+    progress: Progress = silent,
+) -> dict[str, Inspection]:
+    """Read every file once, in parallel; cases whose files are in the cache are not read again."""
+    tasks = {case.case_id: Task(case, dataset.labels, cache) for case in cases}
+    budget = _memory_budget(cases)
+    return map_cases(_recall_or_inspect, tasks, workers, progress, "looking at cases", budget)
+
+
+def _memory_budget(cases: tuple[Case, ...]) -> MemoryBudget | None:
+    """Three quarters of the free memory for all workers; None where scans are too small to care."""
+    files = [path for case in cases for path in case.files()]
+    if not any(path.stat().st_size > SMALL_FILE_BYTES for path in files if path.is_file()):
+        return None
+    needs_gb = {
+        case.case_id: WORKER_GB
+        + sum(count_values(path) for path in case.files()) * BYTES_PER_VALUE / GIB
+        for case in cases
+    }
+    return MemoryBudget(FREE_MEMORY_FRACTION * free_memory_gb(), needs_gb)
+
+
+def _recall_or_inspect(task: Task) -> Inspection:
+    if task.cache is None:
+        return inspect_case(task.case, task.scheme)
+    try:
+        path = task.cache / f"{_key(task)}.npz"
+    except OSError:  # a file that cannot be opened is a finding, not a failure
+        return inspect_case(task.case, task.scheme)
+    if path.exists():
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            log.warning("%s is damaged; the case is looked at again.", path)
+    inspection = inspect_case(task.case, task.scheme)
+    if inspection.stats is not None and inspection.samples is not None:
+        _save(path, inspection)
+    return inspection
+
+
+def _key(task: Task) -> str:
+    """A hash of the case's names, the content of its files, and the labels that are declared."""
+    scheme = task.scheme.model_dump_json() if task.scheme else ""
+    digest = hashlib.blake2b(f"{FORMAT_VERSION} {task.case} {scheme}".encode(), digest_size=12)
+    files = [*task.case.files(), *([task.case.label] if task.case.label else [])]
+    for path in (part for file in files for part in files_of(file)):
+        with path.open("rb") as stream:
+            while block := stream.read(BYTES_AT_ONCE):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _save(path: Path, inspection: Inspection) -> None:
+    assert inspection.stats is not None and inspection.samples is not None
+    record = InspectionRecord(problems=inspection.problems, stats=inspection.stats)
+    arrays: dict[str, Any] = {name: getattr(inspection.samples, name) for name in Samples.__slots__}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, record=np.array(record.model_dump_json()), **arrays)
+
+
+def _load(path: Path) -> Inspection:
+    with np.load(path, allow_pickle=False) as content:
+        record = InspectionRecord.model_validate_json(str(content["record"]))
+        samples = Samples(**{name: content[name] for name in Samples.__slots__})
+    return Inspection(record.problems, record.stats, samples)

@@ -1,0 +1,153 @@
+"""One reading of a case's files: what it is, and all that is wrong with it. Nothing is raised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastremap
+
+from autoseg.dataset.dataset import IGNORED, MAX_LABEL_VALUE, Case, LabelScheme, Problem
+from autoseg.dataset.reading import channel_problems, grid_problems, merge_channels
+from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
+from autoseg.images.foreground import bounding_box, nonzero_mask
+from autoseg.images.formats import stated_unit, transforms_disagree
+from autoseg.images.volume import Volume, read_image, read_labels
+from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
+
+MANY_LABELS = 64  # undeclared labels with more values than this most likely number objects
+SPACING_LIMITS_MM = (0.005, 25.0)  # beyond them a unit is most likely wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found in a case. Without `stats` and `samples` it could not be read or used."""
+
+    problems: tuple[Problem, ...]
+    stats: CaseStats | None = None
+    samples: Samples | None = None
+
+
+def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
+    """Read a case and measure it. What is wrong with it is returned, not raised."""
+    problems: list[Problem] = []
+    volumes = _read_images(case, problems)
+    if any(problem.severity == "error" for problem in problems):
+        _read_label(case, problems)
+        return Inspection(tuple(problems))
+    image = merge_channels(case, volumes)
+    volumes.clear()
+    problems += _image_problems(case, image)
+    if case.label is None:
+        crop = bounding_box(nonzero_mask(image.array))
+        return Inspection(tuple(problems), case_stats(case, image, crop, {}, None, None))
+    label = _read_label(case, problems)
+    if label is None:
+        return Inspection(tuple(problems))
+    problems += grid_problems(case, image.grid, {case.label: label.grid})
+    found = scheme or _scheme_found(case, label, problems)
+    if any(problem.severity == "error" for problem in problems):
+        return Inspection(tuple(problems))
+    assert found is not None
+    try:
+        classes = found.encode(label.array)
+    except ValueError as error:
+        return Inspection((*problems, _undeclared(case, found, error.args[0])))
+    del label
+    if not ((classes > 0) & (classes != IGNORED)).any():
+        problems.append(
+            _about(case, case.label, "empty_label", "holds no foreground.", "Check the label.")
+        )
+    return Inspection(tuple(problems), *measure_case(case, image, classes, found))
+
+
+def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:
+    volumes = {}
+    for path in case.files():
+        try:
+            volumes[path] = read_image(path)
+        except NotFiniteError as error:
+            problems.append(_of_error(case, path, "not_finite", error))
+        except AutosegError as error:
+            problems.append(_of_error(case, path, "unreadable", error))
+    if len(volumes) == len(case.files()):
+        problems += channel_problems(case, volumes)
+    for path, volume in volumes.items():
+        problems += _header_problems(case, path, volume)
+    return volumes
+
+
+def _read_label(case: Case, problems: list[Problem]) -> Volume | None:
+    if case.label is None:
+        return None
+    try:
+        return read_labels(case.label)
+    except FractionalLabelsError as error:
+        problems.append(_of_error(case, case.label, "fractional_label", error))
+    except AutosegError as error:
+        problems.append(_of_error(case, case.label, "unreadable", error))
+    return None
+
+
+def _header_problems(case: Case, path: Path, volume: Volume) -> list[Problem]:
+    problems = []
+    unit = stated_unit(volume.nifti_header)
+    if unit in ("m", "um"):
+        what = f"states its spacing in {'metres' if unit == 'm' else 'microns'}; it is read as "
+        what += f"{'x'.join(f'{mm:.4g}' for mm in volume.grid.spacing_mm)} mm."
+        fix = "If that is wrong, correct xyzt_units in the header; --fix writes it in mm."
+        problems.append(_about(case, path, "unit", what, fix))
+    if transforms_disagree(volume.nifti_header):
+        what = "its qform and sform place it differently; the sform is used."
+        fix = "Correct the wrong one, or set its code to 0."
+        problems.append(_about(case, path, "transforms_disagree", what, fix))
+    low, high = SPACING_LIMITS_MM
+    sizes = zip(volume.grid.spacing_mm, volume.grid.shape_vox, strict=True)
+    if not all(low <= mm <= high for mm, size in sizes if size > 1):
+        what = f"has a spacing of {'x'.join(f'{mm:.4g}' for mm in volume.grid.spacing_mm)} mm."
+        fix = f"Scans have {low} to {high} mm; correct the header if this is wrong."
+        problems.append(_about(case, path, "extreme_spacing", what, fix))
+    return problems
+
+
+def _image_problems(case: Case, image: Volume) -> list[Problem]:
+    problems = []
+    for index, channel in enumerate(image.array):
+        if channel.min() == channel.max():
+            path = case.channels[min(index, len(case.channels) - 1)].path
+            what = f"channel {index} is {channel.flat[0]:.4g} everywhere."
+            fix = "Export the scan again, or remove the case."
+            problems.append(_about(case, path, "constant_image", what, fix))
+    return problems
+
+
+def _scheme_found(case: Case, label: Volume, problems: list[Problem]) -> LabelScheme | None:
+    """A scheme of the values in a label map, for datasets that declare none."""
+    assert case.label is not None
+    values = [int(value) for value in fastremap.unique(label.array)]
+    if min(values) < 0 or max(values) > MAX_LABEL_VALUE:
+        what = f"holds label values {min(values)} to {max(values)}."
+        fix = f"Labels are whole numbers from 0 (background) to {MAX_LABEL_VALUE}."
+        problems.append(_about(case, case.label, "undeclared_label", what, fix))
+        return None
+    if len(values) > MANY_LABELS:
+        what = f"holds {len(values)} different values, as if it numbered objects one by one."
+        fix = "Put such files into instances/ in place of labels/, or save each voxel's class."
+        problems.append(_about(case, case.label, "undeclared_label", what, fix))
+        return None
+    together = tuple(sorted({0, *values}))
+    return LabelScheme(values=together, names=tuple(str(value) for value in together))
+
+
+def _undeclared(case: Case, scheme: LabelScheme, values: list[int]) -> Problem:
+    assert case.label is not None
+    shown = ", ".join(str(value) for value in values[:10]) + (", …" if len(values) > 10 else "")
+    declared = ", ".join(str(value) for value in scheme.values)
+    what = f"contains label values {shown}, but the dataset declares {declared}."
+    return _about(case, case.label, "undeclared_label", what, "Declare them or correct the file.")
+
+
+def _of_error(case: Case, path: Path, kind: str, error: AutosegError) -> Problem:
+    return _about(case, path, kind, str(error).removeprefix(f"{path}: "), "")
+
+
+def _about(case: Case, path: Path, kind: str, what: str, fix: str) -> Problem:
+    return Problem(kind=kind, case_id=case.case_id, file=str(path), what=what, fix=fix)

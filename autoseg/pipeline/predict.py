@@ -1,0 +1,251 @@
+"""Predicting: from scans and models to masks on the scans' own grids."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.inputs import list_scans
+from autoseg.dataset.reading import read_channels
+from autoseg.errors import AutosegError, raise_if_any
+from autoseg.images.volume import Volume, write_image, write_labels
+from autoseg.parallel import Progress, explain_failure, silent
+from autoseg.postprocessing.instances import InstanceRule, label_instances
+from autoseg.records import save_json
+
+if TYPE_CHECKING:
+    from autoseg.device import Precision
+    from autoseg.inference.engines import EngineName
+    from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
+    from autoseg.inference.provenance import Provenance
+    from autoseg.inference.whole_scan import Wanted
+
+PROVENANCE = "provenance.jsonl"
+UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
+INSTANCES = "instances"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of the cases, for several processes: number `index`, from 1, of `count`."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """A part as it is typed, such as 1/4. Raises AutosegError when there is no such part."""
+        index, slash, count = text.partition("/")
+        if not (
+            slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)
+        ):
+            raise AutosegError(f"--part {text}: expected a number and how many, such as 1/4.")
+        return cls(int(index), int(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What to write besides masks, each in a folder of its own beside them."""
+
+    uncertainty: bool = False
+    probabilities: bool = False
+    instances: InstanceRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """What to segment, where masks go, and with which models; where, None is what is fastest."""
+
+    inputs: Sequence[Path]
+    output: Path
+    models: Sequence[Path]
+    device: str | None = None
+    precision: "Precision | None" = None
+    engine: "EngineName | None" = None
+    memory_gb: float | None = None
+    cache: Path | None = None  # where compiled networks are kept
+    overwrite: bool = False
+    part: Part | None = None
+    extras: Extras = Extras()
+    ahead: bool = True  # scans are read, and masks written, while networks run
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """Provenance of each mask, how many were kept, and what went wrong with the other scans."""
+
+    done: Sequence["Provenance"]
+    kept: int
+    problems: Sequence[str]
+
+
+def predict_files(request: PredictRequest, progress: Progress = silent) -> PredictResult:
+    """Segment files, or all images of folders.
+
+    Masks that are already there are kept, with all that was written beside them, unless they are
+    to be overwritten. A case that fails does not stop the others.
+    """
+    from autoseg.inference.predictor import Predictor
+
+    output = request.output
+    predictor = Predictor.load(
+        request.models,
+        request.device,
+        request.precision,
+        request.engine,
+        request.memory_gb,
+        request.cache,
+    )
+    scans = list_scans(request.inputs, len(predictor.card.channel_names))
+    cases = scans.cases
+    raise_if_any(
+        [
+            f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
+            for case in cases
+            for path in case.files()
+            if path.resolve() == (output / f"{case.case_id}.nii.gz").resolve()
+        ],
+        "Masks would replace scans",
+    )
+    _check_output(output, request.inputs)
+    if request.part is not None:
+        cases = cases[request.part.index - 1 :: request.part.count]
+    missing = [
+        c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
+    ]
+    extras = request.extras
+    if extras.instances is not None and predictor.card.labels.instances:
+        border = predictor.card.labels.values[-1]
+        rule = extras.instances.model_copy(update={"border": border})
+        extras = replace(extras, instances=rule)
+    writer = MaskWriter(output, extras)
+    done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
+    return PredictResult(done, len(cases) - len(missing), [*scans.problems, *problems])
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Make the folder. Raises AutosegError where it cannot be written to, or holds the scans."""
+    if output.resolve() in [path.resolve() for path in inputs]:
+        raise AutosegError(
+            f"{output}: the scans lie here, and the next run would take masks for scans. Choose "
+            f"another output folder, such as {output / 'masks'}."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AutosegError(f"{output}: cannot be made ({error.strerror}).") from None
+    if not os.access(output, os.W_OK):
+        raise AutosegError(f"{output}: cannot be written to. Check its permissions.")
+
+
+@dataclass(frozen=True, slots=True)
+class MaskWriter:
+    """Writes what a scan's segmentation holds to a folder; the mask, which marks it done, last."""
+
+    folder: Path
+    extras: Extras = Extras()
+
+    def wanted(self, case_id: str) -> "Wanted":
+        from autoseg.inference.whole_scan import Wanted
+
+        file = self.folder / PROBABILITIES / f"{case_id}.npz"
+        return Wanted(self.extras.uncertainty, file if self.extras.probabilities else None)
+
+    def write(self, case_id: str, segmentation: "Segmentation") -> None:
+        maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
+        for name, values in maps.items():
+            if values is not None:
+                write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
+        if self.extras.instances is not None:
+            self._write_instances(case_id, segmentation.labels, self.extras.instances)
+        write_labels(self.folder / f"{case_id}.nii.gz", segmentation.labels)
+        _append(self.folder / PROVENANCE, segmentation.provenance)
+
+    def _write_instances(self, case_id: str, labels: Volume, rule: InstanceRule) -> None:
+        numbers, instances = label_instances(labels.array, labels.grid.spacing_mm, rule)
+        folder = self.folder / INSTANCES
+        write_labels(folder / f"{case_id}.nii.gz", replace(labels, array=numbers))
+        save_json([i.model_dump(mode="json") for i in instances], folder / f"{case_id}.json")
+
+
+def predict_cases(
+    predictor: "Predictor",
+    cases: Sequence[Case],
+    writer: MaskWriter,
+    progress: Progress = silent,
+    ahead: bool = True,
+) -> tuple[list["Provenance"], list[str]]:
+    """Segment cases one by one; what was done, and what went wrong with the others.
+
+    While networks run, the next scan is read and the last mask written, unless `ahead` is false
+    or the predictor has a limit of memory: the next scan's size is not known.
+    """
+    ahead = ahead and predictor.memory_gb is None
+    done: list[Provenance] = []
+    problems: list[str] = []
+    writing: tuple[str, Future[None], Provenance] | None = None
+
+    def finish_writing() -> None:
+        if writing is None:
+            return
+        case_id, future, provenance = writing
+        try:
+            future.result()
+            done.append(provenance)
+        except Exception as error:
+            problems.append(explain_failure(case_id, error))
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
+        count = 0
+        progress(count, len(cases), "predicting scans")
+        scans = _ready_scans(predictor, cases, reader if ahead else None)
+        for case_id, ready in scans:
+            try:
+                if isinstance(ready, Exception):
+                    raise ready
+                segmentation = predictor.segment(ready, writer.wanted(case_id))
+            except Exception as error:
+                problems.append(explain_failure(case_id, error))
+            else:
+                finish_writing()
+                future = pen.submit(writer.write, case_id, segmentation)
+                writing = case_id, future, segmentation.provenance
+                del segmentation
+                if not ahead:
+                    wait([future])
+            del ready  # a large scan is not kept while the next is read
+            count += 1
+            progress(count, len(cases), "predicting scans")
+        finish_writing()
+    return done, problems
+
+
+def _ready_scans(
+    predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
+) -> Iterator[tuple[str, "ReadyScan | Exception"]]:
+    """Every case, read and put on the models' grids; the next one while the last is worked on."""
+
+    def read(case: Case) -> "ReadyScan":
+        return predictor.prepare(read_channels(case), case.case_id)
+
+    coming: Future[ReadyScan] | None = None
+    for index, case in enumerate(cases):
+        outcome: ReadyScan | Exception
+        try:
+            outcome = read(case) if coming is None else coming.result()
+        except Exception as error:
+            outcome = error
+        coming = None
+        if reader is not None and index + 1 < len(cases):
+            coming = reader.submit(read, cases[index + 1])
+        yield case.case_id, outcome
+        del outcome
+
+
+def _append(path: Path, provenance: "Provenance") -> None:
+    """Add a line, at once and whole, since other processes may be adding theirs."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(provenance.model_dump_json() + "\n")

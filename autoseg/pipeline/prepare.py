@@ -1,0 +1,134 @@
+"""Preparing: scans on a plan's grid, as many at once as memory allows."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.dataset.dataset import Case, Dataset, LabelScheme
+from autoseg.dataset.layouts import open_dataset
+from autoseg.errors import AutosegError
+from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
+from autoseg.parallel import MemoryBudget, Progress, silent
+from autoseg.planning.plan import Configuration, Plan
+from autoseg.preprocessing.prepare import (
+    Target,
+    expected_memory_gb,
+    preparation_hash,
+    prepare_cases,
+)
+from autoseg.preprocessing.store import DamagedCaseError, StoredCase, open_case
+from autoseg.work_folder import WorkFolder
+
+log = logging.getLogger(__name__)
+
+FREE_MEMORY_FRACTION = 0.75
+CASES_MEMORY_FRACTION = 0.25  # prepared cases are held in memory when they fit into this
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Processes to use, and memory for all of them; None is three quarters of what is free."""
+
+    workers: int
+    memory_gb: float | None = None
+
+
+def prepare(
+    work: WorkFolder,
+    plan_name: str | None,
+    configuration_names: Sequence[str],
+    resources: Resources,
+    progress: Progress = silent,
+) -> tuple[int, list[Path]]:
+    """Prepare what is missing for a plan; how many cases that was, and where they are.
+
+    Without names the recommended configuration is prepared.
+    """
+    plan = work.plan(plan_name)
+    dataset = planned_dataset(work, plan)
+    targets = [
+        _target(work, plan.configuration(name), plan.labels)
+        for name in configuration_names or [plan.recommended]
+    ]
+    done = _prepare(work, dataset, dataset.cases, targets, resources, progress)
+    return done, [target.folder for target in targets]
+
+
+def _prepare(
+    work: WorkFolder,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    targets: Sequence[Target],
+    resources: Resources,
+    progress: Progress,
+) -> int:
+    """Prepare what is missing of some cases, as many at once as memory allows."""
+    assert dataset.labels is not None
+    stats = {case.case_id: case for case in work.fingerprint().cases}
+    channels = len(dataset.channel_names)
+    needs_gb = {
+        case.case_id: expected_memory_gb(stats[case.case_id], channels, targets) for case in cases
+    }
+    total_gb = resources.memory_gb or FREE_MEMORY_FRACTION * free_memory_gb()
+    budget = MemoryBudget(total_gb, needs_gb)
+    return prepare_cases(cases, dataset.labels, targets, resources.workers, progress, budget)
+
+
+def _target(work: WorkFolder, configuration: Configuration, labels: LabelScheme) -> Target:
+    return Target(configuration, work.prepared(preparation_hash(configuration, labels)))
+
+
+def planned_dataset(work: WorkFolder, plan: Plan) -> Dataset:
+    """The dataset as it is now. Raises AutosegError when it is no longer what was planned for."""
+    dataset = open_dataset(Path(work.state().dataset), plan.labels)
+    if (dataset.labels, dataset.channel_names) != (plan.labels, plan.channel_names):
+        raise AutosegError(
+            f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
+            "Plan again."
+        )
+    here = {case.case_id for case in dataset.cases}
+    planned = {case.case_id for case in work.fingerprint().cases}
+    changes = [
+        f"{', '.join(sorted(cases)[:5])} {what}"
+        for cases, what in ((here - planned, "came after planning"), (planned - here, "is gone"))
+        if cases
+    ]
+    if changes:
+        raise AutosegError(
+            f"{dataset.root}: {'; '.join(changes)}. Put files back as they were, or plan again "
+            "with --overwrite for new folds."
+        )
+    return dataset
+
+
+def prepared_cases(
+    work: WorkFolder,
+    configuration: Configuration,
+    dataset: Dataset,
+    case_ids: Sequence[str],
+    progress: Progress,
+) -> dict[str, StoredCase]:
+    """Prepare what is missing of some cases, and open them."""
+    assert dataset.labels is not None
+    target = _target(work, configuration, dataset.labels)
+    cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
+    _prepare(work, dataset, cases, [target], Resources(available_cores()), progress)
+    stored = {}
+    for case in cases:
+        try:
+            stored[case.case_id] = open_case(target.path(case.case_id))
+        except DamagedCaseError as damage:
+            log.warning("%s It is prepared again now.", damage)
+            target.path(case.case_id).unlink()
+            _prepare(work, dataset, [case], [target], Resources(1), progress)
+            stored[case.case_id] = open_case(target.path(case.case_id))
+    return stored
+
+
+def in_memory_if_small(cases: dict[str, StoredCase], processes: int) -> dict[str, StoredCase]:
+    """Cases with all their voxels in memory, where that takes little of it in all processes."""
+    allowed = detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION / processes
+    if sum(case.bytes_in_memory for case in cases.values()) >= allowed:
+        return cases
+    return {case_id: case.loaded() for case_id, case in cases.items()}

@@ -1,0 +1,222 @@
+"""The objects of a mask: components of each class, taken apart where objects touch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from autoseg.geometry import Box, Spacing3
+from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, NeckRule, take_apart
+from autoseg.records import Record
+
+
+class InstanceRule(Record):
+    """What counts as one object.
+
+    Without `necks`, objects that touch are one. `border` is a value that keeps objects apart and
+    is then given to the nearest, whatever its class: models of numbered objects predict one.
+    """
+
+    min_volume_mm3: float = Field(default=0.0, ge=0)
+    necks: NeckRule | None = NeckRule()
+    border: int | None = None
+
+
+class Instance(Record):
+    """One object: its number in the map, its class's value, and where it is (z, y, x)."""
+
+    number: int
+    value: int
+    volume_mm3: float
+    centroid_vox: tuple[float, float, float]
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """An object under the key it has while the map is being made."""
+
+    key: int
+    value: int
+    voxels: int
+    centroid_vox: tuple[float, float, float]
+    box: Box
+
+
+def label_instances(
+    labels: NDArray[np.integer[Any]], spacing_mm: Spacing3, rule: InstanceRule
+) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...]]:
+    """Number the objects of a label map [z, y, x]: 1 to n, in the smallest unsigned type.
+
+    An object is a component of voxels of one value that touch by face, edge or corner, split at
+    its necks if the rule says so. Numbers rise with the class's value, and within a class fall
+    with size; of equally large ones the first in the volume comes first. Objects below the smallest
+    volume become background; splitting makes no part below it. So does a border that touches no
+    object. A voxel's volume is the product of
+    the spacings, so that the area of an object of a single slice counts as one slice thick.
+
+    Besides labels and result, 4 bytes a voxel are held, and what splitting one object takes.
+    """
+    assert labels.ndim == 3, labels.shape
+    voxel_mm3 = float(np.prod(spacing_mm))
+    min_voxels = max(1, int(np.ceil(rule.min_volume_mm3 / voxel_mm3 - 1e-6)))
+    without_border = labels if rule.border is None else np.where(labels == rule.border, 0, labels)
+    keys = cc3d.connected_components(
+        np.ascontiguousarray(without_border), connectivity=26, out_dtype=np.uint32
+    )
+    least = min_voxels if rule.border is None else 1  # the border adds to them
+    objects = list(_components(keys, without_border, least))
+    if rule.necks is not None:
+        objects = _split(objects, keys, spacing_mm, rule.necks, min_voxels)
+    if rule.border is not None:
+        _spread(keys, labels == rule.border, spacing_mm)
+        objects = _measured_again(objects, keys, min_voxels)
+    objects.sort(key=lambda item: (item.value, -item.voxels, item.box.start, item.key))
+    return _numbered(keys, objects), tuple(
+        Instance(
+            number=number,
+            value=item.value,
+            volume_mm3=item.voxels * voxel_mm3,
+            centroid_vox=item.centroid_vox,
+            box=item.box,
+        )
+        for number, item in enumerate(objects, 1)
+    )
+
+
+def _components(
+    keys: NDArray[np.uint32], labels: NDArray[np.integer[Any]], min_voxels: int
+) -> Iterator[_Object]:
+    """The components of at least that many voxels, in the order of their keys."""
+    measured = cc3d.statistics(keys, no_slice_conversion=True)
+    for key in np.flatnonzero(measured["voxel_counts"] >= min_voxels):
+        if key == 0:
+            continue
+        box = _box(measured["bounding_boxes"][key], (0, 0, 0))
+        first = np.argmax(keys[box.slices][0] == key)
+        yield _Object(
+            key=int(key),
+            value=int(labels[box.slices][0].flat[first]),
+            voxels=int(measured["voxel_counts"][key]),
+            centroid_vox=_point(measured["centroids"][key], (0, 0, 0)),
+            box=box,
+        )
+
+
+def _split(
+    objects: Sequence[_Object],
+    keys: NDArray[np.uint32],
+    spacing_mm: Spacing3,
+    rule: NeckRule,
+    min_voxels: int,
+) -> list[_Object]:
+    """The objects, those with necks as their parts, which get keys of their own in `keys`."""
+    last = int(keys.max(initial=0))
+    split = []
+    for item in objects:
+        if item.voxels < max(2 * min_voxels, SPLITTABLE_VOXELS):
+            split.append(item)
+            continue
+        around = _with_margin(item.box, keys.shape)
+        region = keys[around.slices]
+        parts = take_apart(region == item.key, spacing_mm, rule, min_voxels)
+        if parts is None:
+            split.append(item)
+            continue
+        measured = cc3d.statistics(parts, no_slice_conversion=True)
+        count = len(measured["voxel_counts"]) - 1
+        inside = parts > 0
+        region[inside] = parts[inside] + np.uint32(last)
+        split += [
+            _Object(
+                key=last + part,
+                value=item.value,
+                voxels=int(measured["voxel_counts"][part]),
+                centroid_vox=_point(measured["centroids"][part], around.start),
+                box=_box(measured["bounding_boxes"][part], around.start),
+            )
+            for part in range(1, count + 1)
+            if measured["voxel_counts"][part] >= min_voxels  # a cut in blocks may fall short of it
+        ]
+        last += count
+    return split
+
+
+def _spread(keys: NDArray[np.uint32], border: NDArray[np.bool_], spacing_mm: Spacing3) -> None:
+    """Give the border to the objects beside it, ring by ring, and to the nearer where two are."""
+    steps = [np.array(step) for step in product((-1, 0, 1), repeat=3) if any(step)]
+    steps.sort(key=lambda step: float(np.linalg.norm(step * spacing_mm)))
+    last = np.array(keys.shape) - 1
+    left = np.argwhere(border)  # [voxel, 3]
+    while len(left):
+        found = np.zeros(len(left), np.uint32)
+        for step in steps:
+            open_ones = np.flatnonzero(found == 0)
+            beside = np.clip(left[open_ones] + step, 0, last)
+            found[open_ones] = keys[tuple(beside.T)]
+        if not found.any():
+            return
+        keys[tuple(left.T)] = found
+        left = left[found == 0]
+
+
+def _measured_again(
+    objects: Sequence[_Object], keys: NDArray[np.uint32], min_voxels: int
+) -> list[_Object]:
+    """The objects as they are in `keys` now, those that are large enough."""
+    measured = cc3d.statistics(keys, no_slice_conversion=True)
+    return [
+        replace(
+            item,
+            voxels=int(measured["voxel_counts"][item.key]),
+            centroid_vox=_point(measured["centroids"][item.key], (0, 0, 0)),
+            box=_box(measured["bounding_boxes"][item.key], (0, 0, 0)),
+        )
+        for item in objects
+        if measured["voxel_counts"][item.key] >= min_voxels
+    ]
+
+
+def _with_margin(box: Box, shape: Sequence[int]) -> Box:
+    """A box with a voxel of background on every side, except where the image ends.
+
+    None is added along an axis on which the box has a single voxel: an object of one slice is
+    split by its outline in the slice, not by how thick the slice is.
+    """
+    margin = [int(size > 1) for size in box.shape]
+    return Box(
+        start=tuple(max(0, a - m) for a, m in zip(box.start, margin, strict=True)),
+        stop=tuple(min(n, b + m) for b, m, n in zip(box.stop, margin, shape, strict=True)),
+    )
+
+
+def _box(bounds: NDArray[Any], origin: Sequence[int]) -> Box:
+    """From first and last index of each axis in turn."""
+    return Box(
+        start=tuple(int(b) + o for b, o in zip(bounds[::2], origin, strict=True)),
+        stop=tuple(int(b) + 1 + o for b, o in zip(bounds[1::2], origin, strict=True)),
+    )
+
+
+def _point(centroid: NDArray[Any], origin: Sequence[int]) -> tuple[float, float, float]:
+    z, y, x = (float(c) + o for c, o in zip(centroid, origin, strict=True))
+    return z, y, x
+
+
+def _numbered(
+    keys: NDArray[np.uint32], objects: Sequence[_Object]
+) -> NDArray[np.unsignedinteger[Any]]:
+    """The map of numbers from 1, in the order of the objects."""
+    dtype = np.min_scalar_type(len(objects))
+    table = np.zeros(max(int(keys.max(initial=0)), len(objects)) + 1, dtype)
+    for number, item in enumerate(objects, 1):
+        table[item.key] = number
+    numbers: NDArray[np.unsignedinteger[Any]] = np.empty(keys.shape, dtype)
+    for row, keys_of_row in zip(numbers, keys, strict=True):  # an index takes 8 bytes a voxel
+        row[...] = table[keys_of_row]
+    return numbers

@@ -1,0 +1,153 @@
+"""`autoseg predict` with all that it can write, on files as they come."""
+
+import json
+import shutil
+from math import prod
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from scipy import ndimage
+
+from autoseg.cli import main
+from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.inference.predictor import Predictor
+from autoseg.pipeline.predict import MaskWriter, predict_cases
+from tests.conftest import SHARED_DATA
+from tests.inference.model_files import small_configuration, write_model
+
+AFFINE = np.array([[0, -0.8, 0, 10], [0.8, 0, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
+ODD = SHARED_DATA / "odd_headers"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    return str(write_model(folder / "model.safetensors", small_configuration()))
+
+
+def write_scans(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for seed in range(count):
+        noise = np.random.default_rng(seed).normal(100, 20, (31, 27, 11))
+        smooth = ndimage.gaussian_filter(noise, 2).astype(np.float32)
+        nib.save(nib.Nifti1Image(smooth, AFFINE), folder / f"scan_{seed}.nii.gz")
+    return folder
+
+
+def predict(*arguments: str | Path) -> int:
+    fixed = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+    return main(["predict", *map(str, arguments), *fixed])
+
+
+def test_everything_that_is_written_lies_where_the_scan_does(tmp_path: Path, model: str) -> None:
+    scans, out = write_scans(tmp_path / "in", 1), tmp_path / "out"
+    extras = ["--uncertainty", "--save-probabilities", "--instances", "--min-volume", "20"]
+    assert predict(scans, out, "--model", model, *extras) == 0
+    written = ["scan_0.nii.gz", "uncertainty/scan_0_entropy.nii.gz", "instances/scan_0.nii.gz"]
+    scan = sitk.ReadImage(scans / "scan_0.nii.gz")
+    for name in written:
+        image = sitk.ReadImage(out / name)
+        assert image.GetSize() == scan.GetSize()
+        np.testing.assert_allclose(image.GetDirection(), scan.GetDirection(), atol=1e-6)
+        np.testing.assert_allclose(image.GetOrigin(), scan.GetOrigin(), atol=1e-5)
+        np.testing.assert_array_equal(nib.load(out / name).affine, AFFINE.astype(np.float32))
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(out / "scan_0.nii.gz"))
+    numbers = sitk.GetArrayFromImage(sitk.ReadImage(out / "instances" / "scan_0.nii.gz"))
+    objects = json.loads((out / "instances" / "scan_0.json").read_text())
+    assert [item["number"] for item in objects] == list(range(1, numbers.max() + 1))
+    for item in objects:
+        assert set(mask[numbers == item["number"]]) == {item["value"]}
+        assert item["volume_mm3"] >= 20
+    probability = np.load(out / "probabilities" / "scan_0.npz")["probabilities"]
+    clear = np.diff(np.sort(probability.astype(float), axis=0)[-2:], axis=0)[0] > 1e-2
+    np.testing.assert_array_equal(probability.argmax(0)[clear], mask[clear])
+
+
+def test_a_scan_that_fails_is_named_and_the_others_are_done(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 4)
+    whole = (scans / "scan_1.nii.gz").read_bytes()
+    (scans / "scan_1.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert predict(scans, tmp_path / "out", "--model", model) == 1
+    assert "scan_1.nii.gz: cannot be read as NIfTI" in capsys.readouterr().err
+    (scans / "scan_1.nii.gz").write_bytes(whole)
+    assert predict(scans, tmp_path / "out", "--model", model) == 0
+    assert "Wrote 1 mask to" in (told := capsys.readouterr().out)
+    assert "kept 3 that were there" in told
+
+
+def test_a_scan_without_a_channel_is_named_and_the_others_are_done(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    for channel in ("0000", "0001"):
+        shutil.copy(scans / "scan_0.nii.gz", scans / f"two_{channel}.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 1
+    told = capsys.readouterr()
+    assert "two: has channels 0000, 0001, but the model needs 0000 alone" in told.err
+    assert "Wrote 1 mask to" in told.out
+
+
+def test_what_cannot_be_done_is_said_at_once(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    named = write_scans(tmp_path / "named", 1)
+    (named / "scan_0.nii.gz").rename(named / "scan_0_0000.nii.gz")
+    (tmp_path / "file").touch()
+    (tmp_path / "slice").write_bytes(bytes(128) + b"DICM")
+    for source, output, message in (
+        (scans, scans, "its mask would replace the scan"),
+        (named, named, "the scans lie here"),
+        (scans, tmp_path / "file", "cannot be made"),
+        (tmp_path / "file", tmp_path / "out", "no image that autoseg reads. Known endings: .nii"),
+        (tmp_path / "slice", tmp_path / "out", "DICOM, which must be converted first"),
+    ):
+        assert predict(source, output, "--model", model) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_slice_for_a_model_of_volumes_is_warned_of(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    whole = nib.load(scans / "scan_0.nii.gz")
+    nib.save(whole.slicer[:, :, :1], scans / "scan_0.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 0
+    assert "is a single slice" in capsys.readouterr().err
+
+
+def test_one_thing_after_another_gives_the_same_masks(tmp_path: Path, model: str) -> None:
+    scans = write_scans(tmp_path / "in", 3)
+    for name, extra in (("ahead", []), ("alone", ["--workers", "0"])):
+        assert predict(scans, tmp_path / name, "--model", model, *extra) == 0
+    for path in sorted((tmp_path / "ahead").glob("*.nii.gz")):
+        assert path.read_bytes()[20:] == (tmp_path / "alone" / path.name).read_bytes()[20:]
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason=f"real data are not here: {ODD}")
+def test_odd_files_get_a_mask_on_their_grid_or_a_refusal(tmp_path: Path, model: str) -> None:
+    pinned = json.loads((Path(__file__).parents[1] / "images" / "odd_headers.json").read_text())
+    predictor = Predictor.load([Path(model)], "cpu", "fp32", "torch")
+    writer = MaskWriter(tmp_path)
+    done = refused = 0
+    for name, outcome in pinned.items():
+        grown = prod(outcome.get("shape_vox", [1])) * prod(outcome.get("spacing_mm", [1]))
+        if grown > 3e5:  # voxels on the model's grid, about
+            continue
+        case = Case(f"odd_{done + refused}", (ChannelSource(ODD / name, None),), None, "odd")
+        written, problems = predict_cases(predictor, [case], writer)
+        assert len(written) + len(problems) == 1
+        if problems:
+            refused += 1
+            assert case.case_id in problems[0] or Path(name).name in problems[0]
+            continue
+        done += 1
+        mask, scan = nib.load(tmp_path / f"{case.case_id}.nii.gz"), nib.load(ODD / name)
+        np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+        assert mask.shape == scan.shape[:3]
+    assert done > 5 and refused > 5

@@ -1,0 +1,295 @@
+"""From a dataset to models: cascades, regions, several devices, a model to start from."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from autoseg.checkpoint import read_card
+from autoseg.cli import main
+from autoseg.dataset.synthetic import write_dataset
+from autoseg.errors import AutosegError
+from autoseg.images.volume import read_image
+from autoseg.inference.predictor import Predictor
+from autoseg.pipeline.executors import command, train_on
+from autoseg.pipeline.plan import PlanRequest, plan_dataset
+from autoseg.pipeline.train import TrainRequest, train_fold, training_order
+from autoseg.planning.plan import Plan
+from autoseg.records import read_json, save_json
+from autoseg.training.metrics_log import SilentListener
+from autoseg.training.schedule import Length
+from autoseg.work_folder import WorkFolder
+
+QUICK = (
+    "training.iterations_per_epoch=2",
+    "training.validation_iterations=1",
+    "inference.mirror_axes=[]",
+    "inference.step_fraction=1",
+)
+RULES = """
+[[rule]]
+id = "memory.tiny"
+decides = "memory_gb"
+value = { fixed_gb = 0.005 }
+because = "a patch so small that a coarser configuration helps"
+source = "this test"
+
+[[rule]]
+id = "network.tiny"
+decides = "network"
+because = "quick"
+source = "this test"
+
+[rule.value]
+kind = "plain_unet"
+base_features = 4
+max_features = 8
+blocks = [1]
+decoder_blocks = 1
+bias = true
+deep_supervision = true
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "ruleset.toml").write_text('title = "tiny"\nextends = "cpu"\n')
+    (folder / "tiny.toml").write_text(RULES)
+    return folder
+
+
+def plan_quickly(dataset: Path, work: WorkFolder, rules: Path, *settings: str) -> Plan:
+    request = PlanRequest(rules=str(rules), target="cpu", settings=(*QUICK, *settings))
+    return plan_dataset(dataset, work, request, workers=1).plan
+
+
+def train(work: WorkFolder, **request: Any) -> Any:
+    asked = TrainRequest(**{"length": Length(iterations=2)} | request)
+    return train_fold(work, asked, SilentListener(), Event())
+
+
+def test_a_cascade_trains_its_first_stage_before_its_second(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(56, 56, 40))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    request = TrainRequest(fold=0, configuration="3d_cascade_fullres", length=Length(iterations=2))
+    order = training_order(work, [request])
+    assert [(r.configuration, r.fold) for r in order] == [
+        ("3d_lowres", 0),
+        ("3d_lowres", 1),
+        ("3d_cascade_fullres", 0),
+    ]
+    with pytest.raises(AutosegError, match=r"(?s)case_000: no fold of 3d_lowres has predicted it"):
+        train_fold(work, request, SilentListener(), Event())
+    results = [train_fold(work, r, SilentListener(), Event()) for r in order]
+    assert training_order(work, [request]) == [request]
+    stages = [result.folder / "model.safetensors" for result in (results[0], results[2])]
+    with pytest.raises(AutosegError, match="needs a model of 3d_lowres beside it"):
+        Predictor.load(stages[1:])
+    scan = tmp_path / "data" / "imagesTr" / "case_001_0000.nii.gz"
+    arguments = ["predict", str(scan), str(tmp_path / "out"), "--work", str(work.root)]
+    assert main([*arguments, "--configuration", "3d_cascade_fullres"]) == 0
+    mask = nib.load(tmp_path / "out" / "case_001.nii.gz")
+    np.testing.assert_array_equal(mask.affine, nib.load(scan).affine)
+    predictor = Predictor.load(stages)
+    assert predictor.groups[0].previous is not None
+    first = Predictor.load(stages[:1])(read_image(scan)).labels.array
+    assert first.shape == mask.shape[::-1]
+
+
+def write_regions(folder: Path) -> None:
+    """Nested regions, and slices that nobody annotated."""
+    write_dataset(folder, 2, shape_vox=(40, 36, 14))
+    for path in (folder / "labelsTr").iterdir():
+        image = nib.load(path)
+        labels = np.asarray(image.dataobj).astype(np.uint8)
+        labels[:, :, :3] = 9
+        nib.save(nib.Nifti1Image(labels, image.affine), path)
+    description = read_json(folder / "dataset.json")
+    description["labels"] = {
+        "background": 0,
+        "whole": [1, 2, 3],
+        "inner": [2, 3],
+        "lesion": [3],
+        "ignore": 9,
+    }
+    description["regions_class_order"] = [1, 2, 3]
+    save_json(description, folder / "dataset.json")
+
+
+def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path) -> None:
+    write_regions(tmp_path / "data")
+    work = WorkFolder(tmp_path / "work")
+    plan = plan_quickly(tmp_path / "data", work, rules)
+    assert plan.labels.ignore == 9
+    result = train(work, fold=0, configuration="3d_fullres", length=Length(iterations=40))
+    evaluation = result.evaluation
+    assert list(evaluation.classes) == ["whole", "inner", "lesion"]
+    case_id = next(iter(evaluation.cases))
+    mask = nib.load(result.folder / "validation" / f"{case_id}.nii.gz")
+    truth = nib.load(tmp_path / "data" / "labelsTr" / f"{case_id}.nii.gz")
+    found, expected = np.asarray(mask.dataobj), np.asarray(truth.dataobj)
+    annotated = expected != 9
+    assert set(np.unique(found)) <= {0, 1, 2, 3}
+    for name, values in (("whole", (1, 2, 3)), ("inner", (2, 3))):
+        a, b = np.isin(found, values) & annotated, np.isin(expected, values) & annotated
+        dice = 2 * (a & b).sum() / (a.sum() + b.sum())
+        assert evaluation.cases[case_id][name].dice == pytest.approx(dice)
+    assert evaluation.classes["whole"].dice > 0.3
+
+
+def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan = plan_quickly(tmp_path / "data", work, rules)
+    requests = [TrainRequest(fold=f, length=Length(iterations=2), seed=3) for f in (0, 1)]
+    train_on(["cpu", "cpu"], work, requests, Event())
+    for fold in (0, 1):
+        folder = work.fold(plan.name, plan.recommended, fold)
+        card = read_card(folder / "model.safetensors")
+        assert card.trained_iterations == 2
+        assert card.held_out == work.splits().folds[fold].validation
+    with pytest.raises(AutosegError, match=r"fold 0: its process ended with exit code 1"):
+        train_on(["cuda:9"], work, [replace(requests[0], overwrite=True)], Event())
+
+
+@pytest.mark.slow
+def test_torchrun_trains_every_fold_with_two_processes(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan = plan_quickly(tmp_path / "data", work, rules)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    asked = ["-m", "autoseg", "train", "--work", str(work.root), "--iterations", "3"]
+    done = subprocess.run([*torchrun, *asked], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held-out cases, predicted in full") == 2
+    for fold in (0, 1):
+        folder = work.fold(plan.name, plan.recommended, fold)
+        assert read_card(folder / "model.safetensors").trained_iterations == 3
+
+
+def test_a_process_is_told_all_that_was_asked(tmp_path: Path) -> None:
+    request = TrainRequest(
+        fold=None, plan_name="p", length=Length(hours=2.5), resume=True, initial_model=Path("m")
+    )
+    words = command(WorkFolder(tmp_path), request, "cuda:1")
+    assert words[0] == sys.executable
+    text = " ".join(words[1:])
+    assert text.startswith("-m autoseg train --fold all --device cuda:1 --work")
+    assert "--plan p --hours 2.5 --init m --resume" in text
+
+
+def test_training_starts_from_a_model_of_other_labels(
+    tmp_path: Path, rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    model = train(work, fold=0).folder / "model.safetensors"
+    write_regions(tmp_path / "other")
+    arguments = ["plan", str(tmp_path / "other"), "--work", str(tmp_path / "new"), "--for", "cpu"]
+    settings = ["--set", *QUICK]
+    assert main([*arguments, "--like", str(model), *settings]) == 0
+    asked = ["--fold", "0", "--iterations", "2", "--init", str(model)]
+    assert main(["train", "--work", str(tmp_path / "new"), *asked]) == 0
+    shown = capsys.readouterr().err
+    assert f"Started from {model}" in shown
+    assert "adapted to other channels or labels: decoder.heads." in shown
+
+
+def test_masks_of_models_that_saw_the_cases_never_train_a_second_stage(
+    tmp_path: Path, rules: Path
+) -> None:
+    write_dataset(tmp_path / "data", 3, shape_vox=(56, 56, 40))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    request = TrainRequest(fold=0, configuration="3d_cascade_fullres", length=Length(iterations=1))
+    for stage in training_order(work, [request])[:-1]:
+        train_fold(work, stage, SilentListener(), Event())
+    folds = read_json(work.root / "splits.json")
+    folds["folds"] = folds["folds"][1:] + folds["folds"][:1]
+    save_json(folds, work.root / "splits.json")
+    with pytest.raises(AutosegError, match="has seen cases that are held out now"):
+        train_fold(work, request, SilentListener(), Event())
+
+
+def test_short_memory_says_what_to_change_and_by_how_much(
+    tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules, "batch_size=4")
+
+    def too_much(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("autoseg.training.trainer.train_model", too_much)
+    wanted = r"4 patches of .*--set batch_size=2 training.accumulated_batches=2.*--measure"
+    with pytest.raises(AutosegError, match=wanted):
+        train(work, fold=0)
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    folder = train(work, fold=0).folder
+    before = (folder / "resume" / "state.safetensors").read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(AutosegError, match="disk is full"):
+        train(work, fold=0, resume=True, length=Length(iterations=4))
+    assert (folder / "resume" / "state.safetensors").read_bytes() == before
+    assert [p.name for p in (folder / "resume").iterdir()] == ["state.safetensors"]
+
+
+def test_settings_are_checked_and_remembered(
+    tmp_path: Path, synthetic_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", str(synthetic_dataset), "--work", str(tmp_path / "w"), "--for", "cpu"]
+    wrong = [
+        "training.epoch=5",
+        "batch_size=few",
+        "2d.patch_size_vox=[6,6]",
+        "patch_size_vox=[8,8,8]",
+        "loss.focal_gamma=0",
+        "loss.class_weights=[1,2]",
+        "name=2d",
+        "training.epochs",
+    ]
+    assert main([*arguments, "--set", *wrong]) == 1
+    shown = capsys.readouterr().err
+    assert "a plan has no training.epoch. Did you mean training.epochs?" in shown
+    assert "batch_size=few" in shown
+    assert "a patch of this network must be a multiple of" in shown
+    assert "a patch of 2d has 2 sizes" in shown
+    assert "loss.focal_gamma=0" in shown
+    assert "4 weights are needed" in shown
+    assert "name follows from the dataset" in shown
+    assert "training.epochs: expected KEY=VALUE" in shown
+    chosen = ["training.epochs=7", "3d_fullres.training.optimizer=adamw"]
+    assert main([*arguments, "--set", *chosen, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    trainings = {name: c["training"] for name, c in plan["configurations"].items()}
+    assert {t["epochs"] for t in trainings.values()} == {7}
+    assert trainings["3d_fullres"]["optimizer"] == "adamw"
+    assert trainings["2d"]["optimizer"] == "sgd"
+    assert main(["explain", "training.epochs", "--work", str(tmp_path / "w")]) == 0
+    assert "set by hand; the rules had decided 40" in capsys.readouterr().out
