@@ -17,9 +17,9 @@ class Machine(Record):
     """The hardware that a plan is made for. Memory is in GiB; no GPU means `gpu_name` is None."""
 
     gpu_name: str | None
-    gpu_memory_gb: float
+    gpu_memory_gib: float
     cores: int
-    memory_gb: float
+    memory_gib: float
     bf16: bool
 
     @property
@@ -29,13 +29,13 @@ class Machine(Record):
 
 def detect_machine() -> Machine:
     """Describe this computer: first NVIDIA GPU if there is one, cores and memory we may use."""
-    gpu_name, gpu_memory_gb, compute_capability = _query_gpu()
+    gpu_name, gpu_memory_gib, compute_capability = _query_gpu()
     bf16 = compute_capability >= 8.0 if gpu_name else cpu_has_bf16()
     return Machine(
         gpu_name=gpu_name,
-        gpu_memory_gb=gpu_memory_gb,
+        gpu_memory_gib=gpu_memory_gib,
         cores=available_cores(),
-        memory_gb=round(_memory_limit_bytes() / GIB, 1),
+        memory_gib=round(_memory_limit_bytes() / GIB, 1),
         bf16=bf16,
     )
 
@@ -48,13 +48,13 @@ def machine_for(target: str) -> Machine:
     here = detect_machine()
     if target == "cpu":
         return here.model_copy(
-            update={"gpu_name": None, "gpu_memory_gb": 0.0, "bf16": cpu_has_bf16()}
+            update={"gpu_name": None, "gpu_memory_gib": 0.0, "bf16": cpu_has_bf16()}
         )
     match = re.fullmatch(r"gpu:(\d+(?:\.\d+)?)", target)
     if match is None or float(match[1]) < 1:
         raise AutosegError(f"--for {target}: expected cpu or gpu:GB, for example gpu:24.")
     return here.model_copy(
-        update={"gpu_name": ANY_GPU, "gpu_memory_gb": float(match[1]), "bf16": True}
+        update={"gpu_name": ANY_GPU, "gpu_memory_gib": float(match[1]), "bf16": True}
     )
 
 
@@ -63,7 +63,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_memory_gb() -> float:
+def free_memory_gib() -> float:
     """Memory that programs may still take, in GiB, within what a container allows."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
@@ -73,7 +73,7 @@ def free_memory_gb() -> float:
     return min(available_kib * 1024, _memory_limit_bytes() - _container_bytes_used()) / GIB
 
 
-def used_memory_gb() -> float:
+def used_memory_gib() -> float:
     """Memory that this process holds, in GiB; 0 where that cannot be known."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
@@ -104,8 +104,8 @@ def _query_gpu() -> tuple[str | None, float, float]:
         return None, 0.0, 0.0
     # A GPU that shares the computer's memory states none of its own.
     shared = not memory_mib.strip().isdigit()
-    memory_gb = _memory_limit_bytes() / GIB if shared else float(memory_mib) / 1024
-    return name.strip(), round(memory_gb, 1), float(capability)
+    memory_gib = _memory_limit_bytes() / GIB if shared else float(memory_mib) / 1024
+    return name.strip(), round(memory_gib, 1), float(capability)
 
 
 def cpu_flags() -> set[str]:

@@ -35,8 +35,8 @@ def silent(done: int, total: int, what: str) -> None:
 class MemoryBudget:
     """How much memory all workers may take together, and what each case is expected to need."""
 
-    total_gb: float
-    needs_gb: dict[str, float]
+    total_gib: float
+    needs_gib: dict[str, float]
 
 
 def map_cases(
@@ -132,8 +132,8 @@ def _may_start(
         return True
     if budget is None:
         return len(running) < workers + AHEAD
-    needed_gb = sum(budget.needs_gb[other] for other in (case_id, *running.values()))
-    return len(running) < workers and needed_gb <= budget.total_gb
+    needed_gib = sum(budget.needs_gib[other] for other in (case_id, *running.values()))
+    return len(running) < workers and needed_gib <= budget.total_gib
 
 
 @contextmanager

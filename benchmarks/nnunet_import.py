@@ -189,7 +189,7 @@ def labels_as_nnunet(predictor: Predictor, scan: Volume, first: Path | None) -> 
         previous = place_mask(classes, stacks[0].placement, predictor.card.configuration)
         stacks = [replace(stacks[0], previous=previous)]
     with patch.object(sliding_window, "_Sums", HalfSums):
-        whole = WholeScan(predictor.groups, stacks, predictor.device, predictor.memory_gb)
+        whole = WholeScan(predictor.groups, stacks, predictor.device, predictor.memory_gib)
         return scheme.decode(whole.segment(Wanted()).classes)
 
 

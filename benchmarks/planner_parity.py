@@ -38,7 +38,7 @@ NETWORKS = {"PlainConvUNet": "plain_unet", "ResidualEncoderUNet": "residual_unet
 NORMS = {f"torch.nn.modules.instancenorm.InstanceNorm{dims}d": "instance" for dims in (2, 3)}
 ACTIVATIONS = {"torch.nn.LeakyReLU": "leaky_relu"}
 CHANNELS = ["CT", "ct", "MRI", "T2", "zscore", "noNorm", "rescale_to_0_1", "rgb_to_0_1"]
-MEMORY_GB = [None, None, None, 4, 6, 8, 11, 12, 16, 24, 32, 40, 48, 80]
+MEMORY_GIB = [None, None, None, 4, 6, 8, 11, 12, 16, 24, 32, 40, 48, 80]
 
 Spec = dict[str, Any]
 Scan = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]  # spacing and shape, before jitter
@@ -161,7 +161,7 @@ def specifications(count: int) -> list[Spec]:
     for index in range(count):
         one = dataset(rng, list(FAMILIES)[index % len(FAMILIES)])
         specs += [
-            one | {"planner": planner, "memory_gb": MEMORY_GB[rng.integers(len(MEMORY_GB))]}
+            one | {"planner": planner, "memory_gib": MEMORY_GIB[rng.integers(len(MEMORY_GIB))]}
             for planner in RULE_SETS
         ]
     return specs
@@ -304,7 +304,7 @@ def traits(spec: Spec, plan: dict[str, Any]) -> set[str]:
         f"{len(description['labels'])} labels declared",
         *(["regions"] if "regions_class_order" in description else []),
         *(["ignore label"] if "ignore" in description["labels"] else []),
-        "memory of the planner" if spec["memory_gb"] is None else f"{spec['memory_gb']} GB given",
+        "memory of the planner" if spec["memory_gib"] is None else f"{spec['memory_gib']} GB given",
     }
 
 

@@ -38,7 +38,7 @@ from benchmarks import processes
 
 RESULTS = Path(__file__).parent / "results"
 NOWHERE = {"nnUNet_raw": "", "nnUNet_preprocessed": "", "nnUNet_results": ""}
-LIMIT_GB = 8
+LIMIT_GIB = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Part:
     ours: Path
     theirs: Path
     mirrored: bool
-    limit_gb: float | None = None
+    limit_gib: float | None = None
 
 
 def run(command: list[str], patience_s: float) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def run(command: list[str], patience_s: float) -> dict[str, Any]:
     ended = "done" if found.exit_code == 0 else f"failed ({found.exit_code})"
     return {
         "seconds": found.seconds,
-        "peak_gb": found.peak_mb / 1024,
+        "peak_gib": found.peak_mb / 1024,
         "ended": "stopped" if found.stopped else ended,
     }
 
@@ -155,7 +155,7 @@ def ours(part: Part, output: Path, precision: str | None) -> list[str]:
     command += ["--model", str(part.ours), "--overwrite", "--device", "cpu"]
     if precision is not None:
         command += ["--precision", precision]
-    return command + (["--memory-gb", str(part.limit_gb)] if part.limit_gb else [])
+    return command + (["--memory-gb", str(part.limit_gib)] if part.limit_gib else [])
 
 
 def theirs(part: Part, output: Path, peer: Path) -> list[str]:
@@ -213,26 +213,26 @@ def compare(part: Part, options: argparse.Namespace, rate: float) -> dict[str, A
     """Both tools in turn, as often as asked."""
     rounds: dict[str, list[dict[str, Any]]] = {}
     outputs = {name: options.folder / part.name / name for name in ("ours", "fp32", "theirs")}
-    for index in range(1 if part.limit_gb else options.rounds):
+    for index in range(1 if part.limit_gib else options.rounds):
         commands = {
             "autoseg": ours(part, outputs["ours"], None),
             "nnunetv2": theirs(part, outputs["theirs"], options.peer),
         }
-        if index == 0 and part.limit_gb is None:
+        if index == 0 and part.limit_gib is None:
             commands["autoseg_fp32"] = ours(part, outputs["fp32"], "fp32")
         for name, command in commands.items():
             found = run(command, options.patience if name == "nnunetv2" else float("inf"))
             print(part.name, name, found, flush=True)
             rounds.setdefault(name, []).append(found)
     median = {
-        name: {key: statistics.median(r[key] for r in runs) for key in ("seconds", "peak_gb")}
+        name: {key: statistics.median(r[key] for r in runs) for key in ("seconds", "peak_gib")}
         for name, runs in rounds.items()
     }
     result = {"rounds": rounds, "median": median, "floor_seconds": floor_seconds(part, rate)}
     if all(r["ended"] == "done" for runs in rounds.values() for r in runs):
         a, b = median["autoseg"], median["nnunetv2"]
         result["times_faster"] = b["seconds"] / a["seconds"]
-        result["share_of_memory"] = a["peak_gb"] / b["peak_gb"]
+        result["share_of_memory"] = a["peak_gib"] / b["peak_gib"]
         result["agreement"] = agreement(outputs["ours"], outputs["theirs"])
         if "autoseg_fp32" in rounds:
             result["agreement_fp32"] = agreement(outputs["fp32"], outputs["theirs"])
@@ -270,7 +270,7 @@ def main() -> None:
             scan = synthetic_ct(options.folder / f"ct_{slices}.nii.gz", slices)
             part = large(name, scan, classes, small.ours, options.folder)
         if name == "huge":
-            part = Part(name, part.scans, part.ours, part.theirs, False, LIMIT_GB)
+            part = Part(name, part.scans, part.ours, part.theirs, False, LIMIT_GIB)
         result[name] = compare(part, options, rate)
         print(json.dumps({k: v for k, v in result[name].items() if k != "rounds"}, indent=2))
         path.write_text(json.dumps(result, indent=2) + "\n")

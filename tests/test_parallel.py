@@ -71,7 +71,7 @@ def span(item: tuple[Path, str]) -> None:
 def test_cases_wait_until_they_fit_into_memory(tmp_path: Path) -> None:
     items = {name: (tmp_path, name) for name in ("large", "small", "other", "huge")}
     needs = {"large": 3.0, "small": 1.0, "other": 1.0, "huge": 100.0}
-    map_cases(span, items, workers=3, budget=MemoryBudget(total_gb=4.0, needs_gb=needs))
+    map_cases(span, items, workers=3, budget=MemoryBudget(total_gib=4.0, needs_gib=needs))
     spans = {name: [float(t) for t in (tmp_path / name).read_text().split()] for name in items}
     for name, (start, end) in spans.items():
         for instant in (start + 0.01, end - 0.01):

@@ -120,9 +120,10 @@ def _add_prepare(table: Any) -> None:
     )
     parser.add_argument(
         "--memory-gb",
+        dest="memory_gib",
         type=float,
-        metavar="GB",
-        help="memory for all processes together (default: three quarters of what is free)",
+        metavar="GIB",
+        help="memory in GiB for all processes together (default: three quarters of what is free)",
     )
     _add_plan_name(parser)
     _add_workers(parser)
@@ -193,7 +194,11 @@ def _add_predict(table: Any) -> None:
         help="leave out objects smaller than this, with --instances",
     )
     parser.add_argument(
-        "--memory-gb", type=_positive, metavar="N", help="limit of memory (default: what is free)"
+        "--memory-gb",
+        dest="memory_gib",
+        type=_positive,
+        metavar="GIB",
+        help="limit of memory in GiB (default: what is free)",
     )
     parser.add_argument(
         "--part",

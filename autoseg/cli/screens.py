@@ -183,9 +183,9 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"{stages[0].features} to {stages[-1].features} features, loss {configuration.loss.kind}, "
         f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
         "iterations",
-        f"Expected: {_size(expected['memory_gb'])} of memory, {expected['epoch_minutes']:.1f} "
+        f"Expected: {_size(expected['memory_gib'])} of memory, {expected['epoch_minutes']:.1f} "
         f"minutes an epoch, {in_all} a fold (--minutes shortens it), at most "
-        f"{_size(expected['disk_gb'])} of disk "
+        f"{_size(expected['disk_gib'])} of disk "
         f"({by_name['expectation'].rule_id.split('.')[1]})",
         "Because:",
     ]
@@ -296,8 +296,8 @@ def _duration(minutes: float) -> str:
     return f"{minutes:.0f} minutes"
 
 
-def _size(gb: float) -> str:
-    return f"{gb:.1f} GB" if gb >= 1 else f"{1000 * gb:.0f} MB"
+def _size(gib: float) -> str:
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{1024 * gib:.0f} MiB"
 
 
 def _times(values: tuple[float, ...]) -> str:

@@ -80,7 +80,7 @@ def prepare(options: argparse.Namespace) -> None:
             WorkFolder(options.work),
             options.plan,
             options.configuration or (),
-            Resources(_workers(options), options.memory_gb),
+            Resources(_workers(options), options.memory_gib),
             progress,
         )
     where = ", ".join(str(folder) for folder in dict.fromkeys(folders))
@@ -176,7 +176,7 @@ def predict(options: argparse.Namespace) -> None:
             device=options.device,
             precision=options.precision,
             engine=options.engine,
-            memory_gb=options.memory_gb,
+            memory_gib=options.memory_gib,
             cache=_cache_folder(),
             extras=Extras(options.uncertainty, options.save_probabilities, instances),
             ahead=options.workers > 0,

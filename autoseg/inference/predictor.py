@@ -61,14 +61,14 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid. `memory_gb` limits what one call at a time takes, in GiB
+    as probabilities on the scan's grid. `memory_gib` limits what one call at a time takes, in GiB
     and with all that the process holds already; without it, most of what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]
     device: Device
     engine: EngineName
-    memory_gb: float | None = None
+    memory_gib: float | None = None
 
     @classmethod
     def load(
@@ -77,7 +77,7 @@ class Predictor:
         device: str | None = None,
         precision: Precision | None = None,
         engine: EngineName | None = None,
-        memory_gb: float | None = None,
+        memory_gib: float | None = None,
         cache: Path | None = None,
     ) -> "Predictor":
         """Load model files: folds, both stages of a cascade, several configurations.
@@ -91,15 +91,15 @@ class Predictor:
         if engine == "onnxruntime" and precision is None:
             chosen = replace(chosen, precision="fp32")
         if engine is not None:
-            return cls(load_groups(files, chosen, engine, cache), chosen, engine, memory_gb)
+            return cls(load_groups(files, chosen, engine, cache), chosen, engine, memory_gib)
         suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
         if suits and is_installed():
             try:
                 groups = load_groups(files, chosen, "openvino", cache)
-                return cls(groups, chosen, "openvino", memory_gb)
+                return cls(groups, chosen, "openvino", memory_gib)
             except EngineError as error:
                 log.warning("Networks are run by torch: %s", error)
-        return cls(load_groups(files, chosen, "torch", cache), chosen, "torch", memory_gb)
+        return cls(load_groups(files, chosen, "torch", cache), chosen, "torch", memory_gib)
 
     @property
     def card(self) -> ModelCard:
@@ -176,7 +176,7 @@ class Predictor:
         )
 
     def _run(self, groups: Sequence[ModelGroup], stacks: Sequence[Stack], wanted: Wanted) -> Maps:
-        return WholeScan(groups, stacks, self.device, self.memory_gb).segment(wanted)
+        return WholeScan(groups, stacks, self.device, self.memory_gib).segment(wanted)
 
     def _provenance(self, ready: ReadyScan, warnings: Sequence[str]) -> Provenance:
         return Provenance(

@@ -19,7 +19,7 @@ from autoseg.inference.models import ModelGroup, Stack
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
 from autoseg.inference.sliding_window import Economy
-from autoseg.machine import GIB, free_memory_gb, used_memory_gb
+from autoseg.machine import GIB, free_memory_gib, used_memory_gib
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class WholeScan:
     groups: Sequence[ModelGroup]
     stacks: Sequence[Stack]
     device: Device
-    memory_gb: float | None
+    memory_gib: float | None
 
     @property
     def placement(self) -> Placement:
@@ -165,13 +165,13 @@ class WholeScan:
             free, _ = torch.cuda.mem_get_info(device)
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return columns_that_fit(footprints, USABLE * free - running - images)
-        free_gb = USABLE * free_memory_gb()
-        if self.memory_gb is not None:
-            free_gb = min(free_gb, self.memory_gb - used_memory_gb())
+        free_gib = USABLE * free_memory_gib()
+        if self.memory_gib is not None:
+            free_gib = min(free_gib, self.memory_gib - used_memory_gib())
         if self.device.torch_device.type == "cuda":
             running = 0  # there, not here
         maps = BYTES_PER_VOXEL * prod(self.placement.source_shape_vox)
-        return columns_that_fit(footprints, GIB * free_gb - running - images - maps)
+        return columns_that_fit(footprints, GIB * free_gib - running - images - maps)
 
 
 def _put(

@@ -13,7 +13,7 @@ from autoseg.dataset.dataset import Case, Dataset, LabelScheme, Problem
 from autoseg.images.formats import count_values, files_of
 from autoseg.inspection.case import Inspection, inspect_case
 from autoseg.inspection.statistics import CaseStats, Samples
-from autoseg.machine import GIB, free_memory_gb
+from autoseg.machine import GIB, free_memory_gib
 from autoseg.parallel import MemoryBudget, Progress, map_cases, silent
 from autoseg.records import Record, replacing
 
@@ -23,7 +23,7 @@ FORMAT_VERSION = 3
 BYTES_AT_ONCE = 2**24
 SMALL_FILE_BYTES = 2**22
 FREE_MEMORY_FRACTION = 0.75
-WORKER_GB, BYTES_PER_VALUE = 0.15, 10  # of a worker alone, and for each value of a scan
+WORKER_GIB, BYTES_PER_VALUE = 0.15, 10  # of a worker alone, and for each value of a scan
 
 
 class InspectionRecord(Record):
@@ -60,12 +60,12 @@ def _memory_budget(cases: tuple[Case, ...]) -> MemoryBudget | None:
     files = [path for case in cases for path in case.files()]
     if not any(path.stat().st_size > SMALL_FILE_BYTES for path in files if path.is_file()):
         return None
-    needs_gb = {
-        case.case_id: WORKER_GB
+    needs_gib = {
+        case.case_id: WORKER_GIB
         + sum(count_values(path) for path in case.files()) * BYTES_PER_VALUE / GIB
         for case in cases
     }
-    return MemoryBudget(FREE_MEMORY_FRACTION * free_memory_gb(), needs_gb)
+    return MemoryBudget(FREE_MEMORY_FRACTION * free_memory_gib(), needs_gib)
 
 
 def _recall_or_inspect(task: Task) -> Inspection:

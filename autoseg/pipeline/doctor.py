@@ -8,13 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoseg import __version__
-from autoseg.machine import GIB, cpu_flags, detect_machine, free_memory_gb
+from autoseg.machine import GIB, cpu_flags, detect_machine, free_memory_gib
 from autoseg.records import Record
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "blosc2", "pydantic", "safetensors")
 SMALLEST_DRIVER = {12: 525, 13: 580}  # NVIDIA driver that each CUDA major version needs
-FEW_DISK_GB = 10.0
-LITTLE_MEMORY_GB = 4.0
+FEW_DISK_GIB = 10.0
+LITTLE_MEMORY_GIB = 4.0
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -29,8 +29,8 @@ class Finding(Record):
 def examine(folder: Path) -> list[Finding]:
     """Look at Python, packages, processor, memory, the disk of a folder, torch and the GPU."""
     machine = detect_machine()
-    free_disk_gb = shutil.disk_usage(folder).free / GIB
-    free_gb = free_memory_gb()
+    free_disk_gib = shutil.disk_usage(folder).free / GIB
+    free_gib = free_memory_gib()
     features = [name for name in CPU_FEATURES if name in cpu_flags()]
     findings = [
         Finding(name="autoseg", value=__version__),
@@ -46,23 +46,23 @@ def examine(folder: Path) -> list[Finding]:
         ),
         Finding(
             name="memory",
-            value=f"{free_gb:.1f} of {machine.memory_gb:.1f} GiB free",
+            value=f"{free_gib:.1f} of {machine.memory_gib:.1f} GiB free",
             advice=None
-            if free_gb > LITTLE_MEMORY_GB
+            if free_gib > LITTLE_MEMORY_GIB
             else "Close other programs, or prepare with --workers 1.",
         ),
         Finding(
             name="disk",
-            value=f"{free_disk_gb:.1f} GiB free in {folder.resolve()}",
+            value=f"{free_disk_gib:.1f} GiB free in {folder.resolve()}",
             advice=None
-            if free_disk_gb > FEW_DISK_GB
+            if free_disk_gib > FEW_DISK_GIB
             else "Prepared scans may need more; choose another disk with --work.",
         ),
     ]
-    return findings + _gpu_findings(machine.gpu_name, machine.gpu_memory_gb)
+    return findings + _gpu_findings(machine.gpu_name, machine.gpu_memory_gib)
 
 
-def _gpu_findings(gpu_name: str | None, memory_gb: float) -> list[Finding]:
+def _gpu_findings(gpu_name: str | None, memory_gib: float) -> list[Finding]:
     import torch
 
     cuda = torch.version.cuda
@@ -71,7 +71,7 @@ def _gpu_findings(gpu_name: str | None, memory_gb: float) -> list[Finding]:
         advice = "There is no NVIDIA GPU, so plans are made for the CPU. Training takes hours."
         return [Finding(name="GPU", value=f"none; torch is built {build}", advice=advice)]
     driver = _driver_version()
-    findings = [Finding(name="GPU", value=f"{gpu_name}, {memory_gb:g} GiB, driver {driver}")]
+    findings = [Finding(name="GPU", value=f"{gpu_name}, {memory_gib:g} GiB, driver {driver}")]
     if cuda is None:
         advice = "Install a torch with CUDA: pip install --force-reinstall torch"
         return [*findings, Finding(name="CUDA", value="torch has none", advice=advice)]

@@ -21,27 +21,27 @@ def measured_plan(plan: Plan, fingerprint: Fingerprint, rules: RuleSet, name: st
     What was measured replaces the estimate among the plan's decisions. Raises AutosegError when the
     plan is for another machine, or nothing fits.
     """
-    usable_gb = usable_memory_gb(plan.machine)
+    usable_gib = usable_memory_gib(plan.machine)
     factor = 1.0
     for _ in range(ATTEMPTS):
-        peak_gb, seconds = measure(plan.configurations[plan.recommended], plan)
-        if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
-            return with_measurement(plan, plan.recommended, peak_gb, seconds)
+        peak_gib, seconds = measure(plan.configurations[plan.recommended], plan)
+        if peak_gib is not None and seconds is not None and peak_gib <= usable_gib:
+            return with_measurement(plan, plan.recommended, peak_gib, seconds)
         # Less than this plan was estimated to need, which may be far less than what it was allowed.
-        needed_gb = _decision(plan, "expectation", plan.recommended).value["memory_gb"]
-        allowed_gb = _decision(plan, "memory_gb", plan.recommended).value / factor
-        factor = min(factor, needed_gb / allowed_gb)
-        factor *= 0.6 if peak_gb is None else 0.95 * usable_gb / peak_gb
+        needed_gib = _decision(plan, "expectation", plan.recommended).value["memory_gib"]
+        allowed_gib = _decision(plan, "memory_gib", plan.recommended).value / factor
+        factor = min(factor, needed_gib / allowed_gib)
+        factor *= 0.6 if peak_gib is None else 0.95 * usable_gib / peak_gib
         plan = make_plan(fingerprint, rules, plan.machine, name, factor)
     raise AutosegError(
-        f"Training does not fit into {usable_gb:.1f} GiB: the last patch tried was of "
+        f"Training does not fit into {usable_gib:.1f} GiB: the last patch tried was of "
         f"{plan.configurations[plan.recommended].patch_size_vox} voxels. Close other programs, or "
         "plan for another machine with --for gpu:GB."
     )
 
 
 def plan_that_fits(
-    plan: Plan, name: ConfigurationName, usable_gb: float, always: bool = False
+    plan: Plan, name: ConfigurationName, usable_gib: float, always: bool = False
 ) -> Plan:
     """The plan with a batch that this machine can train, where its memory may be too small.
 
@@ -49,26 +49,26 @@ def plan_that_fits(
     to be small, is not measured unless `always`. Raises AutosegError when not even the smallest
     batch fits.
     """
-    while always or not _surely_fits(plan, name, usable_gb):
+    while always or not _surely_fits(plan, name, usable_gib):
         configuration = plan.configurations[name]
-        peak_gb, seconds = measure(configuration, plan)
-        if peak_gb is not None and seconds is not None and peak_gb <= usable_gb:
-            return with_measurement(plan, name, peak_gb, seconds)
+        peak_gib, seconds = measure(configuration, plan)
+        if peak_gib is not None and seconds is not None and peak_gib <= usable_gib:
+            return with_measurement(plan, name, peak_gib, seconds)
         if configuration.batch_size <= SMALLEST_BATCH:
             raise AutosegError(
                 f"{configuration.batch_size} patches of {configuration.patch_size_vox} voxels do "
-                f"not fit into {usable_gb:.1f} GiB. `autoseg plan DATASET --measure` finds a "
+                f"not fit into {usable_gib:.1f} GiB. `autoseg plan DATASET --measure` finds a "
                 "smaller patch."
             )
         plan = _with_smaller_batch(plan, name)
     return plan
 
 
-def _surely_fits(plan: Plan, name: ConfigurationName, usable_gb: float) -> bool:
+def _surely_fits(plan: Plan, name: ConfigurationName, usable_gib: float) -> bool:
     """Whether it was measured, or the estimate is so low that measuring would be idle."""
     expected = _decision(plan, "expectation", name)
     measured = expected.rule_id == MEASURED
-    return measured or expected.value["memory_gb"] < EASILY * usable_gb
+    return measured or expected.value["memory_gib"] < EASILY * usable_gib
 
 
 def _with_smaller_batch(plan: Plan, name: ConfigurationName) -> Plan:
@@ -100,11 +100,11 @@ def measure(configuration: Configuration, plan: Plan) -> tuple[float | None, flo
 
     device = choose_device(TORCH_DEVICES[plan.machine.device])
     outcome = measure_training(configuration, plan.labels, device)
-    return outcome.peak_memory_gb, outcome.step_seconds
+    return outcome.peak_memory_gib, outcome.step_seconds
 
 
 def with_measurement(
-    plan: Plan, configuration_name: ConfigurationName, peak_gb: float, seconds: float
+    plan: Plan, configuration_name: ConfigurationName, peak_gib: float, seconds: float
 ) -> Plan:
     """The plan, with a configuration's expectation replaced by what was measured."""
     training = plan.configurations[configuration_name].training
@@ -113,7 +113,7 @@ def with_measurement(
     for decision in plan.decisions:
         if (decision.name, decision.configuration) == ("expectation", configuration_name):
             value = decision.value | {
-                "memory_gb": round(peak_gb, 2),
+                "memory_gib": round(peak_gib, 2),
                 "step_seconds": round(seconds, 3),
                 "epoch_minutes": round(seconds * steps / 60, 2),
             }
@@ -130,12 +130,12 @@ def with_measurement(
     return plan.model_copy(update={"decisions": tuple(decisions)})
 
 
-def usable_memory_gb(machine: Machine) -> float:
+def usable_memory_gib(machine: Machine) -> float:
     """What training may take of this machine's memory. Raises AutosegError for another machine."""
     if machine.gpu_name == ANY_GPU:
         raise AutosegError("--measure runs on this machine, so it cannot be used with --for gpu.")
-    memory_gb = machine.memory_gb if machine.gpu_name is None else machine.gpu_memory_gb
-    return memory_gb * USABLE[machine.device]
+    memory_gib = machine.memory_gib if machine.gpu_name is None else machine.gpu_memory_gib
+    return memory_gib * USABLE[machine.device]
 
 
 def memory_advice(error: Exception, configuration: Configuration) -> str | None:

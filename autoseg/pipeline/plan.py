@@ -17,8 +17,8 @@ from autoseg.inspection.fingerprint import Fingerprint, pool_fingerprint
 from autoseg.inspection.repair import Repair, write_repaired
 from autoseg.machine import Machine, detect_machine, machine_for
 from autoseg.parallel import Progress, silent
-from autoseg.pipeline.measuring import measured_plan, plan_that_fits, usable_memory_gb
-from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
+from autoseg.pipeline.measuring import measured_plan, plan_that_fits, usable_memory_gib
+from autoseg.planning.expectation import PUBLISHED_GIB_PER_ELEMENT, expectation
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
@@ -169,8 +169,8 @@ def _decide(
     if card is not None or request.settings:  # the patch is given, or may be
         if not request.measure:
             return plan
-        usable_gb = usable_memory_gb(plan.machine)
-        return plan_that_fits(plan, plan.recommended, usable_gb, always=True)
+        usable_gib = usable_memory_gib(plan.machine)
+        return plan_that_fits(plan, plan.recommended, usable_gib, always=True)
     return measured_plan(plan, fingerprint, rules, request.name) if request.measure else plan
 
 
@@ -181,7 +181,7 @@ def _expected_anew(plan: Plan, fingerprint: Fingerprint) -> Plan:
         if decision.name == "expectation" and decision.configuration is not None:
             configuration = plan.configurations[decision.configuration]
             decision = expectation(
-                configuration, fingerprint, plan.machine, PUBLISHED_GB_PER_ELEMENT
+                configuration, fingerprint, plan.machine, PUBLISHED_GIB_PER_ELEMENT
             )
         decisions.append(decision)
     return plan.model_copy(update={"decisions": tuple(decisions)})

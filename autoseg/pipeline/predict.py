@@ -65,7 +65,7 @@ class PredictRequest:
     device: str | None = None
     precision: "Precision | None" = None
     engine: "EngineName | None" = None
-    memory_gb: float | None = None
+    memory_gib: float | None = None
     cache: Path | None = None  # where compiled networks are kept
     overwrite: bool = False
     part: Part | None = None
@@ -96,7 +96,7 @@ def predict_files(request: PredictRequest, progress: Progress = silent) -> Predi
         request.device,
         request.precision,
         request.engine,
-        request.memory_gb,
+        request.memory_gib,
         request.cache,
     )
     scans = list_scans(request.inputs, len(predictor.card.channel_names))
@@ -183,7 +183,7 @@ def predict_cases(
     While networks run, the next scan is read and the last mask written, unless `ahead` is false
     or the predictor has a limit of memory: the next scan's size is not known.
     """
-    ahead = ahead and predictor.memory_gb is None
+    ahead = ahead and predictor.memory_gib is None
     done: list[Provenance] = []
     problems: list[str] = []
     writing: tuple[str, Future[None], Provenance] | None = None

@@ -8,12 +8,12 @@ from pathlib import Path
 from autoseg.dataset.dataset import Case, Dataset, LabelScheme
 from autoseg.dataset.layouts import open_dataset
 from autoseg.errors import AutosegError
-from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gb
+from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gib
 from autoseg.parallel import MemoryBudget, Progress, silent
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.preprocessing.prepare import (
     Target,
-    expected_memory_gb,
+    expected_memory_gib,
     preparation_hash,
     prepare_cases,
 )
@@ -31,7 +31,7 @@ class Resources:
     """Processes to use, and memory for all of them; None is three quarters of what is free."""
 
     workers: int
-    memory_gb: float | None = None
+    memory_gib: float | None = None
 
 
 def prepare(
@@ -67,11 +67,11 @@ def _prepare(
     assert dataset.labels is not None
     stats = {case.case_id: case for case in work.fingerprint().cases}
     channels = len(dataset.channel_names)
-    needs_gb = {
-        case.case_id: expected_memory_gb(stats[case.case_id], channels, targets) for case in cases
+    needs_gib = {
+        case.case_id: expected_memory_gib(stats[case.case_id], channels, targets) for case in cases
     }
-    total_gb = resources.memory_gb or FREE_MEMORY_FRACTION * free_memory_gb()
-    budget = MemoryBudget(total_gb, needs_gb)
+    total_gib = resources.memory_gib or FREE_MEMORY_FRACTION * free_memory_gib()
+    budget = MemoryBudget(total_gib, needs_gib)
     return prepare_cases(cases, dataset.labels, targets, resources.workers, progress, budget)
 
 
@@ -128,7 +128,7 @@ def prepared_cases(
 
 def in_memory_if_small(cases: dict[str, StoredCase], processes: int) -> dict[str, StoredCase]:
     """Cases with all their voxels in memory, where that takes little of it in all processes."""
-    allowed = detect_machine().memory_gb * GIB * CASES_MEMORY_FRACTION / processes
+    allowed = detect_machine().memory_gib * GIB * CASES_MEMORY_FRACTION / processes
     if sum(case.bytes_in_memory for case in cases.values()) >= allowed:
         return cases
     return {case_id: case.loaded() for case_id, case in cases.items()}

@@ -19,7 +19,7 @@ from autoseg.pipeline.measuring import (
     TORCH_DEVICES,
     memory_advice,
     plan_that_fits,
-    usable_memory_gb,
+    usable_memory_gib,
 )
 from autoseg.pipeline.pictures import WithPictures
 from autoseg.pipeline.predict import PROVENANCE, MaskWriter, predict_cases
@@ -293,8 +293,8 @@ def _plan_for_device(task: FoldTask, torch_device: str) -> None:
             task.work.state().dataset,
         )
         return
-    usable_gb = usable_memory_gb(detect_machine())
-    fitting = plan_that_fits(plan, task.configuration.name, usable_gb)
+    usable_gib = usable_memory_gib(detect_machine())
+    fitting = plan_that_fits(plan, task.configuration.name, usable_gib)
     if fitting != plan:
         task.work.save_plan(fitting)
 

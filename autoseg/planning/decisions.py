@@ -58,20 +58,20 @@ class PatchSettings(Record):
     """The patch search: where it starts, and the memory that its estimate is compared with.
 
     A network of `reference_elements` convolution outputs trains at `reference_batch` in
-    `reference_memory_gb`; the patch is shrunk until a batch of `fitting_batch` fits.
+    `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits.
     """
 
     initial_volume_vox: int
     reference_elements: float
     reference_batch: int
     fitting_batch: int
-    reference_memory_gb: float
+    reference_memory_gib: float
 
 
 class MemorySettings(Record):
     """Memory to plan for: a fixed number of GiB, or a share of the GPU's."""
 
-    fixed_gb: float | None = None
+    fixed_gib: float | None = None
     gpu_fraction: float | None = None
 
 
@@ -163,7 +163,7 @@ DECISIONS: dict[str, DecisionKind] = {
     "normalization": DecisionKind(NormalizationSettings, for_each="channel"),
     "normalization_mask": DecisionKind(bool),
     "resampling": DecisionKind(ResamplingPlan),
-    "memory_gb": DecisionKind(MemorySettings),
+    "memory_gib": DecisionKind(MemorySettings),
     "network": DecisionKind(NetworkSettings),
     "pooling": DecisionKind(PoolingRule),
     "patch_size_vox": DecisionKind(PatchSettings),

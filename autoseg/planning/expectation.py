@@ -14,7 +14,7 @@ CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
 GPU_RATE = (
     10e12  # of a GPU of the last years, in bfloat16; what trainings reach, not the data sheet
 )
-PUBLISHED_GB_PER_ELEMENT = 8 / (2 * 560e6)  # nnU-Net v2's reference: a batch of two in 8 GB
+PUBLISHED_GIB_PER_ELEMENT = 8 / (2 * 560e6)  # nnU-Net v2's reference: a batch of two in 8 GiB
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
 
@@ -22,11 +22,11 @@ def expectation(
     configuration: Configuration,
     fingerprint: Fingerprint,
     machine: Machine,
-    gb_per_element: float,
+    gib_per_element: float,
 ) -> Decision:
     """Memory for training, time of an epoch, and disk for prepared scans, as a decision.
 
-    `gb_per_element` is the memory that the patch search counts for a convolution's output.
+    `gib_per_element` is the memory that the patch search counts for a convolution's output.
     """
     classes = fingerprint.labels.declared_count
     channels = len(fingerprint.channel_names)
@@ -38,10 +38,10 @@ def expectation(
     seconds = work / _rate(machine)
     voxels = _prepared_voxels(configuration, fingerprint)
     value = {
-        "memory_gb": round(elements * gb_per_element, 2),
+        "memory_gib": round(elements * gib_per_element, 2),
         "step_seconds": round(seconds, 3),
         "epoch_minutes": round(seconds * steps / 60, 2),
-        "disk_gb": round(voxels * (channels * PREPARED_BYTES + 1) / GIB, 3),
+        "disk_gib": round(voxels * (channels * PREPARED_BYTES + 1) / GIB, 3),
     }
     return Decision(
         name="expectation",

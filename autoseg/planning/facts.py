@@ -41,10 +41,10 @@ class Facts:
     has_ignore_label: bool
     left_right_pairs: int
     device: Literal["cpu", "gpu"]
-    gpu_memory_gb: float
+    gpu_memory_gib: float
     memory_given: bool  # by --for, and not read from this machine
     cores: int
-    memory_gb: float
+    memory_gib: float
     bf16: bool
     channel_name: str | None = None
     patch_fraction_of_median_image: float | None = None
@@ -105,10 +105,10 @@ def gather_facts(
         has_ignore_label=fingerprint.labels.ignore is not None,
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device="cpu" if machine.gpu_name is None else "gpu",
-        gpu_memory_gb=machine.gpu_memory_gb,
+        gpu_memory_gib=machine.gpu_memory_gib,
         memory_given=machine.gpu_name == ANY_GPU,
         cores=machine.cores,
-        memory_gb=machine.memory_gb,
+        memory_gib=machine.memory_gib,
         bf16=machine.bf16,
     )
 

@@ -4,7 +4,7 @@ import logging
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
-from autoseg.planning.expectation import PUBLISHED_GB_PER_ELEMENT, expectation
+from autoseg.planning.expectation import PUBLISHED_GIB_PER_ELEMENT, expectation
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.plan import ChannelNormalization, Configuration, Decision, Plan
 from autoseg.planning.planner import median_shape
@@ -75,7 +75,7 @@ def plan_like(model: Configuration, where: str, plan: Plan, fingerprint: Fingerp
         for name in KEPT
     ]
     own = [d for d in plan.decisions if d.configuration in (None, model.name) and d.name in OWN]
-    expected = expectation(like, fingerprint, plan.machine, PUBLISHED_GB_PER_ELEMENT)
+    expected = expectation(like, fingerprint, plan.machine, PUBLISHED_GIB_PER_ELEMENT)
     return plan.model_copy(
         update={
             "configurations": {model.name: like},

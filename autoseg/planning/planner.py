@@ -104,7 +104,7 @@ def make_plan(
         planned, search, lowres = _plan_configuration(fingerprint, ask, memory_factor, coarser)
         configurations[configuration] = planned
         decisions.extend(ask.decisions)
-        decisions.append(expectation(planned, fingerprint, machine, search.gb_per_element))
+        decisions.append(expectation(planned, fingerprint, machine, search.gib_per_element))
         return lowres
 
     add("2d", None)
@@ -184,7 +184,7 @@ def _search_of(
         median_shape_vox=grid.median_vox[-dims:],
         median_voxels=float(np.prod(grid.median_vox)),
         class_count=ask.facts.class_count,
-        memory_gb=_memory_gb(ask, memory_factor),
+        memory_gib=_memory_gib(ask, memory_factor),
         patch=ask.settings("patch_size_vox"),
         network=ask.settings("network"),
         pooling=ask.settings("pooling"),
@@ -259,7 +259,7 @@ def _conclude_network(ask: Deliberation, search: PatchSearch, patch: FoundPatch)
         "patch_size_vox",
         patch.size_vox,
         median_shape_vox=search.median_shape_vox,
-        memory_gb=search.memory_gb,
+        memory_gib=search.memory_gib,
         estimated_elements=patch.elements,
         allowed_elements=round(search.reference_elements),
     )
@@ -289,15 +289,15 @@ def _batch_size(search: PatchSearch, patch: FoundPatch, cases: int, ask: Deliber
     return batch_size
 
 
-def _memory_gb(ask: Deliberation, factor: float) -> float:
-    settings: MemorySettings = ask.settings("memory_gb")
-    if settings.fixed_gb is not None:
-        memory_gb = settings.fixed_gb
+def _memory_gib(ask: Deliberation, factor: float) -> float:
+    settings: MemorySettings = ask.settings("memory_gib")
+    if settings.fixed_gib is not None:
+        memory_gib = settings.fixed_gib
     else:
-        memory_gb = ask.facts.gpu_memory_gb * (settings.gpu_fraction or 1.0)
-    memory_gb *= factor
-    ask.conclude("memory_gb", memory_gb, measured_factor=factor)
-    return memory_gb
+        memory_gib = ask.facts.gpu_memory_gib * (settings.gpu_fraction or 1.0)
+    memory_gib *= factor
+    ask.conclude("memory_gib", memory_gib, measured_factor=factor)
+    return memory_gib
 
 
 def _median_resampled_shape(
@@ -411,14 +411,16 @@ def _augmentation(
 
 
 def _machine_decision(machine: Machine) -> Decision:
-    where = "no NVIDIA GPU" if machine.gpu_name is None else f"{machine.gpu_memory_gb:g} GiB of GPU"
+    where = (
+        "no NVIDIA GPU" if machine.gpu_name is None else f"{machine.gpu_memory_gib:g} GiB of GPU"
+    )
     return Decision(
         name="machine",
         configuration=None,
         value=machine.device,
         rule_id="machine.detected_or_given",
         because=f"planned for a machine with {where}, {machine.cores} cores, "
-        f"{machine.memory_gb:g} GiB of memory",
+        f"{machine.memory_gib:g} GiB of memory",
         facts=machine.model_dump(mode="json"),
         source="this computer, or --for",
     )

@@ -25,7 +25,7 @@ class PatchSearch:
     median_shape_vox: tuple[float, ...]
     median_voxels: float
     class_count: int
-    memory_gb: float
+    memory_gib: float
     patch: PatchSettings
     network: NetworkSettings
     pooling: PoolingRule
@@ -33,13 +33,13 @@ class PatchSearch:
     @property
     def reference_elements(self) -> float:
         """Convolution outputs that fit into the memory planned for."""
-        return self.patch.reference_elements * (self.memory_gb / self.patch.reference_memory_gb)
+        return self.patch.reference_elements * (self.memory_gib / self.patch.reference_memory_gib)
 
     @property
-    def gb_per_element(self) -> float:
+    def gib_per_element(self) -> float:
         """Memory that is counted for each convolution output of a batch."""
         at_reference = self.patch.reference_elements * self.patch.reference_batch
-        return self.patch.reference_memory_gb / at_reference
+        return self.patch.reference_memory_gib / at_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _too_few_voxels(search: PatchSearch) -> AutosegError:
 
 def _too_little_memory(search: PatchSearch) -> AutosegError:
     return AutosegError(
-        f"No patch fits into {search.memory_gb:g} GiB. Plan for a machine with more memory "
+        f"No patch fits into {search.memory_gib:g} GiB. Plan for a machine with more memory "
         "(--for gpu:GB)."
     )
 

@@ -74,7 +74,7 @@ def take_apart(
     What lies beyond the array counts as neither object nor background. Above `VOXELS_AT_ONCE` the
     cut is made on a grid of blocks: it is as coarse as they are, a part may fall a little short of
     `min_voxels`, and a part that hangs together in blocks may not do so in voxels. Memory peaks at
-    about 32 bytes for each voxel worked on at once, or 0.3 GB.
+    about 32 bytes for each voxel worked on at once, or 0.3 GiB.
     """
     wide = [axis for axis, size in enumerate(mask.shape) if size > 1]
     if mask.all() or len(wide) < 2:

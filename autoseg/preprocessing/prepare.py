@@ -38,7 +38,7 @@ MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if tha
 LOCATION_FRACTION = 0.01
 
 # Memory at the peak: of a worker without a case; by voxel whatever the channels, and by channel.
-WORKER_GB = 0.15
+WORKER_GIB = 0.15
 BYTES_PER_SOURCE_VOXEL = (10, 8)
 BYTES_PER_TARGET_VOXEL = (16, 8)
 
@@ -96,7 +96,7 @@ def prepare_cases(
     return len(stale)
 
 
-def expected_memory_gb(case: CaseStats, channel_count: int, targets: Sequence[Target]) -> float:
+def expected_memory_gib(case: CaseStats, channel_count: int, targets: Sequence[Target]) -> float:
     """Memory that a worker needs for a case at its peak, in GiB."""
     source_vox = prod(case.shape_vox)
     peak = BYTES_PER_SOURCE_VOXEL[0] + BYTES_PER_SOURCE_VOXEL[1] * channel_count
@@ -111,7 +111,7 @@ def expected_memory_gb(case: CaseStats, channel_count: int, targets: Sequence[Ta
         growth = prod(old / new for old, new in zip(spacing, mm, strict=True))
         bytes_per_voxel = BYTES_PER_TARGET_VOXEL[0] + BYTES_PER_TARGET_VOXEL[1] * channel_count
         largest = max(largest, prod(case.cropped_shape_vox) * growth * bytes_per_voxel)
-    return WORKER_GB + (source_vox * peak + largest) / GIB
+    return WORKER_GIB + (source_vox * peak + largest) / GIB
 
 
 def prepare_scan(

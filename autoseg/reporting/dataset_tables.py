@@ -214,11 +214,11 @@ def _expected(plan: Plan, configuration: Configuration) -> dict[str, str]:
     minutes = expected.get("epoch_minutes")
     hours = None if minutes is None else minutes * configuration.training.epochs / 60
     return {
-        "expected memory (GB)": _number(expected.get("memory_gb")),
+        "expected memory (GiB)": _number(expected.get("memory_gib")),
         "expected time of a step (s)": _number(expected.get("step_seconds")),
         "expected time of an epoch (min)": _number(minutes),
         "expected time of a training (h)": _number(hours),
-        "expected disk (GB)": _number(expected.get("disk_gb")),
+        "expected disk (GiB)": _number(expected.get("disk_gib")),
         "expectation is": how,
     }
 
@@ -257,8 +257,8 @@ def _text(name: str, value: Any) -> str:
 
 def _machine(plan: Plan) -> str:
     machine = plan.machine
-    gpu = "no GPU" if machine.gpu_name is None else f"GPU of {machine.gpu_memory_gb:.4g} GiB"
-    return f"{gpu}, {machine.cores} cores, {machine.memory_gb:.4g} GiB of memory"
+    gpu = "no GPU" if machine.gpu_name is None else f"GPU of {machine.gpu_memory_gib:.4g} GiB"
+    return f"{gpu}, {machine.cores} cores, {machine.memory_gib:.4g} GiB of memory"
 
 
 def _percent(fraction: float) -> str:

@@ -31,7 +31,7 @@ class Measurement:
     Both are None when the step did not fit into memory.
     """
 
-    peak_memory_gb: float | None
+    peak_memory_gib: float | None
     step_seconds: float | None
 
 

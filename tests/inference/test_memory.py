@@ -14,7 +14,7 @@ from autoseg.machine import GIB
 from autoseg.preprocessing.prepare import prepare_scan
 from tests.inference.model_files import small_configuration, write_model
 
-LIMIT_GB = 4
+LIMIT_GIB = 4
 
 
 def footprint(outputs: int) -> Footprint:
@@ -64,10 +64,10 @@ def test_the_peak_of_memory_obeys_its_limit(tmp_path: Path, classes: int) -> Non
     noise = np.random.default_rng(0).normal(100, 20, (512, 512, 40)).astype(np.float32)
     nib.save(nib.Nifti1Image(noise, np.diag([0.7, 0.7, 2.5, 1])), tmp_path / "scan.nii.gz")
     peaks: dict[str, float] = {}
-    for name, limit in (("free", []), ("limited", ["--memory-gb", str(LIMIT_GB)])):
+    for name, limit in (("free", []), ("limited", ["--memory-gb", str(LIMIT_GIB)])):
         common = [str(tmp_path / "scan.nii.gz"), str(tmp_path / name), "--model", str(model)]
         peaks[name] = predict([*common, "--precision", "fp32", *limit])
-    assert peaks["limited"] <= LIMIT_GB, peaks
-    assert (peaks["free"] > LIMIT_GB) == (classes == 120), peaks
+    assert peaks["limited"] <= LIMIT_GIB, peaks
+    assert (peaks["free"] > LIMIT_GIB) == (classes == 120), peaks
     free, limited = (nib.load(tmp_path / name / "scan.nii.gz") for name in peaks)
     np.testing.assert_array_equal(free.get_fdata(), limited.get_fdata())

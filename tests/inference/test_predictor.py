@@ -50,8 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(folder / "a.safetensors", small_configuration())
 
 
-def load(*models: Path, memory_gb: float | None = None) -> Predictor:
-    return Predictor.load(models, "cpu", "fp32", "torch", memory_gb)
+def load(*models: Path, memory_gib: float | None = None) -> Predictor:
+    return Predictor.load(models, "cpu", "fp32", "torch", memory_gib)
 
 
 def probability_of(predictor: Predictor, scan: Volume, group: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def probability_of(predictor: Predictor, scan: Volume, group: int) -> np.ndarray
 
 
 def test_a_limit_of_memory_changes_no_voxel(model: Path, scan: Volume) -> None:
-    free, limited = load(model)(scan), load(model, memory_gb=1e-3)(scan)
+    free, limited = load(model)(scan), load(model, memory_gib=1e-3)(scan)
     assert len(np.unique(free.labels.array)) == 3
     np.testing.assert_array_equal(free.labels.array, limited.labels.array)
     assert free.provenance.warnings == ()

@@ -16,7 +16,7 @@ def test_findings_name_versions_hardware_and_advice(capsys: pytest.CaptureFixtur
 
 
 def test_a_gpu_that_torch_cannot_use_comes_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(gpu_name="NVIDIA X", gpu_memory_gb=24, cores=4, memory_gb=32, bf16=True)
+    machine = Machine(gpu_name="NVIDIA X", gpu_memory_gib=24, cores=4, memory_gib=32, bf16=True)
     monkeypatch.setattr(doctor, "detect_machine", lambda: machine)
     monkeypatch.setattr(doctor, "_driver_version", lambda: "470.1")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

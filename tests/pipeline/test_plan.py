@@ -61,7 +61,7 @@ def test_a_plan_like_a_model_keeps_all_that_its_weights_need(
     assert kept.training.epochs == 40  # the schedule is that of the new data's rules
     reasons = {d.name: d.because for d in plan.decisions}
     assert {"loss", "training", "expectation"} <= set(reasons)
-    assert not {"features", "pooling", "memory_gb"} & set(reasons)  # of a network not used
+    assert not {"features", "pooling", "memory_gib"} & set(reasons)  # of a network not used
     assert "model.safetensors" in reasons["patch_size_vox"]
     assert list(plan.configurations) == ["3d_fullres"]
 
@@ -90,8 +90,8 @@ def test_a_training_step_is_really_run(tmp_path: Path, synthetic_dataset: Path) 
     measurement = measure_training(
         plan.configurations["3d_fullres"], plan.labels, Device(torch.device("cpu"), "fp32")
     )
-    assert measurement.peak_memory_gb is not None and measurement.step_seconds is not None
-    assert 0.005 < measurement.peak_memory_gb < 4
+    assert measurement.peak_memory_gib is not None and measurement.step_seconds is not None
+    assert 0.005 < measurement.peak_memory_gib < 4
     assert 0.001 < measurement.step_seconds < 60
 
 
@@ -109,14 +109,14 @@ def test_what_does_not_fit_is_planned_smaller(
         return (4.0, 1.0) if len(measured) == 2 else (1.5, 0.25)
 
     monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
-    monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gb", lambda machine: 2.0)
+    monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gib", lambda machine: 2.0)
     plan = measured_plan(outcome.plan, outcome.fingerprint, load_rule_set("nnunet"), None)
     assert measured[0] > measured[1] > measured[2]
     decision = next(
         d for d in plan.decisions if (d.name, d.configuration) == ("expectation", "3d_fullres")
     )
     assert decision.rule_id == "expectation.measured"
-    assert (decision.value["memory_gb"], decision.value["step_seconds"]) == (1.5, 0.25)
+    assert (decision.value["memory_gib"], decision.value["step_seconds"]) == (1.5, 0.25)
 
 
 def test_training_begins_with_a_batch_that_fits(
@@ -130,12 +130,12 @@ def test_training_begins_with_a_batch_that_fits(
         return configuration.batch_size * 0.01, 0.5
 
     monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
-    fitting = plan_that_fits(plan, "3d_fullres", usable_gb=0.05)
+    fitting = plan_that_fits(plan, "3d_fullres", usable_gib=0.05)
     assert fitting.configurations["3d_fullres"].batch_size == 4
     assert any(d.rule_id == "batch_size.measured" for d in fitting.decisions)
-    assert plan_that_fits(fitting, "3d_fullres", usable_gb=0.05) == fitting
+    assert plan_that_fits(fitting, "3d_fullres", usable_gib=0.05) == fitting
     with pytest.raises(AutosegError, match="do not fit into"):
-        plan_that_fits(plan, "3d_fullres", usable_gb=0.001)
+        plan_that_fits(plan, "3d_fullres", usable_gib=0.001)
 
 
 def test_measuring_on_a_machine_that_is_elsewhere_is_refused(
@@ -158,7 +158,7 @@ def test_warnings_are_on_the_plans_screen(
     screen = capsys.readouterr().out
     assert "Warning: label 9 (ghost) is declared, but no scan has it" in screen
     assert re.search(
-        r"\d [GM]B of memory, .* minutes an epoch, .* a fold .*, at most \d+ MB of disk", screen
+        r"\d [GM]iB of memory, .* minutes an epoch, .* a fold .*, at most \d+ MiB of disk", screen
     )
 
 

@@ -37,8 +37,8 @@ QUICK = (
 RULES = """
 [[rule]]
 id = "memory.tiny"
-decides = "memory_gb"
-value = { fixed_gb = 0.005 }
+decides = "memory_gib"
+value = { fixed_gib = 0.005 }
 because = "a patch so small that a coarser configuration helps"
 source = "this test"
 

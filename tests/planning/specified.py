@@ -24,7 +24,7 @@ INTENSITY = IntensityStats(
     mean=1, std=1, min=0, max=9, percentile_00_5=0, median=1, percentile_99_5=8
 )
 TWO_CLASSES = LabelScheme(values=(0, 1), names=("background", "organ"))
-CPU = Machine(gpu_name=None, gpu_memory_gb=0, cores=2, memory_gb=16, bf16=False)
+CPU = Machine(gpu_name=None, gpu_memory_gib=0, cores=2, memory_gib=16, bf16=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Scans:
         return (case,) * self.count
 
 
-def gpu(memory_gb: float, name: str = ANY_GPU) -> Machine:
-    return Machine(gpu_name=name, gpu_memory_gb=memory_gb, cores=8, memory_gb=64, bf16=True)
+def gpu(memory_gib: float, name: str = ANY_GPU) -> Machine:
+    return Machine(gpu_name=name, gpu_memory_gib=memory_gib, cores=8, memory_gib=64, bf16=True)
 
 
 def made_up_fingerprint(
@@ -94,7 +94,7 @@ def specified_plan(spec: dict[str, Any]) -> Plan:
     Memory that is given is that of a GPU known by nothing else; else a GPU is there, whose memory
     must not matter.
     """
-    path, memory_gb = Path("dataset.json"), spec["memory_gb"]
+    path, memory_gib = Path("dataset.json"), spec["memory_gib"]
     scans = [
         Scans(
             shape_vox=_three(scan["shape_vox"]),
@@ -110,7 +110,7 @@ def specified_plan(spec: dict[str, Any]) -> Plan:
         labels=declared_labels(spec["description"], path),
         intensity=tuple(IntensityStats(**intensity) for intensity in spec["intensity"]),
     )
-    machine = gpu(17, name="one that is here") if memory_gb is None else gpu(memory_gb)
+    machine = gpu(17, name="one that is here") if memory_gib is None else gpu(memory_gib)
     return make_plan(fingerprint, load_rule_set(RULE_SETS[spec["planner"]]), machine)
 
 

@@ -20,7 +20,7 @@ def test_plans_are_those_that_nnunet_made(golden: dict[str, Any]) -> None:
 def test_the_golden_plans_show_everything() -> None:
     datasets = [golden["dataset"] for golden in GOLDEN]
     assert {dataset["planner"] for dataset in datasets} == set(RULE_SETS)
-    assert {dataset["memory_gb"] is None for dataset in datasets} == {True, False}
+    assert {dataset["memory_gib"] is None for dataset in datasets} == {True, False}
     assert {len(golden["plans"]) for golden in GOLDEN} == {1, 2, 4}  # 2d; 3d; low resolution too
     descriptions = [dataset["description"] for dataset in datasets]
     assert any("regions_class_order" in description for description in descriptions)

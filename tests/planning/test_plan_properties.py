@@ -25,7 +25,7 @@ TARGET_SPACING: tuple[ConfigurationName, ...] = ("2d", "3d_fullres")
 quickly = settings(max_examples=20, deadline=None, derandomize=True)
 sizes = st.integers(8, 700)
 millimetres = st.floats(0.2, 10)
-memories_gb = st.floats(4, 80)
+memories_gib = st.floats(4, 80)
 
 
 @st.composite
@@ -75,8 +75,8 @@ def share_of_memory(plan: Plan, fingerprint: Fingerprint, name: ConfigurationNam
         configuration.network, configuration.patch_size_vox, facts.class_count
     )
     needed = elements * configuration.batch_size / patch.reference_batch
-    memory_gb = fact(plan, name, "patch_size_vox", "memory_gb")
-    return float(needed / (patch.reference_elements * memory_gb / patch.reference_memory_gb))
+    memory_gib = fact(plan, name, "patch_size_vox", "memory_gib")
+    return float(needed / (patch.reference_elements * memory_gib / patch.reference_memory_gib))
 
 
 def fact(plan: Plan, name: ConfigurationName, decision: str, wanted: str) -> Any:
@@ -93,11 +93,11 @@ def limited_by_cases(plan: Plan, name: ConfigurationName) -> bool:
 
 @pytest.mark.parametrize("rules", RULES)
 @quickly
-@given(fingerprint=fingerprints(), memory_gb=memories_gb)
+@given(fingerprint=fingerprints(), memory_gib=memories_gib)
 def test_any_plan_can_be_built_fits_into_memory_and_is_made_again_alike(
-    rules: str, fingerprint: Fingerprint, memory_gb: float
+    rules: str, fingerprint: Fingerprint, memory_gib: float
 ) -> None:
-    machine = CPU if rules == "cpu" else gpu(memory_gb)
+    machine = CPU if rules == "cpu" else gpu(memory_gib)
     plan = plan_of(fingerprint, rules, machine)
     for name, configuration in plan.configurations.items():
         assert_can_be_built(configuration)
@@ -109,16 +109,16 @@ def test_any_plan_can_be_built_fits_into_memory_and_is_made_again_alike(
 
 @pytest.mark.parametrize("rules", ["nnunet", "default"])
 @quickly
-@given(fingerprint=fingerprints(), memory_gb=st.tuples(memories_gb, memories_gb))
+@given(fingerprint=fingerprints(), memory_gib=st.tuples(memories_gib, memories_gib))
 def test_more_memory_never_gives_a_smaller_patch_and_by_default_never_less_in_all(
-    rules: str, fingerprint: Fingerprint, memory_gb: tuple[float, float]
+    rules: str, fingerprint: Fingerprint, memory_gib: tuple[float, float]
 ) -> None:
     """nnU-Net's patch times batch may fall: a batch of 2.6 becomes 3, then 2 of a larger patch.
 
     So may that of `default` where 5 % of the dataset limit the batch to whole samples. The spacing
     of low resolution depends on the memory, so its patches cannot be compared.
     """
-    less, more = (plan_of(fingerprint, rules, gpu(gb)) for gb in sorted(memory_gb))
+    less, more = (plan_of(fingerprint, rules, gpu(gb)) for gb in sorted(memory_gib))
     for name in TARGET_SPACING:
         if name in less.configurations:
             small, large = less.configurations[name], more.configurations[name]

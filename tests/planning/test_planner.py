@@ -17,8 +17,8 @@ from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerp
 RARE = ((0.1, 1.0), (0.02, 0.5), (0.0, 0.0))  # image and case fraction of three classes
 
 
-def here(memory_gb: float) -> Machine:
-    return gpu(memory_gb, name="one that is here")
+def here(memory_gib: float) -> Machine:
+    return gpu(memory_gib, name="one that is here")
 
 
 def test_the_memory_estimate_is_the_published_one() -> None:
@@ -129,13 +129,13 @@ def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:
     assert [(n.kind, n.masked) for n in plan.normalization] == [("ct", False), ("zscore", True)]
 
 
-@pytest.mark.parametrize(("rules", "memory_gb"), [("nnunet", 8), ("residual_l", 24)])
+@pytest.mark.parametrize(("rules", "memory_gib"), [("nnunet", 8), ("residual_l", 24)])
 def test_presets_ignore_the_gpu_that_is_here_but_not_memory_that_is_given(
-    rules: str, memory_gb: float
+    rules: str, memory_gib: float
 ) -> None:
     fingerprint = made_up_fingerprint(Scans((400, 512, 512), (1, 0.8, 0.8)))
     preset = configure(fingerprint, rules, here(80))
-    assert preset == configure(fingerprint, rules, gpu(memory_gb))
+    assert preset == configure(fingerprint, rules, gpu(memory_gib))
     given = configure(fingerprint, rules, gpu(80))
     assert np.prod(given.patch_size_vox) > np.prod(preset.patch_size_vox)
 
@@ -158,14 +158,14 @@ def test_every_choice_has_a_decision() -> None:
         by_name = {d.name: d for d in plan.decisions if d.configuration in (None, name)}
         assert by_name.keys() >= {
             "orientation", "target_spacing_mm", "axis_order", "normalization", "resampling",
-            "memory_gb", "patch_size_vox", "network", "features", "pooling", "kernel_sizes",
+            "memory_gib", "patch_size_vox", "network", "features", "pooling", "kernel_sizes",
             "batch_size", "loss", "batch_dice", "mirror_axes", "augmentation", "training",
             "inference", "expectation", "machine", "recommended",
         }  # fmt: skip
         configuration = plan.configuration(name)
         assert by_name["patch_size_vox"].value == configuration.patch_size_vox
         assert by_name["batch_size"].value == configuration.batch_size
-        assert by_name["memory_gb"].value == pytest.approx(24 * 0.9)
+        assert by_name["memory_gib"].value == pytest.approx(24 * 0.9)
 
 
 def test_tiny_scans_are_refused() -> None:

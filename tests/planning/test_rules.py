@@ -24,10 +24,10 @@ FACTS = Facts(
     has_ignore_label=False,
     left_right_pairs=0,
     device="gpu",
-    gpu_memory_gb=24,
+    gpu_memory_gib=24,
     memory_given=False,
     cores=8,
-    memory_gb=64,
+    memory_gib=64,
     bf16=True,
 )
 
@@ -76,7 +76,7 @@ def test_a_rule_that_does_not_hold_leaves_it_to_the_parent(tmp_path: Path) -> No
 
 def test_cpu_extends_default_extends_nnunet() -> None:
     rules = load_rule_set("cpu")
-    assert rules.decide("memory_gb", FACTS)[1].rule_id == "memory.cpu"
+    assert rules.decide("memory_gib", FACTS)[1].rule_id == "memory.cpu"
     assert rules.decide("orientation", FACTS)[1].rule_id == "orientation.canonical"
     assert rules.decide("loss", FACTS)[1].rule_id == "loss.ce_dice"
 

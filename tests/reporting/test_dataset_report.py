@@ -24,7 +24,7 @@ from autoseg.reporting.examples import example_scans
 
 
 def planned(fingerprint: Fingerprint) -> Plan:
-    machine = Machine(gpu_name="any", gpu_memory_gb=8, cores=8, memory_gb=64, bf16=True)
+    machine = Machine(gpu_name="any", gpu_memory_gib=8, cores=8, memory_gib=64, bf16=True)
     return make_plan(fingerprint, load_rule_set("default"), machine)
 
 
@@ -87,7 +87,7 @@ def test_numbers_in_tables_are_those_of_the_records(content: DatasetReport, tmp_
         f"{100 * lesion.image_fraction:.3g}",
         f"{lesion.component_volume_mm3_median:.3g}",
         f"{configuration.normalization[0].statistics.median:.3g}",
-        f"{expected.value['memory_gb']:.3g}",
+        f"{expected.value['memory_gib']:.3g}",
     ):
         assert f">{cell}</td>" in html, cell
     assert all(d.rule_id in html for d in content.plan.decisions)
