@@ -11,14 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from autoseg import __version__
-from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError
-from autoseg.networks import network_builder
+from autoseg.networks import family_of
+from autoseg.planning.model_plan import ModelPlan
 from autoseg.planning.plan import Configuration
 from autoseg.records import Record, parse_record, replacing
+from autoseg.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "autoseg"
 
 
@@ -39,13 +40,10 @@ class ModelCard(Record):
     chosen_on_validation: bool = False  # the best of many by its held-out cases, so not to compare
 
 
-def build_network(configuration: Configuration, labels: LabelScheme) -> nn.Module:
-    """The untrained network of a configuration, initialised from torch's random state."""
-    channels = len(configuration.normalization)
-    if configuration.previous_stage is not None:
-        channels += len(labels.values) - 1  # its mask, one channel for each foreground class
-    build = network_builder(configuration.network.kind)
-    return build(configuration.network, channels, labels.output_count)
+def build_network(model: ModelPlan) -> nn.Module:
+    """The untrained network of a model, initialised from torch's random state."""
+    build = family_of(model.network.kind).build
+    return build(model.network, len(model.channel_names), model.task.outputs)
 
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
@@ -108,7 +106,7 @@ def load_model(path: Path) -> tuple[ModelCard, nn.Module]:
     """
     tensors, metadata = read_tensors(path)
     card = _card(path, metadata)
-    network = build_network(card.configuration, card.labels)
+    network = build_network(card.configuration.model)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -128,9 +126,12 @@ def _card(path: Path, metadata: dict[str, str]) -> ModelCard:
         content = None
     if not isinstance(content, dict):
         raise AutosegError(f"{path}: damaged; its {METADATA_KEY!r} entry cannot be read.")
-    if content.get("format_version") != FORMAT_VERSION:
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        older = isinstance(version, int) and version < FORMAT_VERSION
+        remedy = "Train or import it again" if older else "Upgrade autoseg"
         raise AutosegError(
-            f"{path}: model format {content.get('format_version')} is not the one that autoseg "
-            f"{__version__} knows ({FORMAT_VERSION}). Upgrade autoseg."
+            f"{path}: model format {version} is not the one that autoseg {__version__} knows "
+            f"({FORMAT_VERSION}). {remedy}."
         )
     return parse_record(ModelCard, content, str(path))

@@ -1,42 +1,61 @@
-"""What this computer is, found without importing torch."""
+"""What this computer is but for its GPU, which only torch is asked for: cores and memory."""
 
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
+from typing import Literal
 
 from autoseg.errors import AutosegError
 from autoseg.records import Record
 
 GIB = 1024**3
 ANY_GPU = "any"  # the name of a GPU that is planned for, and known by its memory alone
+UNNOTICED = 0.05  # of a GPU's memory: what a desktop takes changes no plan
 
 
 class Machine(Record):
     """The hardware that a plan is made for. Memory is in GiB; no GPU means `gpu_name` is None."""
 
     gpu_name: str | None
-    gpu_memory_gib: float
+    gpu_memory_gib: float  # of the whole device, or of the slice of it that is ours
+    gpu_free_gib: float | None = None  # what others leave of it; None where nobody else is there
     cores: int
     memory_gib: float
     bf16: bool
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "gpu"]:
         return "cpu" if self.gpu_name is None else "gpu"
 
+    @property
+    def gpu_is_shared(self) -> bool:
+        """Whether others use more of the GPU's memory than a desktop or a driver does."""
+        free_gib = self.gpu_free_gib
+        return free_gib is not None and free_gib < (1 - UNNOTICED) * self.gpu_memory_gib
 
-def detect_machine() -> Machine:
-    """Describe this computer: first NVIDIA GPU if there is one, cores and memory we may use."""
-    gpu_name, gpu_memory_gib, compute_capability = _query_gpu()
-    bf16 = compute_capability >= 8.0 if gpu_name else cpu_has_bf16()
+    @property
+    def gpu_planned_gib(self) -> float:
+        """The GPU's memory to plan for: all of it, or what is free where others use it too."""
+        if self.gpu_free_gib is not None and self.gpu_is_shared:
+            return self.gpu_free_gib
+        return self.gpu_memory_gib
+
+    @property
+    def gpu_memory_in_words(self) -> str:
+        """Such as `24 GiB`, or `20.1 of 24.0 GiB free`."""
+        if self.gpu_is_shared:
+            return f"{self.gpu_free_gib:.1f} of {self.gpu_memory_gib:.1f} GiB free"
+        return f"{self.gpu_memory_gib:.4g} GiB"
+
+
+def machine_without_gpu() -> Machine:
+    """This computer as its processor alone: the cores and the memory that we may use."""
     return Machine(
-        gpu_name=gpu_name,
-        gpu_memory_gib=gpu_memory_gib,
+        gpu_name=None,
+        gpu_memory_gib=0.0,
         cores=available_cores(),
         memory_gib=round(_memory_limit_bytes() / GIB, 1),
-        bf16=bf16,
+        bf16=cpu_has_bf16(),
     )
 
 
@@ -45,11 +64,9 @@ def machine_for(target: str) -> Machine:
 
     Raises AutosegError for any other text.
     """
-    here = detect_machine()
+    here = machine_without_gpu()
     if target == "cpu":
-        return here.model_copy(
-            update={"gpu_name": None, "gpu_memory_gib": 0.0, "bf16": cpu_has_bf16()}
-        )
+        return here
     match = re.fullmatch(r"gpu:(\d+(?:\.\d+)?)", target)
     if match is None or float(match[1]) < 1:
         raise AutosegError(f"--for {target}: expected cpu or gpu:GB, for example gpu:24.")
@@ -88,24 +105,6 @@ def _container_bytes_used() -> int:
         return 0
     counts = dict(line.split() for line in stat.read_text().splitlines())
     return max(0, int(current.read_text()) - int(counts.get("file", 0)))
-
-
-def _query_gpu() -> tuple[str | None, float, float]:
-    if shutil.which("nvidia-smi") is None:
-        return None, 0.0, 0.0
-    query = "--query-gpu=name,memory.total,compute_cap"
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", query, "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, check=True, timeout=30,
-        )  # fmt: skip
-        name, memory_mib, capability = answer.stdout.splitlines()[0].rsplit(",", 2)
-    except (subprocess.SubprocessError, OSError, IndexError, ValueError):
-        return None, 0.0, 0.0
-    # A GPU that shares the computer's memory states none of its own.
-    shared = not memory_mib.strip().isdigit()
-    memory_gib = _memory_limit_bytes() / GIB if shared else float(memory_mib) / 1024
-    return name.strip(), round(memory_gib, 1), float(capability)
 
 
 def cpu_flags() -> set[str]:

@@ -75,8 +75,11 @@ def parse_record(kind: type[R], content: Any, where: str) -> R:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
     """Give a temporary place to write a file or folder to, then put it where it belongs.
+
+    A power cut leaves what was there or what is new, since the disk is told to keep the new before
+    it gets its name; not so without `synced`, which is for what can be made again.
 
     When the body fails, what it wrote is removed and `path` is as it was; so is what a process left
     behind here when it was killed. The temporary name is the final one, in a hidden folder beside
@@ -89,16 +92,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with _locked_folder(path.parent) as holder:
             temporary = holder / path.name
             yield temporary
-            if not temporary.is_dir():
-                temporary.replace(path)
-                return
-            if path.is_dir():
-                path.rename(holder / "replaced")
-            try:
-                temporary.rename(path)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            if synced:
+                _sync_all(temporary)
+            _put_in_place(temporary, path, holder)
+            if synced:
+                _sync_folder(path.parent)
     except Exception as error:
         if _is_full(path.parent, error):
             raise AutosegError(
@@ -106,6 +104,41 @@ def replacing(path: Path) -> Iterator[Path]:
                 "nothing half-written is left."
             ) from error
         raise
+
+
+def _put_in_place(temporary: Path, path: Path, holder: Path) -> None:
+    if not temporary.is_dir():
+        temporary.replace(path)
+        return
+    if path.is_dir():
+        path.rename(holder / "replaced")
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _sync_all(path: Path) -> None:
+    """Return once the disk keeps a file, or all that a folder holds."""
+    if path.is_symlink():  # its target is not ours
+        return
+    if not path.is_dir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return
+    for part in path.iterdir():
+        _sync_all(part)
+    _sync_folder(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not all systems can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

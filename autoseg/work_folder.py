@@ -7,10 +7,12 @@ from pathlib import Path
 from autoseg.dataset.dataset import Dataset, LayoutName
 from autoseg.dataset.splits import Fold, Splits, given_splits, make_splits
 from autoseg.errors import AutosegError
+from autoseg.images.volume import WRITTEN_ENDING
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
-from autoseg.planning.plan import ConfigurationName, Plan
-from autoseg.records import Record, load_record, save_record
+from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.plan import FORMAT_VERSION, Plan, read_plan
+from autoseg.records import Record, load_record, parse_record, read_json, save_record
 
 FoldName = int | None  # None: every case is trained on
 
@@ -22,6 +24,97 @@ class WorkState(Record):
     layout: LayoutName
     machine: Machine
     current_plan: str
+    format_version: int = FORMAT_VERSION
+
+
+PROVENANCE = "provenance.jsonl"  # beside masks
+
+
+def mask_path(folder: Path, case_id: str) -> Path:
+    """Where the mask of a case is written in a folder of masks."""
+    return folder / f"{case_id}{WRITTEN_ENDING}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoldFolder:
+    """Names of everything in the folder of one fold's training."""
+
+    root: Path
+
+    @property
+    def model(self) -> Path:
+        """The model: weights and card."""
+        return self.root / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The model that was best on its held-out patches, where that was asked for."""
+        return self.root / "best.safetensors"
+
+    @property
+    def run(self) -> Path:
+        """What this fold runs, and what of the plan this machine had to change."""
+        return self.root / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A line for each epoch."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """The picture of the metrics."""
+        return self.root / "progress.png"
+
+    @property
+    def examples(self) -> Path:
+        """Held-out patches with their predictions."""
+        return self.root / "examples.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def resume(self) -> Path:
+        """The folder of what a training goes on from."""
+        return self.root / "resume"
+
+    @property
+    def state(self) -> Path:
+        return self.resume / "state.safetensors"
+
+    @property
+    def previous_state(self) -> Path:
+        return self.resume / "previous.safetensors"
+
+    @property
+    def validation(self) -> Path:
+        """The folder of masks of the held-out cases."""
+        return self.root / "validation"
+
+    @property
+    def summary(self) -> Path:
+        """The scores of the held-out cases; a fold that has them is finished."""
+        return self.validation / "summary.json"
+
+    @property
+    def provenance(self) -> Path:
+        return self.validation / PROVENANCE
+
+    def mask(self, case_id: str) -> Path:
+        """The mask of a held-out case."""
+        return mask_path(self.validation, case_id)
+
+    def clear(self) -> None:
+        """Delete an earlier training, but not what is to be run now."""
+        for path in (
+            self.metrics, self.model, self.best, self.progress, self.examples, self.state,
+            self.previous_state,
+        ):  # fmt: skip
+            path.unlink(missing_ok=True)
+        for folder in (self.validation, self.tensorboard):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +130,23 @@ class WorkFolder:
                 f"{self.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
                 "name the work folder with --work."
             )
-        return load_record(WorkState, self.root / "work.json")
+        content = read_json(self.root / "work.json")
+        if not isinstance(content, dict) or content.get("format_version", 1) != FORMAT_VERSION:
+            raise AutosegError(
+                f"{self.root}: another version of autoseg made this work folder. Plan again with "
+                "--overwrite, which deletes the models of a plan that it replaces, or choose "
+                "another folder with --work."
+            )
+        return parse_record(WorkState, content, str(self.root / "work.json"))
 
     def save_state(self, state: WorkState) -> None:
         save_record(state, self.root / "work.json")
+
+    def dataset(self) -> str | None:
+        """The dataset that the folder belongs to, whatever version of autoseg made it."""
+        path = self.root / "work.json"
+        content = read_json(path) if path.is_file() else None
+        return content.get("dataset") if isinstance(content, dict) else None
 
     def is_planned(self) -> bool:
         return (self.root / "work.json").is_file()
@@ -57,7 +163,7 @@ class WorkFolder:
             raise AutosegError(
                 f"{path}: there is no plan {chosen!r} here. Plans: {', '.join(known) or 'none'}."
             )
-        return load_record(Plan, path)
+        return read_plan(path)
 
     def save_plan(self, plan: Plan) -> None:
         save_record(plan, self.plan_path(plan.name))
@@ -86,8 +192,12 @@ class WorkFolder:
         """Refuse to change a plan under models that were trained with it; or delete them."""
         if not self.plan_path(plan.name).is_file() or not self.has_models(plan.name):
             return
-        if self.plan(plan.name).configurations == plan.configurations:
-            return
+        try:
+            if self.plan(plan.name).configurations == plan.configurations:
+                return
+        except AutosegError:  # of an older autoseg, or damaged
+            if not overwrite:
+                raise
         if not overwrite:
             raise AutosegError(
                 f"{self.plan_models(plan.name)} holds models of another plan named {plan.name!r}. "
@@ -170,12 +280,16 @@ class WorkFolder:
     def delete_models(self, plan_name: str) -> None:
         shutil.rmtree(self.plan_models(plan_name), ignore_errors=True)
 
-    def fold(self, plan_name: str, configuration: ConfigurationName, fold: FoldName) -> Path:
-        """The folder of one fold's model."""
+    def fold(self, plan_name: str, configuration: ConfigurationName, fold: FoldName) -> FoldFolder:
+        """The folder of one fold's training."""
         name = "all" if fold is None else str(fold)
-        return self.plan_models(plan_name) / configuration / f"fold_{name}"
+        return FoldFolder(self.plan_models(plan_name) / configuration / f"fold_{name}")
+
+    def previous_masks(self, plan_name: str, configuration: ConfigurationName) -> Path:
+        """Where masks of a cascade's earlier stage are kept on the later one's grid."""
+        return self.plan_models(plan_name) / configuration / "previous_stage"
 
     def trained_models(self, plan_name: str, configuration: ConfigurationName) -> list[Path]:
         """Model files of all folds that are trained."""
-        folder = self.plan_models(plan_name) / configuration
-        return sorted(folder.glob("fold_*/model.safetensors"))
+        folders = (self.plan_models(plan_name) / configuration).glob("fold_*")
+        return sorted(path for f in folders if (path := FoldFolder(f).model).is_file())

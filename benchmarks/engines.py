@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.reading import read_channels
-from autoseg.device import Precision
+from autoseg.device import Precision, choose_device, machine_of
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
-from autoseg.machine import detect_machine
 from benchmarks.nnunet_models import HELD_OUT_TUMOURS
 
 RESULTS = Path(__file__).parent / "results"
@@ -203,7 +202,7 @@ def main() -> None:
     for name in options.only:
         found = compare(name, options)
         known = json.loads(path.read_text())["datasets"] if path.exists() else {}
-        machine = detect_machine().model_dump(mode="json")
+        machine = machine_of(choose_device()).model_dump(mode="json")
         content = {"machine": machine, "datasets": known | {name: found}}
         path.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 import autoseg.preprocessing.store as store
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
+from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.prepare import Resources, prepare
-from autoseg.pipeline.train import TrainRequest, train_fold
+from autoseg.pipeline.train import TrainJob, train_fold
 from autoseg.training.metrics_log import SilentListener
-from autoseg.training.schedule import Length
+from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,10 +32,10 @@ def scores(dataset: Path, half: bool, seed: int, iterations: int) -> list[float]
     store._smaller = SMALLER if half else lambda image: image
     with tempfile.TemporaryDirectory() as folder:
         work = WorkFolder(Path(folder))
-        plan_dataset(dataset, work, PlanRequest(target="cpu"), workers=1)
+        plan_dataset(PlanJob(dataset=dataset, work=work.root, target="cpu"), workers=1)
         prepare(work, None, [], Resources(1))  # in this process, where the switch is set
-        request = TrainRequest(fold=0, length=Length(iterations=iterations), seed=seed)
-        result = train_fold(work, request, SilentListener(), Event())
+        job = TrainJob(fold=0, work=work.root, budget=Budget(iterations=iterations), seed=seed)
+        result = train_fold(job, SilentListener(), Event())
     assert result.evaluation is not None
     return [
         float(np.mean([score.dice for score in case.values() if score.dice is not None]))

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.layouts.recognition import open_dataset
+from autoseg.device import choose_device, machine_of
 from autoseg.images.volume import read_labels
-from autoseg.machine import detect_machine
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
-from autoseg.pipeline.train import TrainRequest, train_fold
-from autoseg.planning.plan import Configuration, LossKind, LossPlan
+from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.pipeline.train import TrainJob, train_fold
+from autoseg.planning.plan import Configuration
+from autoseg.planning.run_plan import LossKind, LossPlan
 from autoseg.training.metrics_log import SilentListener
-from autoseg.training.schedule import Length
+from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,15 +40,17 @@ BASELINE = "ce_dice"
 
 def smaller(configuration: Configuration) -> Configuration:
     """Half of the features, twice the spacing in plane."""
-    z, y, x = configuration.target_spacing_mm
+    z, y, x = configuration.grid.target_spacing_mm
     stages = tuple(
         stage.model_copy(update={"features": stage.features // 2})
-        for stage in configuration.network.stages
+        for stage in configuration.model.network.stages
     )
+    network = configuration.model.network.model_copy(update={"stages": stages})
+    grid = {"target_spacing_mm": (z, 2 * y, 2 * x)}
     return configuration.model_copy(
         update={
-            "target_spacing_mm": (z, 2 * y, 2 * x),
-            "network": configuration.network.model_copy(update={"stages": stages}),
+            "grid": configuration.grid.model_copy(update=grid),
+            "model": configuration.model.model_copy(update={"network": network}),
         }
     )
 
@@ -58,13 +61,14 @@ def train_all(work: WorkFolder, plan_name: str, folds: list[int], options: Any) 
     references = {case.case_id: case.label for case in dataset.cases}
     scores = {}
     for fold in folds:
-        request = TrainRequest(
+        job = TrainJob(
             fold=fold,
-            plan_name=plan_name,
-            length=Length(iterations=options.iterations),
+            work=work.root,
+            plan=plan_name,
+            budget=Budget(iterations=options.iterations),
             seed=options.seed,
         )
-        result = train_fold(work, request, SilentListener(), Event())
+        result = train_fold(job, SilentListener(), Event())
         for case_id in work.splits().folds[fold].validation:
             label = references[case_id]
             assert label is not None
@@ -105,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {
         "dataset": options.dataset.name,
-        "machine": detect_machine().model_dump(mode="json"),
+        "machine": machine_of(choose_device()).model_dump(mode="json"),
         "iterations": options.iterations,
         "folds": options.folds,
         "seed": options.seed,
@@ -113,19 +117,22 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         work = WorkFolder(Path(folder))
-        plan = plan_dataset(options.dataset, work, PlanRequest(target="cpu"), workers=1).plan
+        job = PlanJob(dataset=options.dataset, work=work.root, target="cpu")
+        plan = plan_dataset(job, workers=1).plan
         configuration = smaller(plan.configuration(None))
-        result["patch_size_vox"] = configuration.patch_size_vox
-        result["target_spacing_mm"] = configuration.target_spacing_mm
+        result["patch_size_vox"] = configuration.model.patch_size_vox
+        result["target_spacing_mm"] = configuration.grid.target_spacing_mm
         cases = {}
         for kind, constants in LOSSES.items():
             loss = LossPlan(
                 kind=kind,
-                batch_dice=configuration.loss.batch_dice,
-                dice_smooth=configuration.loss.dice_smooth,
-                **constants,  # type: ignore[arg-type]
+                batch_dice=configuration.run.loss.batch_dice,
+                dice_smooth=configuration.run.loss.dice_smooth,
+                **constants,
             )
-            changed = configuration.model_copy(update={"loss": loss})
+            changed = configuration.model_copy(
+                update={"run": configuration.run.model_copy(update={"loss": loss})}
+            )
             work.save_plan(
                 plan.model_copy(
                     update={"name": kind, "configurations": {configuration.name: changed}}

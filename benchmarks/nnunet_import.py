@@ -27,13 +27,15 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.reading import read_channels
+from autoseg.device import choose_device, machine_of
 from autoseg.geometry import same_space
 from autoseg.images.volume import Volume, read_labels
 from autoseg.inference import sliding_window
+from autoseg.inference.merging import DenseSums
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.whole_scan import Wanted, WholeScan
+from autoseg.inference.whole_scan import RequestedMaps, WholeScan
 from autoseg.interop.nnunet_models import import_models
-from autoseg.machine import available_cores, detect_machine
+from autoseg.machine import available_cores
 from autoseg.preprocessing.prepare import place_mask
 from benchmarks.nnunet_models import BRIEF, make_dataset
 
@@ -169,7 +171,7 @@ def predict_both(
     for case in list_scans(scans, len(predictor.card.channel_names)).cases:
         scan = read_channels(case)
         file = options.folder / "probabilities.npz"
-        ours = predictor(scan, case.case_id, Wanted(probability_file=file)).labels
+        ours = predictor(scan, case.case_id, RequestedMaps(probability_file=file)).labels
         theirs = read_labels(Path(jobs[-1]["output"]) / f"{case.case_id}.nii.gz")
         gap = gaps(file, bool(scheme.regions))
         apart = (ours.array != theirs.array) & (gap > NEAR_TIE)
@@ -183,17 +185,17 @@ def predict_both(
 def labels_as_nnunet(predictor: Predictor, scan: Volume, first: Path | None) -> NDArray[Any]:
     """Labels where logits are summed in float16, and the first stage of a cascade found `first`."""
     ready = predictor.prepare(scan, "scan")
-    scheme, stacks = predictor.card.labels, list(ready.stacks)
+    scheme, scans = predictor.card.labels, list(ready.scans)
     if first is not None:
         classes = scheme.encode_mask(read_labels(first).array)
-        previous = place_mask(classes, stacks[0].placement, predictor.card.configuration)
-        stacks = [replace(stacks[0], previous=previous)]
-    with patch.object(sliding_window, "_Sums", HalfSums):
-        whole = WholeScan(predictor.groups, stacks, predictor.device, predictor.memory_gib)
-        return scheme.decode(whole.segment(Wanted()).classes)
+        mask = place_mask(classes, scans[0].placement, predictor.card.configuration.grid)
+        scans = [replace(scans[0], maps={"stage_mask": mask})]
+    with patch.object(sliding_window, "DenseSums", HalfSums):
+        whole = WholeScan(predictor.groups, scans, predictor.device, predictor.memory_gib)
+        return scheme.decode(whole.segment(RequestedMaps()).classes)
 
 
-class HalfSums(sliding_window._Sums):
+class HalfSums(DenseSums):
     """Sums of logits in float16, as nnU-Net keeps them."""
 
     def add(self, logits: torch.Tensor, starts: Sequence[int]) -> None:
@@ -290,7 +292,7 @@ def save(name: str, found: dict[str, Any]) -> None:
     path = RESULTS / "nnunet_import.json"
     known = json.loads(path.read_text())["models"] if path.exists() else {}
     known[name] = found
-    machine = detect_machine().model_dump(mode="json")
+    machine = machine_of(choose_device()).model_dump(mode="json")
     models = {model: known[model] for model in MODELS if model in known}
     path.write_text(json.dumps({"machine": machine, "models": models}, indent=1) + "\n")
 

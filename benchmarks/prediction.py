@@ -25,15 +25,17 @@ import torch
 from scipy import ndimage
 
 from autoseg.checkpoint import ModelCard, build_network, read_card, save_model
-from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.labels import LabelScheme
+from autoseg.device import choose_device, machine_of
 from autoseg.geometry import resampled_shape
 from autoseg.images.volume import read_image
 from autoseg.inference.sliding_window import tile
 from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_models import import_models
-from autoseg.machine import available_cores, cpu_flags, detect_machine
-from autoseg.planning.cost import multiply_adds
-from autoseg.planning.plan import Configuration, StagePlan
+from autoseg.machine import available_cores, cpu_flags
+from autoseg.networks import family_of
+from autoseg.planning.model_plan import SemanticPlan, StagePlan
+from autoseg.planning.plan import Configuration
 from benchmarks import processes
 
 RESULTS = Path(__file__).parent / "results"
@@ -84,13 +86,13 @@ def large(name: str, scan: Path, classes: int, template: Path, folder: Path) -> 
     """One large CT and an untrained network of 8 features, in both tools' files."""
     card = read_card(template)
     path = folder / name / "model.safetensors"
-    configuration = _wide_configuration(card.configuration)
+    configuration = _wide_configuration(card.configuration, classes)
     labels = LabelScheme(
         values=tuple(range(classes)),
         names=("background", *(f"class_{index}" for index in range(1, classes))),
     )
     torch.manual_seed(0)
-    network = build_network(configuration, labels)
+    network = build_network(configuration.model)
     card = ModelCard(
         plan_name="wide",
         configuration=configuration,
@@ -112,7 +114,7 @@ def large(name: str, scan: Path, classes: int, template: Path, folder: Path) -> 
     return Part(name, scans, path, theirs, mirrored=False)
 
 
-def _wide_configuration(template: Configuration) -> Configuration:
+def _wide_configuration(template: Configuration, classes: int) -> Configuration:
     """Patches of 32x128x128 at 3 x 1.5 x 1.5 mm, so that logits are resampled, 4 resolutions."""
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
     stages = tuple(
@@ -125,13 +127,17 @@ def _wide_configuration(template: Configuration) -> Configuration:
         )
         for level, stride in enumerate(strides)
     )
+    model = {
+        "patch_size_vox": (32, 128, 128),
+        "network": template.model.network.model_copy(update={"stages": stages}),
+        "task": SemanticPlan(classes=classes),
+    }
+    inference = {"mirror_axes": (), "median_shape_vox": (100.0, 330.0, 330.0)}
     return template.model_copy(
         update={
-            "target_spacing_mm": (3.0, 1.5, 1.5),
-            "patch_size_vox": (32, 128, 128),
-            "median_shape_vox": (100.0, 330.0, 330.0),
-            "network": template.network.model_copy(update={"stages": stages}),
-            "inference": template.inference.model_copy(update={"mirror_axes": ()}),
+            "grid": template.grid.model_copy(update={"target_spacing_mm": (3.0, 1.5, 1.5)}),
+            "model": template.model.model_copy(update=model),
+            "inference": template.inference.model_copy(update=inference),
         }
     )
 
@@ -184,16 +190,13 @@ def agreement(a: Path, b: Path) -> dict[str, float]:
 
 def floor_seconds(part: Part, rate: float) -> float:
     """Multiply-adds of all patches over a rate of them."""
-    card = read_card(part.ours)
-    plan = card.configuration
-    work = multiply_adds(
-        plan.network, plan.patch_size_vox, len(card.channel_names), card.labels.output_count
-    )
+    plan = read_card(part.ours).configuration
+    work = family_of(plan.model.network.kind).cost(plan.model).multiply_adds
     patches = 0
     for path in part.scans.iterdir():
         grid = read_image(path).grid
-        shape = resampled_shape(grid.shape_vox, grid.spacing_mm, plan.grid_spacing_mm((1, 1, 1)))
-        tiling = tile(shape, plan.patch_box_vox, plan.inference.step_fraction)
+        shape = resampled_shape(grid.shape_vox, grid.spacing_mm, plan.grid.spacing_mm((1, 1, 1)))
+        tiling = tile(shape, plan.model.patch_box_vox, plan.inference.step_fraction)
         patches += prod(len(starts) for starts in tiling.starts)
     return work * patches * 2 ** len(plan.inference.mirror_axes) / rate
 
@@ -254,7 +257,7 @@ def main() -> None:
     rate = matrix_rate()
     path = RESULTS / "prediction.json"
     result = json.loads(path.read_text()) if path.exists() else {}
-    result["machine"] = detect_machine().model_dump(mode="json") | {
+    result["machine"] = machine_of(choose_device()).model_dump(mode="json") | {
         "amx": "amx_bf16" in cpu_flags(),
         "bf16_multiply_adds_per_s": rate,
         "cores": available_cores(),

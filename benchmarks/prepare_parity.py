@@ -20,14 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import OUTSIDE, Case, ChannelSource, Dataset, LabelScheme
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.dataset import Case, ChannelSource, Dataset
+from autoseg.dataset.labels import OUTSIDE, LabelScheme
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.reading import read_case
+from autoseg.device import choose_device, machine_of
 from autoseg.geometry import Grid
 from autoseg.inspection.fingerprint import make_fingerprint
-from autoseg.machine import detect_machine
-from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import make_plan
+from autoseg.networks import family_of
+from autoseg.planning.grid_plan import GridPlan
+from autoseg.planning.plan import Plan
+from autoseg.planning.planner import PlanningInputs, make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.prepare import prepare_scan
 from autoseg.preprocessing.resample import resample_image, separate_axis
@@ -52,7 +55,7 @@ class Question:
     image: NDArray[np.float32]
     classes: NDArray[np.uint8]
     grid: Grid
-    configuration: Configuration
+    plan: GridPlan
 
 
 def datasets(shared: Path) -> dict[str, Dataset]:
@@ -83,27 +86,28 @@ def datasets(shared: Path) -> dict[str, Dataset]:
 def questions(name: str, dataset: Dataset, cases: int) -> Iterator[tuple[Plan, Question]]:
     """Scans at planned and at overridden spacings, low resolution and both sides of ratio 3."""
     fingerprint = make_fingerprint(dataset, workers=2)
-    plan = make_plan(fingerprint, load_rule_set("nnunet"), detect_machine())
+    rules, machine = load_rule_set("nnunet"), machine_of(choose_device())
+    plan = make_plan(PlanningInputs(fingerprint, rules, machine, family_of))
     step = max(1, len(dataset.cases) // cases)
     for case in dataset.cases[::step][:cases]:
         image, label = read_case(case)
         classes = fingerprint.labels.encode(label.array)
-        for variant, configuration in _variants(plan, image.grid):
+        for variant, grid_plan in _variants(plan, image.grid):
             question = f"{name}.{case.case_id}.{variant}"
-            yield plan, Question(question, image.array, classes, image.grid, configuration)
+            yield plan, Question(question, image.array, classes, image.grid, grid_plan)
 
 
-def _variants(plan: Plan, grid: Grid) -> Iterator[tuple[str, Configuration]]:
+def _variants(plan: Plan, grid: Grid) -> Iterator[tuple[str, GridPlan]]:
     for name, configuration in plan.configurations.items():
         if name == "3d_cascade_fullres":
             continue
         for factor in FACTORS if name != "3d_lowres" else (1.0,):
-            target = tuple(factor * mm for mm in configuration.target_spacing_mm)
-            changed = configuration.model_copy(update={"target_spacing_mm": target})
+            target = tuple(factor * mm for mm in configuration.grid.target_spacing_mm)
+            changed = configuration.grid.model_copy(update={"target_spacing_mm": target})
             yield f"{name}_x{factor}", changed
     if "3d_fullres" not in plan.configurations:
         return
-    base = plan.configurations["3d_fullres"]
+    base = plan.configurations["3d_fullres"].grid
     fine = min(base.target_spacing_mm)
     for variant, target in {
         "ratio_2.9": (2.9 * fine, fine, fine),
@@ -115,17 +119,17 @@ def _variants(plan: Plan, grid: Grid) -> Iterator[tuple[str, Configuration]]:
 
 def ask(question: Question, plan: Plan, folder: Path) -> None:
     """Write a question for the peer: arrays, and a plan of its own kind that says the same."""
-    configuration = question.configuration
-    order = list(configuration.axis_order)
+    grid_plan = question.plan
+    order = list(grid_plan.axis_order)
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     function = "resample_data_or_seg_to_shape"
     asked = {
         "data_identifier": "asked",
         "architecture": {},
         "preprocessor_name": "DefaultPreprocessor",
-        "spacing": list(configuration.target_spacing_mm),
-        "normalization_schemes": [SCHEMES[n.kind] for n in configuration.normalization],
-        "use_mask_for_norm": [n.masked for n in configuration.normalization],
+        "spacing": list(grid_plan.target_spacing_mm),
+        "normalization_schemes": [SCHEMES[n.kind] for n in grid_plan.normalization],
+        "use_mask_for_norm": [n.masked for n in grid_plan.normalization],
         "resampling_fn_data": function,
         "resampling_fn_seg": function,
         "resampling_fn_probabilities": function,
@@ -141,7 +145,7 @@ def ask(question: Question, plan: Plan, folder: Path) -> None:
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
             str(index): channel.statistics.model_dump()
-            for index, channel in enumerate(configuration.normalization)
+            for index, channel in enumerate(grid_plan.normalization)
         },
         "configurations": {"asked": asked},
     }
@@ -149,7 +153,7 @@ def ask(question: Question, plan: Plan, folder: Path) -> None:
     content = {
         "plans": plans,
         "spacing": list(question.grid.planning_spacing_mm)
-        if configuration.spatial_dims == 2
+        if grid_plan.spatial_dims == 2
         else list(question.grid.spacing_mm),
         "dataset": {"channel_names": {"0": "x"}, "labels": labels},
     }
@@ -163,9 +167,8 @@ def ask(question: Question, plan: Plan, folder: Path) -> None:
 
 def compare(question: Question, labels: LabelScheme, folder: Path) -> dict[str, Any]:
     """Differences between our arrays and the peer's."""
-    configuration = question.configuration
     ours = prepare_scan(
-        question.image, question.classes, question.grid, configuration, question.name
+        question.image, question.classes, question.grid, question.plan, question.name
     )
     with np.load(folder / f"{question.name}.answer.npz") as theirs:
         image, seg = theirs["image"], theirs["label"][0]

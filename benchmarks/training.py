@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from autoseg.machine import available_cores, detect_machine
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
-from autoseg.pipeline.train import TrainRequest, train_fold
+from autoseg.device import choose_device, machine_of
+from autoseg.machine import available_cores
+from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.pipeline.train import TrainJob, train_fold
 from autoseg.training.metrics_log import EpochSummary, SilentListener
-from autoseg.training.schedule import Length
+from autoseg.training.schedule import Budget
 from autoseg.training.validation import Example
 from autoseg.work_folder import WorkFolder
 
@@ -52,35 +53,38 @@ class Clock(SilentListener):
 
 def plan_as_theirs(dataset: Path, work: WorkFolder, theirs: dict[str, Any]) -> None:
     """A plan by the published rules, with their widths, patch and batch."""
-    request = PlanRequest(rules="nnunet", target="gpu:8")
-    plan = plan_dataset(dataset, work, request, workers=1).plan
+    job = PlanJob(dataset=dataset, work=work.root, rules="nnunet", target="gpu:8")
+    plan = plan_dataset(job, workers=1).plan
     planned = theirs["configurations"]["3d_fullres"]
     kwargs = planned["architecture"]["arch_kwargs"]
     configuration = plan.configurations["3d_fullres"]
     stages = tuple(
         stage.model_copy(update={"features": features})
         for stage, features in zip(
-            configuration.network.stages, kwargs["features_per_stage"], strict=True
+            configuration.model.network.stages, kwargs["features_per_stage"], strict=True
         )
     )
     assert [list(stage.stride) for stage in stages] == kwargs["strides"]
+    model = {
+        "network": configuration.model.network.model_copy(update={"stages": stages}),
+        "patch_size_vox": tuple(planned["patch_size"]),
+    }
+    run = {
+        "batch_size": planned["batch_size"],
+        "training": configuration.run.training.model_copy(update={"execution": "eager"}),
+    }
     changed = configuration.model_copy(
         update={
-            "network": configuration.network.model_copy(update={"stages": stages}),
-            "patch_size_vox": tuple(planned["patch_size"]),
-            "batch_size": planned["batch_size"],
-            "training": configuration.training.model_copy(update={"form": "eager"}),
+            "model": configuration.model.model_copy(update=model),
+            "run": configuration.run.model_copy(update=run),
         }
     )
     work.save_plan(plan.model_copy(update={"configurations": {"3d_fullres": changed}}))
 
 
-def train(work: WorkFolder, seed: int, length: Length) -> dict[str, Any]:
+def train(work: WorkFolder, seed: int, budget: Budget) -> dict[str, Any]:
     """Seconds, iterations, and Dice of each held-out case and class."""
-    request = TrainRequest(
-        fold=0, configuration="3d_fullres", length=length, seed=seed, overwrite=True
-    )
-    result = train_fold(work, request, SilentListener(), Event())
+    result = train_fold(_job(work, budget, seed), SilentListener(), Event())
     assert result.evaluation is not None
     cases = {
         case: {label: score.dice for label, score in scores.items()}
@@ -89,16 +93,24 @@ def train(work: WorkFolder, seed: int, length: Length) -> dict[str, Any]:
     return {"seconds": result.seconds, "iterations": result.iterations, "cases": cases}
 
 
+def _job(work: WorkFolder, budget: Budget, seed: int | None = None) -> TrainJob:
+    return TrainJob(
+        fold=0,
+        work=work.root,
+        configuration="3d_fullres",
+        budget=budget,
+        seed=seed,
+        start="over",
+    )
+
+
 def step_seconds(work: WorkFolder, options: argparse.Namespace) -> dict[str, Any]:
     """Median seconds per iteration of both, in turn."""
     found: dict[str, list[float]] = {"autoseg": [], "nnunetv2": []}
     for _ in range(options.rounds):
         clock, stop = Clock(), Event()
-        request = TrainRequest(
-            fold=0, configuration="3d_fullres", length=Length(iterations=STEPS + 1), overwrite=True
-        )
         stopping = _StopAfter(clock, stop, STEPS)
-        train_fold(work, request, stopping, stop)
+        train_fold(_job(work, Budget(iterations=STEPS + 1)), stopping, stop)
         found["autoseg"].append(statistics.median(np.diff(clock.ends)[WARM_UP:]))
         words = [options.peer, PEER / "nnunet_steps.py", options.folder, str(STEPS)]
         answer = options.folder / "steps.json"
@@ -130,7 +142,7 @@ class _StopAfter(SilentListener):
 def our_scores(work: WorkFolder, seed: int, folder: Path) -> dict[str, Any]:
     done = folder / f"autoseg_{seed}.json"
     if not done.exists():
-        done.write_text(json.dumps(train(work, seed, Length(iterations=ITERATIONS))))
+        done.write_text(json.dumps(train(work, seed, Budget(iterations=ITERATIONS))))
     return dict(json.loads(done.read_text()))
 
 
@@ -146,7 +158,7 @@ def equal_time(work: WorkFolder, options: argparse.Namespace) -> dict[str, Any]:
     """Both trained for as long as their 1,250 iterations take, with the first of the seeds."""
     seed = options.seeds[0]
     theirs = their_scores(seed, options)
-    ours = train(work, seed, Length(minutes=theirs["seconds"] / 60))
+    ours = train(work, seed, Budget(seconds=theirs["seconds"]))
     cores = len(os.sched_getaffinity(0))
     return {"cores": cores, "iterations": ours["iterations"], **compare([ours], [theirs])}
 
@@ -198,7 +210,7 @@ def main() -> None:
     (options.folder / "plans.json").write_text(json.dumps(theirs))
     path = RESULTS / "training.json"
     result = json.loads(path.read_text()) if path.exists() else {}
-    result["machine"] = detect_machine().model_dump(mode="json")
+    result["machine"] = machine_of(choose_device()).model_dump(mode="json")
     with tempfile.TemporaryDirectory() as folder:
         work = WorkFolder(Path(folder))
         plan_as_theirs(options.dataset, work, theirs)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from autoseg.machine import detect_machine
-from autoseg.networks import NETWORKS
-from autoseg.planning.plan import LossPlan, NetworkPlan, StagePlan
+from autoseg.device import choose_device, machine_of
+from autoseg.networks import FAMILIES
+from autoseg.planning.model_plan import NetworkPlan, StagePlan
+from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.losses import deep_supervision_loss
 
 PATCH_VOX = (40, 56, 40)
@@ -51,7 +52,7 @@ class Variant:
     def __init__(self, base_features: int, bf16: bool) -> None:
         self.name = f"{base_features} features, {'bf16' if bf16 else 'fp32'}"
         self.bf16 = bf16
-        self.network = NETWORKS["plain_unet"](plain_unet(base_features), 1, 3)
+        self.network = FAMILIES["plain_unet"].build(plain_unet(base_features), 1, 3)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.99, nesterov=True
         )
@@ -86,7 +87,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:20} {seconds:.3f} s per step")
     result = {
-        "machine": detect_machine().model_dump(mode="json"),
+        "machine": machine_of(choose_device()).model_dump(mode="json"),
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "threads": options.threads,

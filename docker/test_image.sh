@@ -123,7 +123,7 @@ write_pip_settings() {
 build() {
     local options=(
         -f docker/Dockerfile -t "$image" --network host --build-arg "VARIANT=$variant"
-        --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
+        --build-arg "VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' autoseg/version.py)"
     )
     folders=()
     torch_is_here=

@@ -15,6 +15,7 @@ import pytest
 
 from autoseg.cli import main
 from autoseg.dataset.synthetic import write_dataset
+from autoseg.preprocessing.store import _read_info
 
 SHAPE = (24, 22, 10)
 
@@ -155,8 +156,8 @@ def test_a_killed_prepare_is_finished_by_running_it_again(tmp_path: Path) -> Non
     check_prepare_survives_kills(tmp_path, [1.2, 1.6])
 
 
-def test_a_prepared_case_with_a_flipped_byte_is_named_and_prepared_again(
-    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_prepared_case_with_a_flipped_byte_is_named_and_prepared_again_when_told(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = ["--work", str(tmp_path / "work")]
     assert main(["plan", str(dataset), *work, "--for", "cpu", "--workers", "1"]) == 0
@@ -164,11 +165,17 @@ def test_a_prepared_case_with_a_flipped_byte_is_named_and_prepared_again(
     stored = next((tmp_path / "work" / "prepared").glob("*/case_002.prepared"))
     whole = stored.read_bytes()
     damaged = bytearray(whole)
-    damaged[len(damaged) // 2] ^= 4
+    damaged[_read_info(stored)[1] + 300] ^= 4  # in the first chunk of its image
     stored.write_bytes(damaged)
-    assert main(["train", "--fold", "all", "--iterations", "2", *work]) == 0
-    assert "case_002.prepared: its" in caplog.text
+    train = ["train", "--fold", "all", "--iterations", "2", *work]
+    assert main(train) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "case_002.prepared: " in told
+    assert "autoseg prepare --verify" in told
+    assert main(["prepare", *work, "--workers", "1", "--verify"]) == 0
+    assert "files; 1 were damaged" in capsys.readouterr().out
     assert stored.read_bytes() == whole
+    assert main(train) == 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
+from stat import S_ISDIR
 
 import pytest
 
@@ -66,3 +68,26 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_ones_is_not(tmp_path: P
     alive.wait()
     assert left == ["alive.txt"]
     assert (tmp_path / "mine.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_files_are_synced_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+) -> None:
+    seen: list[tuple[bool, bool]] = []  # a folder; what was written is in place
+    path = tmp_path / "new"
+    monkeypatch.setattr(
+        os, "fsync", lambda file: seen.append((S_ISDIR(os.fstat(file).st_mode), path.exists()))
+    )
+    with replacing(path, synced) as temporary:
+        temporary.write_text("whole")
+    assert seen == ([(False, False), (True, True)] if synced else [])
+    path.unlink()
+    seen.clear()
+    with replacing(path, synced) as temporary:
+        (temporary / "inner").mkdir(parents=True)
+        (temporary / "inner" / "one").write_text("1")
+        (temporary / "two").write_text("2")
+        (temporary / "elsewhere").symlink_to("nowhere")
+    files, folders = 2 * [(False, False)], 2 * [(True, False)]
+    assert sorted(seen) == (sorted([*files, *folders, (True, True)]) if synced else [])

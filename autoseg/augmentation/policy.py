@@ -1,7 +1,7 @@
 """The augmentation policy: parameters drawn for each sample, then applied to the whole batch.
 
 Every transform has two halves: `draw_augmentation` draws all parameters of a sample from its own
-random generator, and a deterministic twin applies them on the training device.
+random generator, and a deterministic twin applies them, on the training device or in a process.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,7 @@ from autoseg.augmentation.sample import (
     SampleAugmentation,
 )
 from autoseg.geometry import Shape3
-from autoseg.networks.one_hot import one_hot
-from autoseg.planning.plan import AugmentationPlan, RandomRange
+from autoseg.planning.run_plan import AugmentationPlan, RandomRange
 
 
 def draw_augmentation(
@@ -57,8 +56,8 @@ def no_augmentation(channel_count: int) -> SampleAugmentation:
 
 @dataclass(frozen=True, slots=True)
 class BatchShape:
-    """What a batch looks like: its patches, the `masked_channels`, whose normalisation leaves 0
-    outside the body, and how many classes the mask of a previous stage has besides background.
+    """What a batch looks like: its patches, and the `masked_channels`, whose normalisation leaves 0
+    outside the body.
 
     With `planar`, low resolution is simulated within slices only.
     """
@@ -66,16 +65,30 @@ class BatchShape:
     patch_size_vox: Shape3
     masked_channels: tuple[int, ...]
     planar: bool
-    previous_classes: int
 
 
 def augment_batch(samples: Sequence[RawSample], shape: BatchShape, device: torch.device) -> Batch:
     """Cut the patches out of their boxes and apply each sample's parameters, on the device.
 
-    Voxels outside the body return to 0 at the end. The mask of a previous stage becomes further
-    channels, one for each foreground class, 1 or 0.
+    Voxels outside the body return to 0 at the end.
     """
-    patches = spatial.cut_patches(samples, shape.patch_size_vox, device)
+    patches = augment_patches(samples, shape.patch_size_vox, shape.planar, device)
+    image = patches.image
+    if patches.outside is not None:
+        for channel in shape.masked_channels:
+            image[:, channel][patches.outside] = 0
+    return Batch(image, patches.label, patches.maps, tuple(sample.case_id for sample in samples))
+
+
+def augment_patches(
+    samples: Sequence[RawSample], patch_size_vox: Shape3, planar: bool, device: torch.device
+) -> spatial.Patches:
+    """Every sample's patch with its parameters applied; `planar` as in `BatchShape`.
+
+    Rounding depends on which samples come together: boxes are padded to a common size, and torch
+    sums up one row in another order than several.
+    """
+    patches = spatial.cut_patches(samples, patch_size_vox, device)
     image = patches.image
     drawn = [sample.augmentation for sample in samples]
     batch, channels = image.shape[:2]
@@ -84,18 +97,13 @@ def augment_batch(samples: Sequence[RawSample], shape: BatchShape, device: torch
     intensity.blur(rows, np.concatenate([a.blur_sigma_vox for a in drawn]))
     intensity.scale_brightness(rows, np.concatenate([a.brightness for a in drawn]))
     intensity.scale_contrast(rows, np.concatenate([a.contrast for a in drawn]))
-    zoomed_axes = (1, 2) if shape.planar else (0, 1, 2)
+    zoomed_axes = (1, 2) if planar else (0, 1, 2)
     zoom = np.concatenate([a.low_resolution for a in drawn])
     intensity.lower_resolution(rows, zoom, zoomed_axes)
     inverted = np.concatenate([a.inverted_gamma for a in drawn])
     intensity.apply_gamma(rows, inverted, invert=True)
     intensity.apply_gamma(rows, np.concatenate([a.gamma for a in drawn]), invert=False)
-    if patches.outside is not None:
-        for channel in shape.masked_channels:
-            image[:, channel][patches.outside] = 0
-    if patches.previous is not None:
-        image = torch.cat((image, one_hot(patches.previous, shape.previous_classes)), dim=1)
-    return Batch(image, patches.label, tuple(sample.case_id for sample in samples))
+    return patches
 
 
 def _draw(

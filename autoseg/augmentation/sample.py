@@ -1,5 +1,6 @@
 """What travels through augmentation: a sample's parameters, its voxels, and the finished batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,23 +51,36 @@ class SampleAugmentation:
 class RawSample:
     """A box of a prepared case, large enough to cut one transformed patch from.
 
-    `image` [channel, z, y, x], the others [z, y, x]: `label`, `outside`, and `previous`, which the
-    first stage of a cascade found. `centre_vox` is the patch's centre in the box's voxels.
+    `image` [channel, z, y, x], the others [z, y, x]: `label`, `outside`, and `maps` of the other
+    inputs of the network, by their kind. `centre_vox` is the patch's centre in the box's voxels.
     """
 
     case_id: str
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
-    previous: NDArray[np.uint8] | None
+    maps: Mapping[str, NDArray[np.uint8]]
     centre_vox: FloatArray
     augmentation: SampleAugmentation
+
+    @property
+    def size_bytes(self) -> int:
+        """What its voxels take in memory."""
+        arrays = (self.image, self.label, self.outside, *self.maps.values())
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """On the training device: image [batch, channel, z, y, x], class indices [batch, z, y, x]."""
+    """On the training device: image [batch, channel, z, y, x], class indices [batch, z, y, x], and
+    maps [batch, z, y, x] of the network's other inputs, by their kind."""
 
     image: torch.Tensor
     label: torch.Tensor
+    maps: dict[str, torch.Tensor]
     case_ids: tuple[str, ...]
+
+    def as_slices(self) -> "Batch":
+        """The same without the depth of a single voxel, for networks in two dimensions."""
+        maps = {kind: values.squeeze(1) for kind, values in self.maps.items()}
+        return Batch(self.image.squeeze(2), self.label.squeeze(1), maps, self.case_ids)

@@ -1,4 +1,4 @@
-"""Rotation, scaling and mirroring, on the training device.
+"""Rotation, scaling, elastic deformation and mirroring.
 
 The transform is drawn before anything is read, so that the box that is read holds every corner of
 the transformed patch.
@@ -74,13 +74,13 @@ def spline_matrix(size: int, count: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Images [batch, channel, z, y, x]; class indices, outside mask and the previous stage's class
-    indices [batch, z, y, x]."""
+    """Images [batch, channel, z, y, x]; class indices, outside mask, and maps of other inputs by
+    their kind, [batch, z, y, x]."""
 
     image: torch.Tensor
     label: torch.Tensor
     outside: torch.Tensor | None
-    previous: torch.Tensor | None
+    maps: dict[str, torch.Tensor]
 
 
 def cut_patches(
@@ -96,7 +96,7 @@ def cut_patches(
         image=empty(torch.float32, first.image.shape[0]),
         label=empty(torch.uint8),
         outside=None if first.outside is None else empty(torch.bool),
-        previous=None if first.previous is None else empty(torch.uint8),
+        maps={kind: empty(torch.uint8) for kind in first.maps},
     )
     warped = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
     for index, sample in enumerate(samples):
@@ -118,8 +118,8 @@ def _pairs(
     yield patches.label, sample.label
     if patches.outside is not None and sample.outside is not None:
         yield patches.outside, sample.outside
-    if patches.previous is not None and sample.previous is not None:
-        yield patches.previous, sample.previous
+    for kind, values in patches.maps.items():
+        yield values, sample.maps[kind]
 
 
 def _mirror(samples: Sequence[RawSample], tensor: torch.Tensor) -> None:
@@ -140,9 +140,9 @@ def _warp(
     patches.image[rows] = F.grid_sample(image, grid, align_corners=False)
     label = _stack([sample.label[None] for sample in samples], box_size).to(device)
     patches.label[rows] = _warp_classes(label, grid)
-    if patches.previous is not None:
-        masks = [sample.previous[None] for sample in samples if sample.previous is not None]
-        patches.previous[rows] = _warp_classes(_stack(masks, box_size).to(device), grid)
+    for kind, values in patches.maps.items():
+        maps = _stack([sample.maps[kind][None] for sample in samples], box_size)
+        values[rows] = _warp_classes(maps.to(device), grid)
     if patches.outside is not None:
         outside = [sample.outside for sample in samples if sample.outside is not None]
         inside = _stack([~mask[None] for mask in outside], box_size).to(device).float()

@@ -1,4 +1,8 @@
-"""The command line: verbs to pipeline stages. Nothing else prints or ends the process."""
+"""The command line: verbs to pipeline stages. Nothing else prints or ends the process.
+
+Read `main` here, `arguments` (what can be typed), `verbs` (what is called for it) and `screens`
+(how results and progress look).
+"""
 
 import errno
 import logging

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autoseg import __version__
 from autoseg.cli import verbs
+from autoseg.version import __version__
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,6 +75,12 @@ def _add_plan(table: Any) -> None:
         "--for", dest="target", metavar="cpu|gpu:GB", help="plan for another machine than this one"
     )
     parser.add_argument(
+        "--hours",
+        type=_positive,
+        metavar="H",
+        help="plan what trains a fold in so many hours (default: as much as the rules allow)",
+    )
+    parser.add_argument(
         "--measure", action="store_true", help="run a training step here, and plan what fits"
     )
     parser.add_argument(
@@ -89,7 +95,7 @@ def _add_plan(table: Any) -> None:
         help="replace what the rules decided, such as training.epochs=50",
     )
     parser.add_argument(
-        "--html", action="store_true", help="write report.html, with pictures, to the work folder"
+        "--html", action="store_true", help="write report.html, with figures, to the work folder"
     )
     parser.add_argument("--name", help="name of the plan (default: the rule set's)")
     parser.add_argument(
@@ -125,6 +131,11 @@ def _add_prepare(table: Any) -> None:
         metavar="GIB",
         help="memory in GiB for all processes together (default: three quarters of what is free)",
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check all that was prepared before, and prepare again what is damaged",
+    )
     _add_plan_name(parser)
     _add_workers(parser)
     _add_work(parser)
@@ -140,19 +151,22 @@ def _add_train(table: Any) -> None:
         help="fold numbers, or `all` to train on every case (default: all folds in order)",
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, metavar="N", help="length in epochs")
-    length.add_argument("--iterations", type=int, metavar="N", help="length in iterations")
+    length.add_argument("--epochs", type=_count, metavar="N", help="length in epochs")
+    length.add_argument("--iterations", type=_count, metavar="N", help="length in iterations")
     length.add_argument(
-        "--minutes", type=float, metavar="M", help="length in minutes; the schedule follows them"
+        "--minutes",
+        type=_positive,
+        metavar="M",
+        help="length in minutes; the schedule follows them",
     )
-    length.add_argument("--hours", type=float, metavar="H", help="length in hours")
+    length.add_argument("--hours", type=_positive, metavar="H", help="length in hours")
     parser.add_argument(
         "--init", type=Path, metavar="MODEL", help="start from a model; see plan --like"
     )
     parser.add_argument(
         "--device",
         metavar="NAME",
-        help="cpu, cuda, or cuda:1 (default: every GPU takes a fold; without any, the CPU)",
+        help="cpu, gpu, or gpu:1 (default: every GPU takes a fold; without any, the CPU)",
     )
     parser.add_argument("--seed", type=_seed, metavar="N", help="random seed (default: 0)")
     going_on = parser.add_mutually_exclusive_group()
@@ -205,7 +219,7 @@ def _add_predict(table: Any) -> None:
         metavar="I/N",
         help="only every Nth scan from the Ith, for N processes or machines",
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, or cuda:1 (default: a GPU)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, gpu, or gpu:1 (default: a GPU)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
@@ -217,11 +231,9 @@ def _add_predict(table: Any) -> None:
         help="what runs networks (default: openvino on a CPU, where it is installed)",
     )
     parser.add_argument(
-        "--workers",
-        type=int,
-        choices=(0, 1),
-        default=1,
-        help="1: read and write scans while networks run; 0: one thing after another",
+        "--one-at-a-time",
+        action="store_true",
+        help="read, segment and write scan after scan (default: read and write beside networks)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
     _add_configuration(parser)
@@ -316,6 +328,12 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
 
 
 def _seed(text: str) -> int:

@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from autoseg.dataset.dataset import LabelScheme, Problem
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import Evaluation
 from autoseg.inspection.consistency import CheckReport
@@ -167,30 +168,39 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
     """What was seen, what was chosen, what it will take, and the most consequential reasons."""
     plan, fingerprint = outcome.plan, outcome.fingerprint
     configuration = plan.configurations[plan.recommended]
-    stages = configuration.network.stages
+    model, run = configuration.model, configuration.run
+    stages = model.network.stages
     by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
-    expected = by_name["expectation"].value
-    in_all = _duration(expected["epoch_minutes"] * configuration.training.epochs)
+    expected = plan.expected[plan.recommended]
+    in_all = _duration(expected.epoch_minutes * run.training.epochs)
     lines = [
         f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
-        f"median scan {_times(configuration.median_shape_vox)} voxels at "
-        f"{_times(configuration.target_spacing_mm)} mm",
+        f"median scan {_times(configuration.inference.median_shape_vox)} voxels at "
+        f"{_times(configuration.grid.target_spacing_mm)} mm",
         *_class_lines(fingerprint),
         *_problem_lines(outcome.problems),
         f"Chosen by rule set {plan.rule_set}: {plan.recommended} of "
-        f"{', '.join(plan.configurations)}; patch {_times(configuration.patch_size_vox)}, batch "
-        f"{configuration.batch_size}, {configuration.network.kind} of {len(stages)} stages with "
-        f"{stages[0].features} to {stages[-1].features} features, loss {configuration.loss.kind}, "
-        f"{configuration.training.epochs} epochs of {configuration.training.iterations_per_epoch} "
+        f"{', '.join(plan.configurations)}; patch {_times(model.patch_size_vox)}, batch "
+        f"{run.batch_size}, {model.network.kind} of {len(stages)} stages with "
+        f"{stages[0].features} to {stages[-1].features} features, loss {run.loss.kind}, "
+        f"{run.training.epochs} epochs of {run.training.iterations_per_epoch} "
         "iterations",
-        f"Expected: {_size(expected['memory_gib'])} of memory, {expected['epoch_minutes']:.1f} "
+        f"Expected: {_size(expected.memory_gib)} of memory, {expected.epoch_minutes:.1f} "
         f"minutes an epoch, {in_all} a fold (--minutes shortens it), at most "
-        f"{_size(expected['disk_gib'])} of disk "
-        f"({by_name['expectation'].rule_id.split('.')[1]})",
+        f"{_size(expected.disk_gib)} of disk ({expected.basis})",
+        *([f"  {expected.smaller}"] if expected.smaller else []),
         "Because:",
     ]
-    lines += [f"  {name}: {by_name[name].because}" for name in CONSEQUENTIAL]
-    lines.append(f"The plan is {path}; `autoseg explain` gives every reason. Next: autoseg train")
+    by_hand = [d for d in by_name.values() if d.source == "--set"]
+    changed = {part for d in by_hand for part in d.name.split(".")}
+    lines += [f"  {n}: {by_name[n].because}" for n in CONSEQUENTIAL if n not in changed]
+    lines += [f"  {d.name}: {d.because}" for d in by_hand]
+    work = path.parent.parent
+    where = "" if work == Path("autoseg_work") else f" --work {work}"
+    lines.append(
+        f"The plan is {path}; `autoseg explain{where}` gives every reason. Next: autoseg "
+        f"train{where}"
+    )
     return "\n".join(lines)
 
 

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoseg.pipeline.train import Rank, TrainJob
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -16,7 +19,7 @@ INTERRUPTED, TERMINATED = 130, 143
 def check(options: argparse.Namespace) -> int:
     """`autoseg check`: 1 when the dataset has errors."""
     from autoseg.cli.screens import check_screen, repair_screen
-    from autoseg.pipeline.plan import check_dataset
+    from autoseg.pipeline.check import check_dataset
 
     with _progress() as progress:
         report, repairs = check_dataset(options.dataset, options.fix, _workers(options), progress)
@@ -34,21 +37,24 @@ def check(options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> None:
     """`autoseg plan`."""
     from autoseg.cli.screens import plan_screen
-    from autoseg.pipeline.plan import PlanRequest, plan_dataset, write_plan_report
+    from autoseg.pipeline.plan import PlanJob, plan_dataset, write_plan_report
     from autoseg.work_folder import WorkFolder
 
-    request = PlanRequest(
+    job = PlanJob(
+        dataset=options.dataset,
+        work=options.work,
         rules=options.rules,
         target=options.target,
+        hours=options.hours,
         name=options.name,
         like=options.like,
         measure=options.measure,
         overwrite=options.overwrite,
-        settings=options.settings,
+        settings=tuple(options.settings),
     )
     work = WorkFolder(options.work)
     with _progress() as progress:
-        outcome = plan_dataset(options.dataset, work, request, _workers(options), progress)
+        outcome = plan_dataset(job, _workers(options), progress)
         if options.html:
             write_plan_report(outcome, work.report)
     if options.json:
@@ -71,96 +77,115 @@ def explain(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> None:
     """`autoseg prepare`."""
-    from autoseg.pipeline.prepare import Resources
+    from autoseg.pipeline.prepare import Resources, remove_damaged
     from autoseg.pipeline.prepare import prepare as prepare_stage
     from autoseg.work_folder import WorkFolder
 
+    work, names = WorkFolder(options.work), options.configuration or ()
     with _progress() as progress:
+        if options.verify:
+            checked, damaged = remove_damaged(work, options.plan, names, progress)
         done, folders = prepare_stage(
-            WorkFolder(options.work),
+            work,
             options.plan,
-            options.configuration or (),
+            names,
             Resources(_workers(options), options.memory_gib),
             progress,
         )
     where = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    if options.verify:
+        print(f"Checked {checked} prepared files; {damaged} were damaged.")
     print(f"Prepared {done} cases in {where}. What was there already is kept.")
 
 
 def train(options: argparse.Namespace) -> int:
     """`autoseg train`."""
-    from autoseg.cli.screens import fold_screen
-    from autoseg.errors import AutosegError
     from autoseg.pipeline.executors import train_on, training_devices
-    from autoseg.pipeline.train import (
-        TrainRequest,
-        earlier_training,
-        train_fold,
-        training_order,
-    )
-    from autoseg.training.schedule import Length
-    from autoseg.work_folder import WorkFolder
+    from autoseg.pipeline.train import jobs_in_order
 
-    work = WorkFolder(options.work)
-    wrong = [f for f in options.fold or [] if f != "all" and not f.isdecimal()]
-    if wrong:
-        raise AutosegError(f"--fold {wrong[0]}: expected fold numbers, or all.")
-    names = (
-        list(dict.fromkeys(options.fold or []))
-        or [str(i) for i in range(len(work.splits().folds))]
-        or ["all"]
-    )
-    launch = _launch()
-    requests = [
-        TrainRequest(
-            fold=None if name == "all" else int(name),
-            plan_name=options.plan,
-            configuration=options.configuration,
-            length=Length(options.epochs, options.iterations, options.minutes, options.hours),
-            seed=options.seed,
-            initial_model=options.init,
-            device=options.device,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            launch=launch,
-        )
-        for name in names
-    ]
-    for request in requests:  # all of them, before the first one takes hours
-        earlier_training(work, request)
-    requests = training_order(work, requests)
+    jobs = jobs_in_order(_train_jobs(options))
     stop = Event()
     caught = _stop_gently(stop)
-    if launch.size == 1 and options.device is None and len(requests) > 1:
+    if jobs[0].rank.world_size == 1 and options.device is None and len(jobs) > 1:
         devices = training_devices()
         if len(devices) > 1:
             with _progress() as progress:
-                train_on(devices, work, requests, stop, _interruptible(progress, stop))
+                train_on(devices, jobs, stop, _interruptible(progress, stop))
             return caught[0]
-    for request in requests:
-        try:
-            with _progress() as progress, _training_view(request.fold, launch.rank) as view:
-                listen = _interruptible(progress, stop)
-                result = train_fold(work, request, view, stop, listen)
-        except KeyboardInterrupt:
-            stop.set()
+    for job in jobs:
+        _train_here(job, stop)
         if stop.is_set():
             print(
                 "Stopped; what was saved is kept. The same command with --resume goes on.",
                 file=sys.stderr,
             )
             return caught[0]
-        if launch.rank == 0:
-            print(fold_screen(result, work.plan(options.plan).labels))
     return 0
+
+
+def _train_jobs(options: argparse.Namespace) -> "list[TrainJob]":
+    from autoseg.errors import AutosegError
+    from autoseg.pipeline.train import TrainJob
+    from autoseg.training.schedule import Budget
+    from autoseg.work_folder import WorkFolder
+
+    wrong = [f for f in options.fold or [] if f != "all" and not f.isdecimal()]
+    if wrong:
+        raise AutosegError(f"--fold {wrong[0]}: expected fold numbers, or all.")
+    folds = WorkFolder(options.work).splits().folds
+    names = list(dict.fromkeys(options.fold or [])) or [str(i) for i in range(len(folds))]
+    hours = options.minutes / 60 if options.minutes else options.hours
+    budget = Budget(
+        epochs=options.epochs,
+        iterations=options.iterations,
+        seconds=3600 * hours if hours else None,
+    )
+    start = "resume" if options.resume else "over" if options.overwrite else "anew"
+    return [
+        TrainJob(
+            fold=None if name == "all" else int(name),
+            work=options.work,
+            plan=options.plan,
+            configuration=options.configuration,
+            budget=budget,
+            seed=options.seed,
+            initial_model=options.init,
+            device=options.device,
+            start=start,
+            rank=_rank(),
+        )
+        for name in names or ["all"]
+    ]
+
+
+def _train_here(job: "TrainJob", stop: Event) -> None:
+    """Train one fold in this process, and show it."""
+    from autoseg.cli.screens import fold_screen
+    from autoseg.pipeline.train import train_fold
+    from autoseg.work_folder import WorkFolder
+
+    try:
+        with _progress() as progress, _training_view(job.fold, job.rank.rank) as view:
+            result = train_fold(job, view, stop, _interruptible(progress, stop))
+    except KeyboardInterrupt:
+        stop.set()
+    if not stop.is_set() and job.rank.rank == 0:
+        print(fold_screen(result, WorkFolder(job.work).plan(job.plan).labels))
 
 
 def predict(options: argparse.Namespace) -> None:
     """`autoseg predict`."""
     from autoseg.errors import AutosegError, raise_if_any
-    from autoseg.pipeline.predict import Extras, Part, PredictRequest, predict_files
+    from autoseg.pipeline.predict import (
+        MASKS_ALONE,
+        Extras,
+        Part,
+        PredictJob,
+        predict_files,
+        trained_models,
+    )
 
-    models = options.model or _trained_models(options)
+    models = options.model or trained_models(options.work, options.plan, options.configuration)
     instances = None
     if options.min_volume and not options.instances:
         raise AutosegError("--min-volume is for --instances. Give both, or neither.")
@@ -169,21 +194,25 @@ def predict(options: argparse.Namespace) -> None:
 
         instances = InstanceRule(min_volume_mm3=options.min_volume)
     with _progress() as progress:
-        request = PredictRequest(
-            inputs=options.inputs,
+        job = PredictJob(
+            inputs=tuple(options.inputs),
             output=options.output,
-            models=models,
+            models=tuple(models),
             device=options.device,
             precision=options.precision,
             engine=options.engine,
             memory_gib=options.memory_gib,
             cache=_cache_folder(),
-            extras=Extras(options.uncertainty, options.save_probabilities, instances),
-            ahead=options.workers > 0,
+            extras=Extras(
+                uncertainty=options.uncertainty,
+                probabilities=options.save_probabilities,
+                instances=instances,
+            ),
+            ahead=not options.one_at_a_time,
             part=Part.parse(options.part) if options.part else None,
             overwrite=options.overwrite,
         )
-        result = predict_files(request, progress)
+        result = predict_files(job, progress)
     done, kept, failed = result.done, result.kept, len(result.problems)
     for provenance in done:
         for warning in provenance.warnings:
@@ -192,37 +221,13 @@ def predict(options: argparse.Namespace) -> None:
         print(json.dumps([p.model_dump(mode="json") for p in done], indent=2))
     else:
         also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
-        if kept and request.extras != Extras():
+        if kept and job.extras != MASKS_ALONE:
             also += ", and wrote nothing else for those"
         print(
             f"Wrote {_counted(len(done), 'mask')} to {options.output} with "
             f"{_counted(len(models), 'model')}{also}."
         )
     raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
-
-
-def _trained_models(options: argparse.Namespace) -> list[Path]:
-    """Those of the work folder, the first stage of a cascade among them."""
-    from autoseg.errors import AutosegError
-    from autoseg.work_folder import WorkFolder
-
-    work = WorkFolder(options.work)
-    if not work.root.is_dir():
-        raise AutosegError(
-            f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
-            "name the work folder with --work, or model files with --model."
-        )
-    plan = work.plan(options.plan)
-    configuration = plan.configuration(options.configuration)
-    models = work.trained_models(plan.name, configuration.name)
-    if not models:
-        raise AutosegError(
-            f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
-            "yet. Run `autoseg train` first, or name model files with --model."
-        )
-    if configuration.previous_stage is not None:
-        models += work.trained_models(plan.name, configuration.previous_stage)
-    return models
 
 
 def _counted(count: int, noun: str) -> str:
@@ -290,7 +295,7 @@ def demo(options: argparse.Namespace) -> None:
         evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
     print("Scans that were never seen, predicted in full:")
     print(evaluation_screen(evaluation, names))
-    print(f"The report with pictures is {report}; scans, masks and model lie beside it.")
+    print(f"The report with figures is {report}; scans, masks and model lie beside it.")
 
 
 def _interruptible(progress: Any, stop: Event) -> Any:
@@ -328,12 +333,13 @@ def _training_view(fold: int | None, rank: int = 0) -> Any:
     return TrainingView(name, write, live=sys.stderr.isatty() and rank == 0)
 
 
-def _launch() -> Any:
+def _rank() -> "Rank":
     """Which process this is, as torchrun says in the environment."""
-    from autoseg.pipeline.train import Launch
+    from autoseg.pipeline.train import Rank
 
-    names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-    return Launch(*(int(os.environ.get(name, default)) for name, default in names.items()))
+    names = ("rank", "world_size", "local_rank", "local_world_size")
+    given = {name: os.environ.get(name.upper()) for name in names}
+    return Rank(**{name: int(value) for name, value in given.items() if value is not None})
 
 
 def _stop_gently(stop: Event) -> list[int]:

@@ -1,0 +1,5 @@
+"""Which scans there are, where their files lie, and what their labels mean; no pixel is kept.
+
+Read `labels`, `dataset` and `problems`, which are the records; then `layouts`, which finds them on
+disk, `reading` of one case, `inputs` to predict, `splits` into folds, and `synthetic` scans.
+"""

@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg.dataset.dataset import Case, ChannelSource
 from autoseg.dataset.layouts.naming import group_channels, stem
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.images.formats import READERS, file_ending
+from autoseg.images.formats import ENDINGS, file_ending
 
 PREAMBLE, DICOM = 128, b"DICM"
 
@@ -64,7 +64,7 @@ def _no_image(files: Sequence[Path]) -> str:
     """What to tell of files that are no images."""
     if any(_is_dicom(file) for file in files):
         return "DICOM, which must be converted first, for example with dcm2niix."
-    return f"no image that autoseg reads. Known endings: {', '.join(READERS)}."
+    return f"no image that autoseg reads. Known endings: {', '.join(ENDINGS)}."
 
 
 def _is_dicom(path: Path) -> bool:

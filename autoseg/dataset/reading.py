@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.dataset.dataset import Case, Problem, raise_errors
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.problems import Problem, raise_errors
 from autoseg.geometry import SAME_SPACE_MM, Grid, corner_distance_mm, same_space
 from autoseg.images.volume import Volume, read_image, read_labels
 

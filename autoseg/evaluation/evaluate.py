@@ -5,24 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.dataset.dataset import LabelScheme, instance_classes
+from autoseg.dataset.labels import LabelScheme, instance_classes
+from autoseg.dataset.layouts.naming import image_files, stem
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.evaluation.metrics import ClassScore, score_classes
+from autoseg.evaluation.metrics import (
+    EMPTY_RULE,
+    ClassScore,
+    Mean,
+    absent_score,
+    mean_score,
+    score_classes,
+)
 from autoseg.geometry import same_space
-from autoseg.images.volume import file_ending, read_labels
+from autoseg.images.volume import read_labels
 from autoseg.parallel import Progress, map_cases, silent
 from autoseg.records import Record
-
-EMPTY_RULE = (
-    "a class absent from both masks has no Dice and is left out of the means; "
-    "absent from only one of them it has Dice 0"
-)
-
-
-class Mean(Record):
-    """Mean scores; None when there was nothing to average."""
-
-    dice: float | None
 
 
 class Evaluation(Record):
@@ -78,24 +75,16 @@ def evaluate_pairs(
     found = list(dict.fromkeys(name for scores in cases.values() for name in scores))
     if labels is None:
         found.sort(key=int)
-    absent = ClassScore(dice=None, volume_ml=0.0, reference_volume_ml=0.0)
+    absent = absent_score()
     cases = {c: {name: scores.get(name, absent) for name in found} for c, scores in cases.items()}
-    classes = {
-        name: Mean(dice=_mean([scores[name].dice for scores in cases.values()])) for name in found
-    }
-    mean = Mean(dice=_mean([mean.dice for mean in classes.values()]))
-    return Evaluation(mean=mean, classes=classes, cases=cases)
+    classes = {name: mean_score(scores[name] for scores in cases.values()) for name in found}
+    return Evaluation(mean=mean_score(classes.values()), classes=classes, cases=cases)
 
 
 def _by_case(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise AutosegError(f"{folder}: there is no such folder.")
-    files = {}
-    for path in sorted(folder.iterdir()):
-        ending = file_ending(path)
-        if ending is not None and path.is_file() and not path.name.startswith("."):
-            files[path.name[: -len(ending)]] = path
-    return files
+        raise AutosegError(f"{folder}: there is no such folder. Give one that holds masks.")
+    return {stem(path): path for path in image_files(folder) if path.is_file()}
 
 
 def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[str, ClassScore]:
@@ -107,7 +96,8 @@ def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[str, ClassS
             f"({mask.grid.shape_vox} and {truth.grid.shape_vox} voxels, or another affine). "
             "Predict again from the image that the reference was drawn on."
         )
-    predicted, reference = mask.array, truth.array
+    predicted, reference = mask.array, truth.array  # [z, y, x]
+    annotated = None
     if labels is not None and labels.instances:
         reference = instance_classes(reference)
     if labels is None:
@@ -117,8 +107,7 @@ def _score_case(item: tuple[Path, Path, LabelScheme | None]) -> dict[str, ClassS
         classes = _classes_of(labels)
         if labels.ignore is not None:
             annotated = reference != labels.ignore
-            predicted, reference = predicted[annotated], reference[annotated]
-    return score_classes(predicted, reference, classes, float(np.prod(truth.grid.spacing_mm)))
+    return score_classes(predicted, reference, annotated, classes, truth.grid.spacing_mm)
 
 
 def _classes_of(labels: LabelScheme) -> dict[str, tuple[int, ...]]:
@@ -130,8 +119,3 @@ def _classes_of(labels: LabelScheme) -> dict[str, tuple[int, ...]]:
 
 def _single_classes(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
     return {str(value): (value,) for value in values}
-
-
-def _mean(scores: list[float | None]) -> float | None:
-    known = [score for score in scores if score is not None]
-    return float(np.mean(known)) if known else None

@@ -9,7 +9,7 @@ from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.images.raw import RawImage, nifti_header_of, place, reading
+from autoseg.images.raw import Format, RawImage, nifti_header_of, place, reading
 from autoseg.images.text_headers import check_compression, data_files
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -79,3 +79,9 @@ def affine_ras_mm(image: Any) -> NDArray[np.float64]:
     origin[:axes] = image.GetOrigin()[:axes]
     affine: NDArray[np.float64] = LPS_TO_RAS @ from_matvec(matrix, origin)
     return affine
+
+
+NRRD = Format("NRRD", endings=(".nrrd",), read=read_with_simpleitk, side_files=data_files)
+METAIMAGE = Format(
+    "MetaImage", endings=(".mha", ".mhd"), read=read_with_simpleitk, side_files=data_files
+)

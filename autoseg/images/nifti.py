@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid, same_space
-from autoseg.images.raw import RawImage, nifti_header_of, place, reading
-
-Unit = Literal["mm", "m", "um", "unknown"]
+from autoseg.images.raw import Format, RawImage, Unit, nifti_header_of, place, reading
 
 UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}  # NIfTI's codes
 MM_PER_UNIT: dict[Unit, float] = {"mm": 1.0, "m": 1000.0, "um": 0.001, "unknown": 1.0}
@@ -172,3 +170,15 @@ def _read_bytes(
     while stream.read(CHUNK_BYTES):  # gzip keeps its checksum at the end
         pass
     return numbers
+
+
+NIFTI = Format(
+    "NIfTI",
+    endings=(".nii.gz", ".nii"),
+    read=read_nifti,
+    count_channels=nifti_channels,
+    count_values=nifti_values,
+    stated_unit=stated_unit,
+    transforms_disagree=transforms_disagree,
+)
+MGZ = Format("MGH", endings=(".mgz", ".mgh"), read=read_mgh)

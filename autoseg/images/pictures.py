@@ -1,4 +1,4 @@
-"""2D pictures: PNG, BMP and JPEG."""
+"""Pictures, which are 2D: PNG, BMP and JPEG. What autoseg itself draws are figures."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
-from autoseg.images.raw import RawImage, nifti_header_of, reading
+from autoseg.images.raw import Format, RawImage, nifti_header_of, reading
 
 PICTURE_ERRORS = (EOFError, KeyError, OSError, SyntaxError, ValueError)  # of pillow, when damaged
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -92,3 +92,6 @@ def _read_deep_png(path: Path, colours: int) -> NDArray[Any]:
     with reading(path, "a picture", (RuntimeError,)):
         pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))  # [y, x, colour]
     return np.moveaxis(pixels[..., :3], -1, 0)
+
+
+PICTURES = Format("pictures", endings=(".png", ".bmp", ".jpg", ".jpeg"), read=read_picture)

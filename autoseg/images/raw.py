@@ -1,12 +1,12 @@
-"""What every reader gives: voxels as stored, where they lie, and what they mean."""
+"""What every format brings, and what its reader gives: voxels as stored, and where they lie."""
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
+
+Unit = Literal["mm", "m", "um", "unknown"]
 
 FLAT = 1e-6  # volume of a voxel over that of a box with its edge lengths: below, it has none
 CHUNK_BYTES = 32 * 1024  # deflate expands up to 1032 times, so to 33 MB at most
@@ -37,6 +39,26 @@ class RawImage:
     @property
     def is_scaled(self) -> bool:
         return (self.slope, self.intercept) != (1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """All that is asked of a format of image files. A new one is a module that says this.
+
+    `endings` are in lower case, the usual one first. `read` raises AutosegError when a file is
+    damaged or no scan. `count_channels` and `count_values` are given where a header alone tells.
+    `side_files` are where more of an image may be, whether they exist or not. `stated_unit` and
+    `transforms_disagree` are asked with the NIfTI header that `read` gave.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    read: Callable[[Path], RawImage]
+    count_channels: Callable[[Path], int] | None = None
+    count_values: Callable[[Path], int] | None = None
+    side_files: Callable[[Path], tuple[Path, ...]] = lambda path: ()
+    stated_unit: Callable[[Any], Unit] = lambda header: "mm"
+    transforms_disagree: Callable[[Any], bool] = lambda header: False
 
 
 def place(path: Path, array: NDArray[Any], affine_ras_mm: NDArray[np.float64]) -> Grid:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from autoseg.errors import AutosegError
 from autoseg.geometry import Spacing3
 from autoseg.images.pictures import PICTURE_ERRORS, opened_picture
-from autoseg.images.raw import RawImage, nifti_header_of, place, reading
+from autoseg.images.raw import Format, RawImage, nifti_header_of, place, reading
 from autoseg.images.tiff_tags import (
     ALPHA,
     GREY,
@@ -197,3 +197,6 @@ def _holds(mode: str, decoded: np.dtype[Any], kind: Pixels) -> bool:
     if mode == "I":
         return kind.dtype.kind in "iu" and kind.bits <= 32
     return decoded.newbyteorder("=") == kind.dtype or (mode == "1" and kind.bits == 1)
+
+
+TIFF = Format("TIFF", endings=(".tif", ".tiff"), read=read_tiff, side_files=side_files)

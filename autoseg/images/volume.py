@@ -12,20 +12,12 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.geometry import Grid
-from autoseg.images.formats import READERS, RawImage, file_ending, nifti_header_of, read_raw
+from autoseg.images.formats import read_raw
+from autoseg.images.nifti import NIFTI
+from autoseg.images.raw import RawImage
 from autoseg.records import replacing
 
-__all__ = [
-    "READERS",
-    "Volume",
-    "file_ending",
-    "nifti_header_of",
-    "read_image",
-    "read_labels",
-    "write_image",
-    "write_labels",
-]
-
+WRITTEN_ENDING = NIFTI.endings[0]  # masks and images go out as NIfTI
 SLAB_VOXELS = 2**20  # 8 MB while they are scaled
 LABEL_TOLERANCE = 1e-3  # scaled labels rarely hit integers to the last bit
 
@@ -43,13 +35,14 @@ class Volume:
     nifti_header: Any
 
 
-def read_image(path: Path, finite: bool = True) -> Volume:
+def read_image(path: Path | str, finite: bool = True) -> Volume:
     """Read a scan as float32 [channel, z, y, x]; a 4D file gives several channels.
 
     Stored integers are scaled in float64 and then rounded. The peak of memory is the stored voxels
     and the float32 ones. Raises AutosegError when the file is absent, damaged or no image, and
     NotFiniteError when it holds NaN or infinity, unless `finite` is false.
     """
+    path = Path(path)
     raw = read_raw(path)
     stored = raw.array
     if raw.palette is not None:
@@ -69,12 +62,13 @@ def read_image(path: Path, finite: bool = True) -> Volume:
     return Volume(image, raw.grid, raw.nifti_header)
 
 
-def read_labels(path: Path) -> Volume:
+def read_labels(path: Path | str) -> Volume:
     """Read a label map as integers [z, y, x], in the file's own type if that is one.
 
     Raises AutosegError when the file cannot be read or has channels, and FractionalLabelsError
     when it holds fractions.
     """
+    path = Path(path)
     raw = read_raw(path)
     if raw.array.shape[0] != 1:
         raise AutosegError(
@@ -88,7 +82,7 @@ def read_labels(path: Path) -> Volume:
     return Volume(labels[0], raw.grid, raw.nifti_header)
 
 
-def write_labels(path: Path, labels: Volume) -> None:
+def write_labels(path: Path | str, labels: Volume) -> None:
     """Write an integer label map [z, y, x] as NIfTI, atomically.
 
     Affine, qform and sform with their codes, and units are those of its header, which is the
@@ -99,7 +93,7 @@ def write_labels(path: Path, labels: Volume) -> None:
     header = labels.nifti_header.copy()
     header["cal_max"] = header["cal_min"] = 0
     header.set_intent("none")
-    _write(path, labels.array.astype(dtype, copy=False), header)
+    _write(Path(path), labels.array.astype(dtype, copy=False), header)
 
 
 def write_image(path: Path, image: Volume) -> None:

@@ -1,0 +1,6 @@
+"""From a scan and models to a mask on the scan's own grid.
+
+Read `predictor`, `models` and `whole_scan`, then `sliding_window` and `merging` (from patches to
+logits) and `restore` (to the scan's grid); `columns` says how much at once, `engines` run networks.
+`ensemble`, `probabilities` and `provenance` stand beside them.
+"""

@@ -8,6 +8,7 @@ from itertools import combinations, islice
 import torch
 
 from autoseg.inference.engines import Runner
+from autoseg.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Ensemble:
     runners: Sequence[Runner]
     spatial_dims: int
     mirror_axes: Sequence[int]
-    decides_regions: bool
+    task: Task
     inputs_at_once: int = 1
     shows_disagreement: bool = False
 
@@ -37,8 +38,8 @@ class Ensemble:
             return total.div_(count) if count > 1 else total
         each = list(sums)
         mean = torch.stack(each).sum(0).div_(count)
-        together = self._decision(mean)
-        others = [(self._decision(one) != together).any(1, keepdim=True) for one in each]
+        together = self.task.votes(mean)
+        others = [(self.task.votes(one) != together).any(1, keepdim=True) for one in each]
         share = torch.stack(others).float().mean(0)  # [n, 1, z, y, x]
         return torch.cat((mean, share), dim=1)
 
@@ -57,9 +58,6 @@ class Ensemble:
                 total = logits.clone() if total is None else total.add_(logits)
         assert total is not None
         return total
-
-    def _decision(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits > 0 if self.decides_regions else logits.max(1, keepdim=True).indices
 
     def _run(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
         if self.spatial_dims == 2:

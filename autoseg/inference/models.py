@@ -1,8 +1,8 @@
 """Model files that predict together: folds, stages of a cascade, and configurations."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,27 +15,38 @@ from autoseg.checkpoint import ModelCard, load_model, read_card
 from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.geometry import Placement
-from autoseg.inference.engines import ENGINES, EngineName, RunOrder
+from autoseg.inference.columns import Footprint
+from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.inference.ensemble import Ensemble
-from autoseg.inference.memory import Footprint
 from autoseg.inference.restore import Block, Column, Span, interpolation_matrices, restored_blocks
-from autoseg.inference.sliding_window import Economy, Engine, predict_logits
-from autoseg.networks import NETWORKS
-from autoseg.networks.one_hot import one_hot
+from autoseg.inference.sliding_window import Batching, PredictPatches, predict_logits
+from autoseg.networks import family_of
+from autoseg.networks.family import Family
+from autoseg.networks.inputs import map_kinds, network_input
+from autoseg.planning.model_plan import InputPlan, ModelPlan
+from autoseg.planning.plan import InferencePlan
+from autoseg.tasks import task_of
+from autoseg.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """A scan on a configuration's grid: image [channel, z, y, x], and the previous stage's mask."""
+class GridScan:
+    """A scan on a configuration's grid: image [channel, z, y, x], and the maps [z, y, x] of the
+    model's other inputs by their kind."""
 
     image: NDArray[np.float32]
     placement: Placement
-    previous: NDArray[np.uint8] | None = None
+    maps: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes where maps are as wide as the image."""
+        return int(self.image.nbytes + len(self.maps) * self.image[0].nbytes)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelGroup:
-    """Models of one configuration, averaged; `previous` predicts the stage before it, if any."""
+    """One model of several trainings, averaged; `previous` predicts the stage before it, if any."""
 
     card: ModelCard
     ensemble: Ensemble
@@ -44,7 +55,13 @@ class ModelGroup:
 
     @property
     def outputs(self) -> int:
-        return self.card.labels.output_count + self.ensemble.shows_disagreement
+        shown = int(self.ensemble.shows_disagreement)
+        return self.card.configuration.model.task.outputs + shown
+
+    @property
+    def task(self) -> Task:
+        """What its outputs mean; the same for all models that predict together."""
+        return self.ensemble.task
 
     @property
     def all_hashes(self) -> tuple[str, ...]:
@@ -58,39 +75,47 @@ class ModelGroup:
     def footprint(self, placement: Placement) -> Footprint:
         """What a scan takes that was put on this configuration's grid."""
         configuration = self.card.configuration
+        model = configuration.model
         compared = len(self.hashes) if self.ensemble.shows_disagreement else 0
         return Footprint(
             configuration=configuration,
+            cost=family_of(model.network.kind).cost(model),
             placement=placement,
-            channels=_input_channels(self.card),
+            channels=len(model.channel_names),
             outputs=self.outputs,
             compared_models=compared,
-            matrices=interpolation_matrices(placement, configuration.resampling),
+            matrices=interpolation_matrices(placement, configuration.grid.resampling),
         )
 
     def blocks(
-        self, stack: Stack, columns: Sequence[Column], rows: int, economy: Economy, device: Device
+        self,
+        scan: GridScan,
+        columns: Sequence[Column],
+        rows: int,
+        batching: Batching,
+        device: Device,
     ) -> Iterator[Block]:
         """Mean logits on the source's resolution, block after block of its crop."""
         configuration = self.card.configuration
-        image = torch.from_numpy(stack.image).to(economy.sums_on)
-        ensemble = replace(self.ensemble, inputs_at_once=economy.inputs_at_once)
+        model = configuration.model
+        image = torch.from_numpy(scan.image).to(batching.sums_on)
+        maps = [torch.from_numpy(scan.maps[kind]).to(image) for kind in map_kinds(model.inputs)]
+        if maps:
+            image = torch.cat((image, torch.stack(maps)))
+        ensemble = replace(self.ensemble, inputs_at_once=batching.inputs_at_once)
 
         def run(patches: torch.Tensor) -> torch.Tensor:
             return ensemble(patches.to(device.torch_device))
 
-        engine: Engine = run
-        if stack.previous is not None:
-            mask = torch.from_numpy(stack.previous).to(image)
-            image = torch.cat((image, mask[None]))
-            engine = _expanding(engine, len(self.card.labels.values) - 1)
+        patches_of = _expanding(run, model.inputs) if maps else run
 
         def predict(y: Span, x: Span) -> Iterator[torch.Tensor]:
             return predict_logits(
-                image, engine, configuration.patch_box_vox, configuration.inference, (y, x), economy
+                image, patches_of, model.patch_box_vox, configuration.inference, (y, x), batching
             )
 
-        return restored_blocks(predict, stack.placement, configuration.resampling, columns, rows)
+        resampling = configuration.grid.resampling
+        return restored_blocks(predict, scan.placement, resampling, columns, rows)
 
 
 def load_groups(
@@ -104,24 +129,15 @@ def load_groups(
         raise AutosegError("no model file is named.")
     cards = {path: read_card(path) for path in paths}
     _check_alike(cards)
-    together: list[list[Path]] = []
-    for path, card in cards.items():
-        for members in together:
-            if cards[members[0]].configuration == card.configuration:
-                members.append(path)
-                break
-        else:
-            together.append([path])
+    together = _of_one_model(cards)
     groups = [_load_group(members, device, engine, cache) for members in together]
     chosen = []
     firsts: set[int] = set()
     for group, members in zip(groups, together, strict=True):
-        needed = group.card.configuration.previous_stage
-        if needed is None:
-            continue
-        index = _first_stage(groups, group.card.plan_name, needed, members[0])
-        firsts.add(index)
-        chosen.append(replace(group, previous=groups[index]))
+        if group.card.configuration.previous_stage is not None:
+            index = _first_stage(together, cards, members[0])
+            firsts.add(index)
+            chosen.append(replace(group, previous=groups[index]))
     alone = [
         group
         for index, group in enumerate(groups)
@@ -130,18 +146,37 @@ def load_groups(
     return (*alone, *chosen)
 
 
+def _of_one_model(cards: Mapping[Path, ModelCard]) -> list[list[Path]]:
+    """Files of equal grid and model together; of second stages, those of one plan, which see what
+    its own first stage finds."""
+    together: list[list[Path]] = []
+    for path, card in cards.items():
+        for members in together:
+            other = cards[members[0]]
+            same = card.configuration.is_same_model(other.configuration)
+            alone = card.configuration.previous_stage is None
+            if same and (alone or card.plan_name == other.plan_name):
+                members.append(path)
+                break
+        else:
+            together.append([path])
+    return together
+
+
 def _first_stage(
-    groups: Sequence[ModelGroup], plan_name: str, configuration: str, second: Path
+    together: Sequence[Sequence[Path]], cards: Mapping[Path, ModelCard], second: Path
 ) -> int:
     """Which of the groups predicts what a cascade's second stage sees."""
+    card = cards[second]
+    needed = (card.plan_name, card.configuration.previous_stage)
     found = [
         index
-        for index, group in enumerate(groups)
-        if (group.card.plan_name, group.card.configuration.name) == (plan_name, configuration)
+        for index, members in enumerate(together)
+        if any((cards[m].plan_name, cards[m].configuration.name) == needed for m in members)
     ]
     if len(found) == 1:
         return found[0]
-    what = f"{configuration} beside it, of the same plan ({plan_name})"
+    what = f"{needed[1]} beside it, of the same plan ({needed[0]})"
     if not found:
         raise AutosegError(
             f"{second}: the second stage of a cascade, which needs a model of {what}. Give both "
@@ -162,7 +197,7 @@ def _check_alike(cards: dict[Path, ModelCard]) -> None:
                 f"{path} is of other labels or channels than {first_path}, so they cannot be "
                 "averaged. Give models of one dataset."
             )
-        own, other = card.configuration, first.configuration
+        own, other = card.configuration.grid, first.configuration.grid
         if (own.orientation, own.axis_order) != (other.orientation, other.axis_order):
             raise AutosegError(
                 f"{path} sees scans along other axes than {first_path}, so they cannot be "
@@ -174,48 +209,57 @@ def _load_group(
     paths: Sequence[Path], device: Device, engine: EngineName, cache: Path | None
 ) -> ModelGroup:
     loaded = [load_model(path) for path in paths]
+    inference = _shared_inference([card.configuration.inference for card, _ in loaded])
     card = loaded[0][0]
-    configuration = card.configuration
+    configuration = card.configuration.model_copy(update={"inference": inference})
+    card = card.model_copy(update={"configuration": configuration})
     hashes = tuple(content_hash(path.read_bytes()) for path in paths)
     if len(set(hashes)) < len(hashes):
         raise AutosegError(
             f"{', '.join(map(str, paths))}: some of them are the same model. Name each once."
         )
-    orders = [
-        RunOrder(
+    model, kind = configuration.model, family_of(configuration.model.network.kind)
+    requests = [
+        EngineRequest(
             network=network,
             device=device,
-            patch_shape=(_input_channels(card), *configuration.patch_size_vox),
-            example_shape=_example_shape(card),
+            patch_shape=(len(model.channel_names), *model.patch_size_vox),
+            example_shape=_example_shape(model, kind),
             key=f"{key} {_network_code()}",
-            cache=cache if configuration.network.kind in NETWORKS else None,
+            cache=cache if kind.built_in else None,
         )
         for (_, network), key in zip(loaded, hashes, strict=True)
     ]
     ensemble = Ensemble(
-        runners=tuple(ENGINES[engine](order) for order in orders),
-        spatial_dims=configuration.spatial_dims,
+        runners=tuple(ENGINES[engine](request) for request in requests),
+        spatial_dims=model.spatial_dims,
         mirror_axes=configuration.inference.mirror_axes,
-        decides_regions=bool(card.labels.regions),
+        task=task_of(configuration, card.labels),
     )
     return ModelGroup(card, ensemble, hashes)
 
 
-def _input_channels(card: ModelCard) -> int:
-    """Those of the scan, and of the previous stage's mask."""
-    cascaded = card.configuration.previous_stage is not None
-    return len(card.channel_names) + cascaded * (len(card.labels.values) - 1)
+def _shared_inference(plans: Sequence[InferencePlan]) -> InferencePlan:
+    """How models that are averaged patch by patch predict: mirrored as all of them may be, with
+    the smallest of their steps and the widest of their Gaussians."""
+    axes = tuple(axis for axis in plans[0].mirror_axes if all(axis in p.mirror_axes for p in plans))
+    shared = {
+        "mirror_axes": axes,
+        "step_fraction": min(plan.step_fraction for plan in plans),
+        "gaussian_sigma_fraction": max(plan.gaussian_sigma_fraction for plan in plans),
+    }
+    return plans[0].model_copy(update=shared)
 
 
-def _example_shape(card: ModelCard) -> tuple[int, ...]:
-    """A small input that the network does the same with as with a patch: ours have no favourites.
+def _example_shape(model: ModelPlan, family: Family) -> tuple[int, ...]:
+    """A small input, if the network does the same with it as with a patch.
 
     Two voxels at the lowest resolution, for a single one cannot be normalised.
     """
-    plan = card.configuration
-    if plan.network.kind in NETWORKS:
-        return (_input_channels(card), *(2 * divisor for divisor in plan.network.patch_divisor))
-    return (_input_channels(card), *plan.patch_size_vox)
+    size = model.patch_size_vox
+    if family.same_at_any_size:
+        size = tuple(2 * divisor for divisor in family.patch_divisor(model.network))
+    return (len(model.channel_names), *size)
 
 
 @lru_cache
@@ -229,14 +273,16 @@ def content_hash(content: bytes | memoryview) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _expanding(engine: Engine, foreground_classes: int) -> Engine:
-    """An engine for patches whose last channel holds class indices, which networks see one by one.
+def _expanding(predict: PredictPatches, inputs: Sequence[InputPlan]) -> PredictPatches:
+    """Takes patches whose last channels are maps, which networks see as channels of their own.
 
     Patch by patch, since a whole scan with a channel for every class may not fit into memory.
     """
+    kinds = map_kinds(inputs)
 
     def run(patches: torch.Tensor) -> torch.Tensor:
-        masks = one_hot(patches[:, -1], foreground_classes)
-        return engine(torch.cat((patches[:, :-1], masks), dim=1))
+        image, maps = patches[:, : -len(kinds)], patches[:, -len(kinds) :]
+        by_kind = dict(zip(kinds, maps.unbind(1), strict=True))
+        return predict(network_input(image, by_kind, inputs))
 
     return run

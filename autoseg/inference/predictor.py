@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg import __version__
 from autoseg.checkpoint import ModelCard
 from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError, EngineError
@@ -17,10 +16,11 @@ from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
-from autoseg.inference.models import ModelGroup, Stack, content_hash, load_groups
+from autoseg.inference.models import GridScan, ModelGroup, content_hash, load_groups
 from autoseg.inference.provenance import Provenance, scan_warnings
-from autoseg.inference.whole_scan import Maps, Wanted, WholeScan
+from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
+from autoseg.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class ReadyScan:
     grid: Grid
     nifti_header: Any
     scan_hash: str
-    stacks: tuple[Stack, ...]
-    first_stacks: tuple[Stack | None, ...]
+    scans: tuple[GridScan, ...]
+    first_scans: tuple[GridScan | None, ...]
     warnings: tuple[str, ...]
 
     def with_values(self, array: NDArray[Any]) -> Volume:
@@ -107,10 +107,10 @@ class Predictor:
         return self.groups[0].card
 
     def __call__(
-        self, scan: Volume, case_id: str = "scan", wanted: Wanted | None = None
+        self, scan: Volume, case_id: str = "scan", requested: RequestedMaps | None = None
     ) -> Segmentation:
         """Segment one scan. Raises AutosegError when its number of channels is not the model's."""
-        return self.segment(self.prepare(scan, case_id), wanted)
+        return self.segment(self.prepare(scan, case_id), requested)
 
     def prepare(self, scan: Volume, case_id: str) -> ReadyScan:
         """The first half of a call, without networks."""
@@ -122,14 +122,15 @@ class Predictor:
                 "<case>_0000, <case>_0001 and so on."
             )
 
-        def stack(group: ModelGroup) -> Stack:
-            prepared = prepare_scan(scan.array, None, scan.grid, group.card.configuration, case_id)
-            return Stack(prepared.image, prepared.placement)
+        def placed(group: ModelGroup) -> GridScan:
+            grid = group.card.configuration.grid
+            prepared = prepare_scan(scan.array, None, scan.grid, grid, case_id)
+            return GridScan(prepared.image, prepared.placement)
 
-        stacks = tuple(stack(group) for group in self.groups)
+        scans = tuple(placed(group) for group in self.groups)
         warnings = [
             warning
-            for group, own in zip(self.groups, stacks, strict=True)
+            for group, own in zip(self.groups, scans, strict=True)
             for warning in scan_warnings(scan, group.card, own.placement)
         ]
         return ReadyScan(
@@ -137,35 +138,32 @@ class Predictor:
             grid=scan.grid,
             nifti_header=scan.nifti_header,
             scan_hash=content_hash(np.ascontiguousarray(scan.array).data),
-            stacks=stacks,
-            first_stacks=tuple(
-                None if group.previous is None else stack(group.previous) for group in self.groups
+            scans=scans,
+            first_scans=tuple(
+                None if group.previous is None else placed(group.previous) for group in self.groups
             ),
             warnings=tuple(dict.fromkeys(warnings)),
         )
 
-    def segment(self, ready: ReadyScan, wanted: Wanted | None = None) -> Segmentation:
+    def segment(self, ready: ReadyScan, requested: RequestedMaps | None = None) -> Segmentation:
         """The second half: networks, and the way back to the scan's grid."""
-        wanted = wanted or Wanted()
+        requested = requested or RequestedMaps()
         groups = self.groups
-        if wanted.uncertainty and any(len(group.hashes) > 1 for group in groups):
+        if requested.uncertainty and any(len(group.hashes) > 1 for group in groups):
             groups = tuple(
                 group.showing_disagreement() if len(group.hashes) > 1 else group for group in groups
             )
         warnings = list(ready.warnings)
-        stacks = []
-        for group, own, first in zip(groups, ready.stacks, ready.first_stacks, strict=True):
+        scans = []
+        for group, own, first in zip(groups, ready.scans, ready.first_scans, strict=True):
             if group.previous is None or first is None:
-                stacks.append(own)
+                scans.append(own)
                 continue
-            found = self._run((group.previous,), (first,), Wanted())
+            found = self._run((group.previous,), (first,), RequestedMaps())
             warnings += found.warnings
-            # By way of the file's values, as masks of training went.
-            scheme, configuration = group.card.labels, group.card.configuration
-            mask = scheme.encode_mask(scheme.decode(found.classes))
-            previous = place_mask(mask, own.placement, configuration)
-            stacks.append(replace(own, previous=previous))
-        maps = self._run(groups, stacks, wanted)
+            mask = _mask_for(group, own, found)
+            scans.append(replace(own, maps={**own.maps, "stage_mask": mask}))
+        maps = self._run(groups, scans, requested)
         return Segmentation(
             labels=ready.with_values(self.card.labels.decode(maps.classes)),
             provenance=self._provenance(ready, [*warnings, *maps.warnings]),
@@ -175,8 +173,10 @@ class Predictor:
             ),
         )
 
-    def _run(self, groups: Sequence[ModelGroup], stacks: Sequence[Stack], wanted: Wanted) -> Maps:
-        return WholeScan(groups, stacks, self.device, self.memory_gib).segment(wanted)
+    def _run(
+        self, groups: Sequence[ModelGroup], scans: Sequence[GridScan], requested: RequestedMaps
+    ) -> Maps:
+        return WholeScan(groups, scans, self.device, self.memory_gib).segment(requested)
 
     def _provenance(self, ready: ReadyScan, warnings: Sequence[str]) -> Provenance:
         return Provenance(
@@ -185,8 +185,16 @@ class Predictor:
             models=tuple(h for group in self.groups for h in group.all_hashes),
             autoseg_version=__version__,
             engine=self.engine,
-            device=str(self.device.torch_device),
+            device=self.device.name,
             precision=self.device.precision,
             mirror_axes=self.card.configuration.inference.mirror_axes,
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+
+def _mask_for(group: ModelGroup, scan: GridScan, found: Maps) -> NDArray[np.uint8]:
+    """What an earlier stage found, on the grid of the later one, by way of the file's values, as
+    masks of training went."""
+    scheme = group.card.labels
+    mask = scheme.encode_mask(scheme.decode(found.classes))
+    return place_mask(mask, scan.placement, group.card.configuration.grid)

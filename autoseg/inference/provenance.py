@@ -22,7 +22,7 @@ class Provenance(Record):
     models: tuple[str, ...]  # blake2b of each model file
     autoseg_version: str
     engine: EngineName
-    device: str
+    device: str  # cpu, or a GPU such as gpu:0
     precision: Precision
     mirror_axes: tuple[int, ...]
     warnings: tuple[str, ...]
@@ -39,9 +39,9 @@ def scan_warnings(scan: Volume, card: ModelCard, placement: Placement) -> tuple[
 
 def _shape_warnings(scan: Volume, card: ModelCard) -> tuple[str, ...]:
     configuration = card.configuration
-    if configuration.spatial_dims == 2 or 1 not in scan.grid.shape_vox:
+    if configuration.model.spatial_dims == 2 or 1 not in scan.grid.shape_vox:
         return ()
-    if 1 in configuration.median_shape_vox:
+    if 1 in configuration.inference.median_shape_vox:
         return ()
     return ("is a single slice, but the model was trained on volumes; check the mask with care",)
 
@@ -61,7 +61,7 @@ def _spacing_warnings(placement: Placement) -> tuple[str, ...]:
 def _intensity_warnings(scan: Volume, card: ModelCard) -> tuple[str, ...]:
     """Channels that hold one value only, or hardly anything in the range of the trained targets."""
     found = []
-    for channel, plan in zip(scan.array, card.configuration.normalization, strict=True):
+    for channel, plan in zip(scan.array, card.configuration.grid.normalization, strict=True):
         low, high = float(channel.min()), float(channel.max())
         if low == high:
             found.append(f"channel {plan.channel} holds nothing but the value {low:g}")

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.geometry import Placement
-from autoseg.planning.plan import ResamplingPlan
+from autoseg.planning.grid_plan import ResamplingPlan
 from autoseg.preprocessing.resample import interpolation_matrix, separate_axis
 
 COLUMNS_AT_ONCE = 64  # of a matrix, which is a narrow band of numbers that are not 0

@@ -9,23 +9,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3
+from autoseg.inference.merging import MERGERS
 from autoseg.inference.restore import Span
 from autoseg.planning.plan import InferencePlan
+from autoseg.tasks.task import Merging
 
 PEAK_WEIGHT = 10.0
-BYTES_AT_ONCE = 2**26  # of finished logits
 
-Engine = Callable[[torch.Tensor], torch.Tensor]  # [n, channel, *patch] -> [n, output, *patch]
+# [n, channel, *patch] -> [n, output, *patch]
+PredictPatches = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Economy:
-    """How many patches, or mirror images of them, are run together, and where logits are summed."""
+class Batching:
+    """How many patches, or mirror images of them, are run together, where logits are merged, and
+    how."""
 
     inputs_at_once: int
     sums_on: torch.device
+    merging: Merging = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,11 @@ def gaussian_weight(patch_size_vox: Shape3, sigma_fraction: float) -> torch.Tens
 
 def predict_logits(
     image: torch.Tensor,
-    engine: Engine,
+    predict: PredictPatches,
     patch_size_vox: Shape3,
     plan: InferencePlan,
     column: tuple[Span, Span],
-    economy: Economy,
+    batching: Batching,
 ) -> Iterator[torch.Tensor]:
     """Yield logits [output, rows, y, x] of a scan [channel, z, y, x], in order along z.
 
@@ -91,7 +94,7 @@ def predict_logits(
     padded = image
     if any(side for pair in tiling.padding for side in pair):  # else it would be a mere copy
         padded = F.pad(image, [side for pair in reversed(tiling.padding) for side in pair])
-    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).to(economy.sums_on)
+    weight = gaussian_weight(patch_size_vox, plan.gaussian_sigma_fraction).to(batching.sums_on)
     (z_before, z_after), *yx_padding = tiling.padding
     spans = [
         (low + before, high + before)
@@ -103,15 +106,15 @@ def predict_logits(
         for starts, patch, span in zip(tiling.starts[1:], patch_size_vox[1:], spans, strict=True)
     )
     starts = list(product(z_starts, y_starts, x_starts))
-    run = _ConstantsOnce(engine)
-    patches_at_once = max(1, economy.inputs_at_once // 2 ** len(plan.mirror_axes))
-    sums = _Sums(patch_size_vox[0], spans, weight)
+    run = _ConstantsOnce(predict)
+    patches_at_once = max(1, batching.inputs_at_once // 2 ** len(plan.mirror_axes))
+    sums = MERGERS[batching.merging](patch_size_vox[0], spans, weight)
     top = 0  # where the sums begin
     first, last = z_before, padded.shape[1] - z_after  # rows of the scan
     for index in range(0, len(starts), patches_at_once):
         together = starts[index : index + patches_at_once]
         patches = torch.stack([padded[:, *_window(patch_size_vox, start)] for start in together])
-        logits = run(patches).to(economy.sums_on, torch.float32)
+        logits = run(patches).to(batching.sums_on, torch.float32)
         for patch, (z, *yx) in zip(logits, together, strict=True):
             if z > top:
                 yield from sums.means(max(0, first - top), z - top)
@@ -121,85 +124,27 @@ def predict_logits(
     yield from sums.means(max(0, first - top), last - top)
 
 
-class _Sums:
-    """Weighted logits [output, depth, y, x] of a column, from the current row of patches on."""
-
-    def __init__(self, depth: int, spans: Sequence[Span], weight: torch.Tensor) -> None:
-        self.spans = spans
-        self.weight = weight  # [z, y, x] of a patch
-        self.shape = (depth, *(high - low for low, high in spans))
-        self.total = torch.zeros(self.shape, device=weight.device)
-        self.logits: torch.Tensor | None = None
-
-    def add(self, logits: torch.Tensor, starts: Sequence[int]) -> None:
-        """Add a patch [output, z, y, x] that starts at (y, x)."""
-        if self.logits is None:
-            self.logits = logits.new_zeros((len(logits), *self.shape))
-        inside, place = self._overlap(starts)
-        weight = self.weight[:, *inside]
-        self.logits[:, :, *place].addcmul_(logits[:, :, *inside], weight)
-        self.total[:, *place] += weight
-
-    def means(self, low: int, high: int) -> Iterator[torch.Tensor]:
-        """Finished rows, a few at a time."""
-        assert self.logits is not None
-        row_bytes = 4 * self.logits[:, 0].numel()
-        step = max(1, BYTES_AT_ONCE // row_bytes)
-        for first in range(low, high, step):
-            rows = slice(first, min(high, first + step))
-            yield _finite(self.logits[:, rows] / self.total[rows])  # not held here any longer
-
-    def advance(self, count: int) -> None:
-        """Drop finished rows and append as many empty ones, in place."""
-        assert self.logits is not None
-        kept = self.shape[0] - count
-        for rows in (*self.logits, self.total):
-            for first in range(0, kept, count):  # blocks that do not overlap what replaces them
-                last = min(kept, first + count)
-                rows[first:last] = rows[first + count : last + count]
-            rows[max(0, kept) :] = 0
-
-    def _overlap(self, starts: Sequence[int]) -> tuple[list[slice], list[slice]]:
-        """The part of a patch that lies in the column, and where in the column."""
-        inside, place = [], []
-        sizes = self.weight.shape[1:]
-        for start, size, (low, high) in zip(starts, sizes, self.spans, strict=True):
-            a, b = max(start, low), min(start + size, high)
-            inside.append(slice(a - start, b - start))
-            place.append(slice(a - low, b - low))
-        return inside, place
-
-
-def _finite(logits: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(logits.sum()):
-        raise AutosegError(
-            "the network gave numbers that are not finite, so there is no mask. Try "
-            "--precision fp32; where that does not help, its training has failed."
-        )
-    return logits
-
-
 class _ConstantsOnce:
-    """An engine that runs patches of one repeated value, such as air, only once."""
+    """Predicts patches; those of one repeated value, such as air, only once."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, predict: PredictPatches) -> None:
+        self.predict = predict
         self.known: tuple[list[float], torch.Tensor] | None = None  # values of channels, logits
 
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         low, high = torch.aminmax(patches.flatten(2), dim=2)  # [n, channel]
         is_constant = (low == high).all(dim=1).tolist()
         if not any(is_constant):
-            return self.engine(patches)
+            return self.predict(patches)
         outputs: dict[int, torch.Tensor] = {}
         others = [index for index, constant in enumerate(is_constant) if not constant]
         if others:
-            outputs |= dict(zip(others, self.engine(patches[others]).clone(), strict=True))
+            outputs |= dict(zip(others, self.predict(patches[others]).clone(), strict=True))
         for index, values in enumerate(low.tolist()):
             if is_constant[index]:
                 if self.known is None or self.known[0] != values:
                     patch = patches[index : index + 1]
-                    self.known = (values, self.engine(patch)[0].clone())
+                    self.known = (values, self.predict(patch)[0].clone())
                 outputs[index] = self.known[1]
         return torch.stack([outputs[index] for index in range(len(patches))])
 

@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 
 from autoseg.device import Device, ran_out_of_memory
 from autoseg.geometry import Placement
-from autoseg.inference.decide import decide, entropy, probabilities, scores_of
-from autoseg.inference.memory import Footprint, columns_that_fit, rows_at_once
-from autoseg.inference.models import ModelGroup, Stack
+from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
+from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
-from autoseg.inference.sliding_window import Economy
+from autoseg.inference.sliding_window import Batching
 from autoseg.machine import GIB, free_memory_gib, used_memory_gib
+from autoseg.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
 VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run together
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
 BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
-USABLE = 0.8  # of the memory that is free, where no limit is given
+FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedMaps:
     """What to make besides the mask: maps of uncertainty, and a file of probabilities."""
 
     uncertainty: bool = False
@@ -52,29 +52,29 @@ class WholeScan:
     """Groups of models, and a scan on the grid of each."""
 
     groups: Sequence[ModelGroup]
-    stacks: Sequence[Stack]
+    scans: Sequence[GridScan]
     device: Device
     memory_gib: float | None
 
     @property
     def placement(self) -> Placement:
-        return self.stacks[0].placement
+        return self.scans[0].placement
 
     @property
     def outputs(self) -> int:
         return self.groups[0].card.labels.output_count
 
     @property
-    def decides_regions(self) -> bool:
-        return bool(self.groups[0].card.labels.regions)
+    def task(self) -> Task:
+        return self.groups[0].task
 
-    def segment(self, wanted: Wanted) -> Maps:
+    def segment(self, requested: RequestedMaps) -> Maps:
         """Run the networks; with less at once where memory does not suffice."""
-        economies = self._economies()
+        batchings = self._batchings()
         warnings: list[str] = []
-        for economy in economies[:-1]:
+        for batching in batchings[:-1]:
             try:
-                return self._segment(wanted, economy, warnings)
+                return self._segment(requested, batching, warnings)
             except Exception as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -83,22 +83,25 @@ class WholeScan:
                 log.warning("Memory did not suffice (%s); trying with less at once.", reason)
             if self.device.torch_device.type == "cuda":
                 torch.cuda.empty_cache()
-        return self._segment(wanted, economies[-1], warnings)
+        return self._segment(requested, batchings[-1], warnings)
 
-    def _economies(self) -> list[Economy]:
+    def _batchings(self) -> list[Batching]:
         """Ways to run the networks, each with less memory on the device than the one before."""
         here = self.device.torch_device
-        largest = max(prod(g.card.configuration.patch_box_vox) for g in self.groups)
+        largest = max(prod(g.card.configuration.model.patch_box_vox) for g in self.groups)
         together = max(1, VOXELS_AT_ONCE[here.type] // largest)
-        ways = [Economy(together, here), Economy(1, here), Economy(1, torch.device("cpu"))]
+        places = ((together, here), (1, here), (1, torch.device("cpu")))
+        ways = [Batching(*place, self.task.merging) for place in places]
         return list(dict.fromkeys(ways))
 
-    def _segment(self, wanted: Wanted, economy: Economy, warnings: Sequence[str]) -> Maps:
+    def _segment(
+        self, requested: RequestedMaps, batching: Batching, warnings: Sequence[str]
+    ) -> Maps:
         footprints = [
-            group.footprint(stack.placement)
-            for group, stack in zip(self.groups, self.stacks, strict=True)
+            group.footprint(scan.placement)
+            for group, scan in zip(self.groups, self.scans, strict=True)
         ]
-        columns, fits = self._columns(footprints, economy)
+        columns, fits = self._columns(footprints, batching)
         rows = min(rows_at_once(footprints, column) for column in columns)
         notes = list(dict.fromkeys(warnings))
         if not fits:
@@ -106,23 +109,23 @@ class WholeScan:
         shape = self.placement.source_shape_vox
         compares = any(group.ensemble.shows_disagreement for group in self.groups)
         classes = np.zeros(shape, np.uint8)
-        doubt = np.zeros(shape, np.float32) if wanted.uncertainty else None
+        doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if compares else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
-            if wanted.probability_file is not None:
+            if requested.probability_file is not None:
                 whole = (self.outputs, *shape)
-                file = stack.enter_context(probability_file(wanted.probability_file, whole))
-                if not self.decides_regions:
+                file = stack.enter_context(probability_file(requested.probability_file, whole))
+                if not self.groups[0].card.labels.regions:
                     file.array[0] = 1  # background, outside the crop
-            for block in self._blocks(columns, rows, economy):
+            for block in self._blocks(columns, rows, batching):
                 scores = block.values[: self.outputs]
-                _put(classes, self.placement, block, decide(scores, self.decides_regions))
+                _put(classes, self.placement, block, self.task.decode(scores))
                 if doubt is None and file is None:
                     continue
-                probability = probabilities(scores, self.decides_regions)
+                probability = self.task.probabilities(scores)
                 if doubt is not None:
-                    _put(doubt, self.placement, block, entropy(probability, self.decides_regions))
+                    _put(doubt, self.placement, block, self.task.entropy(probability))
                 if disagreement is not None:
                     _put(disagreement, self.placement, block, block.values[-1])
                 if file is not None:
@@ -130,11 +133,11 @@ class WholeScan:
                     file.settle()
         return Maps(classes, doubt, disagreement, tuple(notes))
 
-    def _blocks(self, columns: Sequence[Column], rows: int, economy: Economy) -> Iterator[Block]:
+    def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
         streams = [
-            group.blocks(stack, columns, rows, economy, self.device)
-            for group, stack in zip(self.groups, self.stacks, strict=True)
+            group.blocks(scan, columns, rows, batching, self.device)
+            for group, scan in zip(self.groups, self.scans, strict=True)
         ]
         for blocks in zip(*streams, strict=True):
             if len(blocks) == 1:
@@ -144,28 +147,24 @@ class WholeScan:
 
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores of the mean probability; and the mean of disagreements, where models have any."""
-        each = torch.stack([probabilities(v[: self.outputs], self.decides_regions) for v in values])
-        scores = scores_of(each.mean(0), self.decides_regions)
+        each = torch.stack([self.task.probabilities(v[: self.outputs]) for v in values])
+        scores = self.task.scores_of(each.mean(0))
         disagreements = [v[self.outputs :] for v in values if len(v) > self.outputs]
         if not disagreements:
             return scores
         return torch.cat((scores, torch.stack(disagreements).mean(0)))
 
     def _columns(
-        self, footprints: Sequence[Footprint], economy: Economy
+        self, footprints: Sequence[Footprint], batching: Batching
     ) -> tuple[tuple[Column, ...], bool]:
-        running = max(footprint.network_bytes(economy.inputs_at_once) for footprint in footprints)
-        images = sum(
-            IMAGE_COPIES
-            * (stack.image.nbytes + (stack.previous is not None) * stack.image[0].nbytes)
-            for stack in self.stacks
-        )
-        if economy.sums_on.type == "cuda":
-            device = economy.sums_on
+        running = max(footprint.network_bytes(batching.inputs_at_once) for footprint in footprints)
+        images = sum(IMAGE_COPIES * scan.nbytes for scan in self.scans)
+        if batching.sums_on.type == "cuda":
+            device = batching.sums_on
             free, _ = torch.cuda.mem_get_info(device)
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return columns_that_fit(footprints, USABLE * free - running - images)
-        free_gib = USABLE * free_memory_gib()
+            return columns_that_fit(footprints, FREE_MEMORY_USED * free - running - images)
+        free_gib = FREE_MEMORY_USED * free_memory_gib()
         if self.memory_gib is not None:
             free_gib = min(free_gib, self.memory_gib - used_memory_gib())
         if self.device.torch_device.type == "cuda":

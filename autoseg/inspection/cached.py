@@ -9,7 +9,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from autoseg.dataset.dataset import Case, Dataset, LabelScheme, Problem
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.problems import Problem
 from autoseg.images.formats import count_values, files_of
 from autoseg.inspection.case import Inspection, inspect_case
 from autoseg.inspection.statistics import CaseStats, Samples
@@ -103,7 +105,7 @@ def _save(path: Path, inspection: Inspection) -> None:
     record = InspectionRecord(problems=inspection.problems, stats=inspection.stats)
     arrays: dict[str, Any] = {name: getattr(inspection.samples, name) for name in Samples.__slots__}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with replacing(path, synced=False) as temporary, temporary.open("wb") as stream:
         np.savez(stream, record=np.array(record.model_dump_json()), **arrays)
 
 

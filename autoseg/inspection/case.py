@@ -5,11 +5,13 @@ from pathlib import Path
 
 import fastremap
 
-from autoseg.dataset.dataset import IGNORED, MAX_LABEL_VALUE, Case, LabelScheme, Problem
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import IGNORED, MAX_LABEL_VALUE, LabelScheme
+from autoseg.dataset.problems import Problem
 from autoseg.dataset.reading import channel_problems, grid_problems, merge_channels
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.images.foreground import bounding_box, nonzero_mask
-from autoseg.images.formats import stated_unit, transforms_disagree
+from autoseg.images.formats import format_of
 from autoseg.images.volume import Volume, read_image, read_labels
 from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
 
@@ -88,14 +90,14 @@ def _read_label(case: Case, problems: list[Problem]) -> Volume | None:
 
 
 def _header_problems(case: Case, path: Path, volume: Volume) -> list[Problem]:
-    problems = []
-    unit = stated_unit(volume.nifti_header)
+    problems, kind = [], format_of(path)
+    unit = kind.stated_unit(volume.nifti_header)
     if unit in ("m", "um"):
         what = f"states its spacing in {'metres' if unit == 'm' else 'microns'}; it is read as "
         what += f"{'x'.join(f'{mm:.4g}' for mm in volume.grid.spacing_mm)} mm."
         fix = "If that is wrong, correct xyzt_units in the header; --fix writes it in mm."
         problems.append(_about(case, path, "unit", what, fix))
-    if transforms_disagree(volume.nifti_header):
+    if kind.transforms_disagree(volume.nifti_header):
         what = "its qform and sform place it differently; the sform is used."
         fix = "Correct the wrong one, or set its code to 0."
         problems.append(_about(case, path, "transforms_disagree", what, fix))

@@ -4,7 +4,9 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from autoseg.dataset.dataset import Case, Dataset, LabelScheme, Problem
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.problems import Problem
 from autoseg.inspection.case import Inspection
 from autoseg.records import Record
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import MAX_CLASSES, Dataset, LabelScheme, raise_errors
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.labels import MAX_CLASSES, LabelScheme
+from autoseg.dataset.problems import raise_errors
 from autoseg.errors import AutosegError
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.case import Inspection
@@ -97,19 +99,15 @@ def pool_fingerprint(dataset: Dataset, inspections: dict[str, Inspection]) -> Fi
         channel_names=dataset.channel_names,
         labels=labels,
         cases=tuple(stats),
-        foreground_intensity=tuple(
-            _pool_intensity([s.intensity for s in stats], [s.sketch for s in samples], channel)
-            for channel in channels
+        foreground_intensity=_pool_intensities(
+            [s.intensity for s in stats], [s.sketch for s in samples], channels
         ),
         intensity_with_ignore=None
         if labels.ignore is None
-        else tuple(
-            _pool_intensity(
-                [s.intensity_with_ignore for s in stats],
-                [s.sketch_with_ignore for s in samples],
-                channel,
-            )
-            for channel in channels
+        else _pool_intensities(
+            [s.intensity_with_ignore for s in stats],
+            [s.sketch_with_ignore for s in samples],
+            channels,
         ),
         classes=tuple(
             _class_stats(labels, index, stats, samples, edges)
@@ -131,6 +129,14 @@ def _labels_found(stats: list[CaseStats]) -> LabelScheme:
     return LabelScheme(
         values=values, names=("background", *(f"label_{value}" for value in values[1:]))
     )
+
+
+def _pool_intensities(
+    intensities: list[tuple[IntensityStats, ...] | None],
+    sketches: list[NDArray[np.float32]],
+    channels: range,
+) -> tuple[IntensityStats, ...]:
+    return tuple(_pool_intensity(intensities, sketches, channel) for channel in channels)
 
 
 def _pool_intensity(

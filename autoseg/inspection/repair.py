@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import Case, Dataset, LabelScheme, Problem
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid, same_space
+from autoseg.images.formats import file_ending
+from autoseg.images.raw import nifti_header_of
 from autoseg.images.volume import (
+    WRITTEN_ENDING,
     Volume,
-    file_ending,
-    nifti_header_of,
     read_image,
     read_labels,
     write_image,
@@ -25,7 +28,6 @@ from autoseg.parallel import Progress, map_cases, silent
 from autoseg.records import Record, save_json
 
 REPAIRABLE = {"not_finite", "grid_mismatch"}  # of the errors; what else is left out is listed
-COPIED = ".nii.gz"
 SMALLEST_KEPT = 0.9  # of a label's volume: what a resampled label must keep to be believed
 
 
@@ -123,7 +125,7 @@ def _write_case(task: Task) -> Repair:
         changes += [f"{path}: {what}" for what in done]
         places = [task.out / _channel_path(task, index + k) for k in range(len(fixed.array))]
         index += len(places)
-        if not done and not task.in_mm and len(places) == 1 and file_ending(path) == COPIED:
+        if not done and not task.in_mm and len(places) == 1 and file_ending(path) == WRITTEN_ENDING:
             places[0].parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, places[0])
             continue
@@ -230,8 +232,8 @@ def labels_as_declared(labels: LabelScheme) -> dict[str, Any]:
 
 
 def _channel_path(task: Task, index: int) -> str:
-    return f"{task.group}/images/{task.case.case_id}_{index:04d}.nii.gz"
+    return f"{task.group}/images/{task.case.case_id}_{index:04d}{WRITTEN_ENDING}"
 
 
 def _label_path(task: Task) -> str:
-    return f"{task.group}/labels/{task.case.case_id}.nii.gz"
+    return f"{task.group}/labels/{task.case.case_id}{WRITTEN_ENDING}"

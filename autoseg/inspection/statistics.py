@@ -9,7 +9,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import IGNORED, Case, LabelScheme
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.geometry import Box, Shape3, Spacing3
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.volume import Volume

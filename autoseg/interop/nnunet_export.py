@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from autoseg.checkpoint import ModelCard, load_model, read_card
-from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.description import IGNORE
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.interop.nnunet_folders import CHECKPOINTS
@@ -25,14 +25,15 @@ from autoseg.interop.nnunet_models import (
     first_patch_axis,
 )
 from autoseg.interop.nnunet_weights import PUBLISHED, published_architecture, published_weights
-from autoseg.planning.plan import Configuration, NormalizationKind, ResamplingPlan
+from autoseg.planning.grid_plan import ResamplingPlan
+from autoseg.planning.plan import Configuration
 from autoseg.records import replacing, save_json
 
 TRAINER = "nnUNetTrainer"
 DATASET_NAME = re.compile(r"Dataset\d{3}_\w+")
 FILE_ENDING = ".nii.gz"
 READERS = {"as_stored": "SimpleITKIO", "canonical": REORIENTING_READER}
-SCHEMES: dict[NormalizationKind, str] = {kind: scheme for scheme, kind in NORMALIZATIONS.items()}
+SCHEMES: dict[str, str] = {kind: scheme for scheme, kind in NORMALIZATIONS.items()}
 BACKGROUND = "background"
 # What nnU-Net's sliding window has unless it is told otherwise, and always has.
 STEP_FRACTION, GAUSSIAN_SIGMA_FRACTION = 0.5, 0.125
@@ -95,7 +96,7 @@ def export_models(paths: Sequence[Path], output: Path, dataset_name: str) -> Exp
 def published_plans(cards: Sequence[ModelCard], dataset_name: str) -> dict[str, Any]:
     """The plans.json of models of one plan: all that nnU-Net's prediction reads of it."""
     card = cards[0]
-    order = card.configuration.axis_order
+    order = card.configuration.grid.axis_order
     configurations = {card.configuration.name: card.configuration for card in cards}
     published = {
         name: _published_configuration(configuration, card.plan_name)
@@ -107,14 +108,14 @@ def published_plans(cards: Sequence[ModelCard], dataset_name: str) -> dict[str, 
     return {
         "dataset_name": dataset_name,
         "plans_name": card.plan_name,
-        "image_reader_writer": READERS[card.configuration.orientation],
+        "image_reader_writer": READERS[card.configuration.grid.orientation],
         "transpose_forward": list(order),
         "transpose_backward": np.argsort(order).tolist(),
         "configurations": published,
         "label_manager": LABEL_MANAGER,
         "foreground_intensity_properties_per_channel": {
             str(index): channel.statistics.model_dump()
-            for index, channel in enumerate(card.configuration.normalization)
+            for index, channel in enumerate(card.configuration.grid.normalization)
         },
     }
 
@@ -148,7 +149,7 @@ def _published_labels(scheme: LabelScheme) -> dict[str, int | list[int]]:
 
 
 def _published_configuration(configuration: Configuration, plan_name: str) -> dict[str, Any]:
-    resampling = configuration.resampling
+    resampling = configuration.grid.resampling
     orders = {
         "data": resampling.image_order,
         "seg": resampling.label_order,
@@ -157,19 +158,19 @@ def _published_configuration(configuration: Configuration, plan_name: str) -> di
     published = {
         "data_identifier": f"{plan_name}_{configuration.name}",
         "preprocessor_name": PREPROCESSOR,
-        "batch_size": configuration.batch_size,
-        "patch_size": list(configuration.patch_size_vox),
-        "median_image_size_in_voxels": list(configuration.median_shape_vox),
-        "spacing": list(configuration.target_spacing_mm),
-        "normalization_schemes": [SCHEMES[c.kind] for c in configuration.normalization],
-        "use_mask_for_norm": [channel.masked for channel in configuration.normalization],
+        "batch_size": configuration.run.batch_size,
+        "patch_size": list(configuration.model.patch_size_vox),
+        "median_image_size_in_voxels": list(configuration.inference.median_shape_vox),
+        "spacing": list(configuration.grid.target_spacing_mm),
+        "normalization_schemes": [SCHEMES[c.kind] for c in configuration.grid.normalization],
+        "use_mask_for_norm": [channel.masked for channel in configuration.grid.normalization],
         **{f"resampling_fn_{what}": RESAMPLING for what in orders},
         **{
             f"resampling_fn_{what}_kwargs": _resampling_kwargs(resampling, order, what == "seg")
             for what, order in orders.items()
         },
-        "architecture": published_architecture(configuration.network),
-        "batch_dice": configuration.loss.batch_dice,
+        "architecture": published_architecture(configuration.model.network),
+        "batch_dice": configuration.run.loss.batch_dice,
     }
     if configuration.previous_stage is not None:
         published["previous_stage"] = configuration.previous_stage
@@ -204,7 +205,7 @@ def _checkpoint(
     first = first_patch_axis(configuration)
     axes = tuple(axis - first for axis in configuration.inference.mirror_axes if axis >= first)
     return {
-        "network_weights": published_weights(network.state_dict(), configuration.network),
+        "network_weights": published_weights(network.state_dict(), configuration.model.network),
         "trainer_name": TRAINER,
         "init_args": {
             "plans": plans,
@@ -213,7 +214,7 @@ def _checkpoint(
             "dataset_json": description,
         },
         "inference_allowed_mirroring_axes": axes or None,
-        "current_epoch": card.trained_iterations // configuration.training.iterations_per_epoch,
+        "current_epoch": card.trained_iterations // configuration.run.training.iterations_per_epoch,
     }
 
 
@@ -247,14 +248,14 @@ def _strangers(models: Sequence[Model]) -> Iterator[str]:
 def _shared(card: ModelCard) -> tuple[Any, ...]:
     """What their plans.json and dataset.json say once for all configurations."""
     configuration = card.configuration
-    statistics = tuple(channel.statistics for channel in configuration.normalization)
-    axes = (configuration.orientation, configuration.axis_order)
+    statistics = tuple(channel.statistics for channel in configuration.grid.normalization)
+    axes = (configuration.grid.orientation, configuration.grid.axis_order)
     return card.plan_name, card.labels, card.channel_names, axes, statistics
 
 
 def _problems(model: Model) -> Iterator[str]:
     """What nnU-Net cannot represent of a model."""
-    plan, inference = model.card.configuration.network, model.card.configuration.inference
+    plan, inference = model.card.configuration.model.network, model.card.configuration.inference
     if plan.kind not in PUBLISHED:
         yield f"{model.path}: its network is {plan.kind}; nnU-Net has {' and '.join(PUBLISHED)}."
     if plan.squeeze_excitation:
@@ -295,10 +296,10 @@ def _notes(models: Sequence[Model]) -> Iterator[str]:
             f"{configuration.name}: predict with -step_size "
             f"{configuration.inference.step_fraction:g}."
         )
-    if configuration.resampling.keep_within > 0:
-        spacing = " x ".join(f"{mm:g}" for mm in configuration.target_spacing_mm)
+    if configuration.grid.resampling.keep_within > 0:
+        spacing = " x ".join(f"{mm:g}" for mm in configuration.grid.target_spacing_mm)
         yield (
             f"{configuration.name}: a scan whose spacing is within "
-            f"{configuration.resampling.keep_within:.0%} of {spacing} mm but not the same is "
+            f"{configuration.grid.resampling.keep_within:.0%} of {spacing} mm but not the same is "
             "resampled by nnU-Net and not by autoseg, so their masks of it differ."
         )

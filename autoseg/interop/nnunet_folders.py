@@ -87,7 +87,10 @@ def unpacked(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.exists():
-        raise AutosegError(f"{source}: there is no such folder or zip file.")
+        raise AutosegError(
+            f"{source}: there is no such folder or zip file. Give a folder of nnUNet_results, or "
+            "a zip of it."
+        )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / source.stem
         try:

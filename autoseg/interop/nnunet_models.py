@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.description import declared_channels, declared_labels, read_description
 from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation
@@ -19,17 +20,24 @@ from autoseg.interop.nnunet_folders import (
     unpacked,
 )
 from autoseg.interop.nnunet_weights import converted_weights, network_plan
-from autoseg.planning.plan import (
+from autoseg.planning.choices import augmentation_plan
+from autoseg.planning.grid_plan import (
     ChannelNormalization,
-    Configuration,
-    ConfigurationName,
-    InferencePlan,
-    LossPlan,
+    GridPlan,
     NormalizationKind,
     ResamplingPlan,
 )
-from autoseg.planning.planner import augmentation_plan
+from autoseg.planning.model_plan import (
+    ConfigurationName,
+    InputPlan,
+    ModelPlan,
+    ScanInput,
+    SemanticPlan,
+    StageMaskInput,
+)
+from autoseg.planning.plan import Configuration, InferencePlan
 from autoseg.planning.rules import load_rule_set
+from autoseg.planning.run_plan import LossPlan, RunPlan
 from autoseg.records import read_json
 
 NORMALIZATIONS: dict[str, NormalizationKind] = {
@@ -101,29 +109,48 @@ def configuration_of(
     labels = declared_labels(dict(description), path)
     patch = tuple(int(size) for size in given["patch_size"])
     rules = load_rule_set("nnunet")
+    channels = declared_channels(dict(description), path)
+    previous: ConfigurationName | None = "3d_lowres" if given.get("previous_stage") else None
     return Configuration(
         name=_our_name(name, dims, given),
-        spatial_dims=2 if dims == 2 else 3,
-        orientation=ORIENTATIONS[plans.get("image_reader_writer")],
-        axis_order=tuple(plans["transpose_forward"]),
-        target_spacing_mm=tuple(given["spacing"]),
-        median_shape_vox=tuple(given["median_image_size_in_voxels"]),
-        patch_size_vox=patch,
-        batch_size=given["batch_size"],
-        normalization=_normalization(plans, given, declared_channels(dict(description), path)),
-        resampling=_resampling(given),
-        network=network_plan(given),
-        loss=LossPlan(
-            kind="ce_dice",
-            batch_dice=bool(given.get("batch_dice", False)),
-            dice_smooth=1e-5,
-            regions=labels.region_classes(),
+        grid=GridPlan(
+            orientation=ORIENTATIONS[plans.get("image_reader_writer")],
+            axis_order=tuple(plans["transpose_forward"]),
+            target_spacing_mm=tuple(given["spacing"]),
+            normalization=_normalization(plans, given, channels),
+            resampling=_resampling(given),
         ),
-        augmentation=augmentation_plan(rules.default("augmentation"), patch, ()),
-        training=rules.default("training"),
-        inference=InferencePlan(**rules.default("inference").model_dump(), mirror_axes=()),
-        previous_stage="3d_lowres" if given.get("previous_stage") else None,
+        model=ModelPlan(
+            patch_size_vox=patch,
+            inputs=_inputs(channels, labels, previous),
+            network=network_plan(given),
+            task=SemanticPlan(classes=len(labels.values), regions=labels.region_classes()),
+        ),
+        run=RunPlan(
+            batch_size=given["batch_size"],
+            loss=LossPlan(
+                kind="ce_dice",
+                batch_dice=bool(given.get("batch_dice", False)),
+                dice_smooth=1e-5,
+            ),
+            augmentation=augmentation_plan(rules.default("augmentation"), patch, ()),
+            training=rules.default("training"),
+        ),
+        inference=InferencePlan(
+            **rules.default("inference").model_dump(),
+            mirror_axes=(),
+            median_shape_vox=tuple(given["median_image_size_in_voxels"]),
+        ),
     )
+
+
+def _inputs(
+    channels: tuple[str, ...], labels: LabelScheme, previous: ConfigurationName | None
+) -> tuple[InputPlan, ...]:
+    scan = ScanInput(channels=channels)
+    if previous is None:
+        return (scan,)
+    return (scan, StageMaskInput(stage=previous, classes=labels.names[1:]))
 
 
 def resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -147,8 +174,8 @@ def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]
         content = read_checkpoint(checkpoint)
         axes = content.get("inference_allowed_mirroring_axes") or ()
         mirrored = _with_mirroring(configuration, tuple(int(axis) for axis in axes))
-        network = build_network(mirrored, labels)
-        weights = converted_weights(content["network_weights"], len(mirrored.network.stages))
+        network = build_network(mirrored.model)
+        weights = converted_weights(content["network_weights"], len(mirrored.model.network.stages))
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
@@ -165,7 +192,7 @@ def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]
             fold=int(fold) if fold.isdecimal() else None,
             trained_cases=int(description.get("numTraining", 0)),
             trained_iterations=int(content.get("current_epoch", 0))
-            * mirrored.training.iterations_per_epoch,
+            * mirrored.run.training.iterations_per_epoch,
             trained_seconds=0.0,
             chosen_on_validation=checkpoint.name == CHECKPOINTS[1],
         )
@@ -188,17 +215,19 @@ def _names(folder: TrainedFolder, plans: Mapping[str, Any]) -> tuple[str, str, s
 def _with_mirroring(configuration: Configuration, axes: tuple[int, ...]) -> Configuration:
     """With mirror axes, which theirs count from the first axis of a patch."""
     ours = tuple(axis + first_patch_axis(configuration) for axis in axes)
+    run = configuration.run
+    augmentation = run.augmentation.model_copy(update={"mirror_axes": ours})
     return configuration.model_copy(
         update={
             "inference": configuration.inference.model_copy(update={"mirror_axes": ours}),
-            "augmentation": configuration.augmentation.model_copy(update={"mirror_axes": ours}),
+            "run": run.model_copy(update={"augmentation": augmentation}),
         }
     )
 
 
 def first_patch_axis(configuration: Configuration) -> int:
     """The axis of prepared scans that is the first of a patch."""
-    return 3 - configuration.spatial_dims
+    return 3 - configuration.model.spatial_dims
 
 
 def _our_name(name: str, dims: int, given: Mapping[str, Any]) -> ConfigurationName:

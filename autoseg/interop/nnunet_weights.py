@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import NetworkPlan, StagePlan
+from autoseg.planning.model_plan import NetworkPlan, StagePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,26 @@
-"""Networks, by the name that plans use for them."""
+"""Networks: one module for each family, and the table of them.
 
-from collections.abc import Callable
+`family` says what a family brings, `unet` is one, `blocks` are its parts; `extension` makes one of
+another package's network. `tracing` finds what any network costs, `inputs` puts together what
+networks see.
+"""
 
-from torch import nn
+from functools import cache
 
 from autoseg.extensions import load_extension
-from autoseg.networks.unet import PlainUNet, ResidualUNet
-from autoseg.planning.plan import NetworkKind, NetworkPlan
+from autoseg.networks.extension import extension_family
+from autoseg.networks.family import Family
+from autoseg.networks.unet import PLAIN_UNET, RESIDUAL_UNET
 
-BuildNetwork = Callable[[NetworkPlan, int, int], nn.Module]
-
-NETWORKS: dict[NetworkKind, BuildNetwork] = {
-    "plain_unet": PlainUNet,
-    "residual_unet": ResidualUNet,
+FAMILIES: dict[str, Family] = {
+    "plain_unet": PLAIN_UNET,
+    "residual_unet": RESIDUAL_UNET,
 }
 
 
-def network_builder(kind: str) -> BuildNetwork:
-    """What builds networks of a kind, given plan, input channels and outputs.
-
-    A network takes images [batch, channel, *patch] and gives logits [batch, output, *patch]. If its
-    plan asks for deep supervision it also takes `all_resolutions=True`, and then gives a list of
-    logits, highest resolution first. Raises AutosegError for a kind that nobody has installed.
-    """
-    for known, build in NETWORKS.items():
-        if known == kind:
-            return build
-    build_extension: BuildNetwork = load_extension("autoseg.networks", kind)
-    return build_extension
+@cache
+def family_of(kind: str) -> Family:
+    """The family of a kind of network. Raises AutosegError for one that nobody has installed."""
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    return extension_family(load_extension("autoseg.networks", kind))

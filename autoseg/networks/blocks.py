@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import nn
 
-from autoseg.planning.plan import Upsampling
+from autoseg.planning.model_plan import Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {

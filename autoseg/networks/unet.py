@@ -5,6 +5,7 @@ Both take [batch, channel, *patch], where the patch is a multiple of all strides
 supervision needs them.
 """
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -20,15 +21,22 @@ from autoseg.networks.blocks import (
     stack_blocks,
     upsampling,
 )
-from autoseg.planning.plan import NetworkPlan
+from autoseg.networks.family import Build, Family
+from autoseg.networks.tracing import traced_cost
+from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning.search import search_unet
+from autoseg.planning.topology import divisor_of
 
 Logits = torch.Tensor | list[torch.Tensor]
+
+PART = re.compile(r"(stem|encoder|decoder)\.?(?:(?:upsample|stages|heads)\.)?(\d*)")
+HEADS = "decoder.heads."
 
 
 class PlainUNet(nn.Module):
     """Strided convolutions down, transposed convolutions up, skips at every resolution."""
 
-    def __init__(self, plan: NetworkPlan, in_channels: int, class_count: int) -> None:
+    def __init__(self, plan: UNetPlan, in_channels: int, class_count: int) -> None:
         super().__init__()
         self.encoder = encoder_stages(conv_norm_act, plan, in_channels)
         self.decoder = Decoder(plan, class_count)
@@ -45,7 +53,7 @@ class ResidualUNet(nn.Module):
     Isensee et al. 2024 (arXiv:2404.09556).
     """
 
-    def __init__(self, plan: NetworkPlan, in_channels: int, class_count: int) -> None:
+    def __init__(self, plan: UNetPlan, in_channels: int, class_count: int) -> None:
         super().__init__()
         top = plan.stages[0]
         ones = (1,) * len(top.kernel_size)
@@ -65,7 +73,7 @@ class ResidualUNet(nn.Module):
 class Decoder(nn.Module):
     """From the lowest resolution to the highest: up, join what the encoder saw there, convolve."""
 
-    def __init__(self, plan: NetworkPlan, class_count: int) -> None:
+    def __init__(self, plan: UNetPlan, class_count: int) -> None:
         super().__init__()
         dims = len(plan.stages[0].kernel_size)
         ones = (1,) * dims
@@ -103,7 +111,7 @@ class Decoder(nn.Module):
         return logits[::-1] if all_resolutions else logits[-1]
 
 
-def encoder_stages(block: Block, plan: NetworkPlan, in_features: int) -> nn.ModuleList:
+def encoder_stages(block: Block, plan: UNetPlan, in_features: int) -> nn.ModuleList:
     """The stages of an encoder, highest resolution first."""
     widths = [in_features, *(stage.features for stage in plan.stages)]
     return nn.ModuleList(
@@ -130,3 +138,31 @@ def encode(stages: Iterable[nn.Module], x: torch.Tensor) -> list[torch.Tensor]:
         x = stage(x)
         features.append(x)
     return features
+
+
+def unet_family(build: Build, first_layer: str) -> Family:
+    """U-Nets that differ in their blocks; `first_layer` begins the names of what sees the image."""
+    return Family(
+        build=build,
+        search=search_unet,
+        patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+        cost=traced_cost(build),
+        levels_from_output=_levels_from_output,
+        sees_inputs=lambda plan, name: name == f"{first_layer}.conv.weight",
+        gives_outputs=lambda plan, name: name.startswith(HEADS),
+        same_at_any_size=True,
+        built_in=True,
+    )
+
+
+def _levels_from_output(plan: UNetPlan, name: str) -> int | None:
+    """Along the U's two arms: from the output down the decoder, and up the encoder."""
+    match = PART.match(name)
+    if match is None:
+        return None
+    level = int(match[2] or 0)
+    return level if match[1] == "decoder" else 2 * (len(plan.stages) - 1) - level
+
+
+PLAIN_UNET = unet_family(PlainUNet, "encoder.0.0")
+RESIDUAL_UNET = unet_family(ResidualUNet, "stem")

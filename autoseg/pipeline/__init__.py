@@ -1,1 +1,8 @@
-"""The stages, in order, each from records to files that people can read."""
+"""The stages in order, each a function from a job, which is data, to files that people can read.
+
+`check` a dataset, `plan` it, `prepare` scans, `train` folds, `predict` scans: one module for each
+verb; `doctor` looks at the machine, `demo` runs everything. Scoring is `evaluation.evaluate`,
+and models come and go by `interop`.
+`fitting` makes plans fit a machine, `cascade` links two stages, `executors` run jobs on several
+GPUs, `figures` draw a training. `programs` are the same stages for programs: `autoseg.plan(...)`.
+"""

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.volume import read_labels
-from autoseg.planning.plan import Configuration, ConfigurationName, Plan
+from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.plan import Configuration, Plan
 from autoseg.preprocessing.prepare import place_mask, source_file
 from autoseg.preprocessing.store import (
     SUFFIX,
-    DamagedCaseError,
     StoredCase,
     stored_placement,
     stored_sources,
-    with_previous,
+    with_map,
     write_mask,
 )
 from autoseg.work_folder import WorkFolder
@@ -36,17 +36,12 @@ def with_previous_masks(
         ],
         f"{configuration.name} cannot be trained yet",
     )
-    folder = work.plan_models(plan.name) / configuration.name / "previous_stage"
+    folder = work.previous_masks(plan.name, configuration.name)
     found = {}
     for case_id, case in cases.items():
         mask = folder / f"{case_id}{SUFFIX}"
         _place(predicted[case_id], mask, case, plan, configuration)
-        try:
-            found[case_id] = with_previous(case, mask)
-        except DamagedCaseError:
-            mask.unlink()
-            _place(predicted[case_id], mask, case, plan, configuration)
-            found[case_id] = with_previous(case, mask)
+        found[case_id] = with_map(case, "stage_mask", mask)
     return found
 
 
@@ -57,16 +52,14 @@ def _held_out_masks(work: WorkFolder, plan: Plan, stage: ConfigurationName) -> d
     masks: dict[str, Path] = {}
     for index, fold in enumerate(work.splits().folds):
         folder = work.fold(plan.name, stage, index)
-        if not (folder / "validation" / "summary.json").exists():
+        if not folder.summary.exists():
             continue
-        if read_card(folder / "model.safetensors").held_out != fold.validation:
+        if read_card(folder.model).held_out != fold.validation:
             raise AutosegError(
-                f"{folder} was trained with other folds, so it has seen cases that are held out "
-                "now. Train it anew with --overwrite."
+                f"{folder.root} was trained with other folds, so it has seen cases that are held "
+                "out now. Train it anew with --overwrite."
             )
-        there = {
-            case_id: folder / "validation" / f"{case_id}.nii.gz" for case_id in fold.validation
-        }
+        there = {case_id: folder.mask(case_id) for case_id in fold.validation}
         masks |= {case_id: path for case_id, path in there.items() if path.exists()}
     return masks
 
@@ -82,4 +75,5 @@ def _place(
         return
     placement = stored_placement(case.path)
     classes = plan.labels.encode_mask(read_labels(predicted).array)
-    write_mask(mask, place_mask(classes, placement, configuration), placement, sources)
+    on_grid = place_mask(classes, placement, configuration.grid)
+    write_mask(mask, on_grid, placement, sources, configuration.grid.spatial_dims)

@@ -11,13 +11,13 @@ from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.images.volume import read_image, read_labels
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
-from autoseg.pipeline.predict import PredictRequest, predict_files
-from autoseg.pipeline.train import TrainRequest, train_fold
+from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.pipeline.predict import PredictJob, predict_files
+from autoseg.pipeline.train import TrainJob, train_fold
 from autoseg.reporting.mosaic import MosaicScan
 from autoseg.reporting.report import ReportContent, write_report
-from autoseg.training.schedule import Length
-from autoseg.work_folder import WorkFolder
+from autoseg.training.schedule import Budget
+from autoseg.work_folder import FoldFolder, WorkFolder
 
 if TYPE_CHECKING:
     from autoseg.training.metrics_log import TrainingListener
@@ -53,12 +53,14 @@ def run_demo(
         scan = make_scan(UNSEEN_SEED + index)
         write_scan(unseen / f"scan_{index}.nii.gz", scan.image, scan)
         write_scan(truth / f"scan_{index}.nii.gz", scan.labels, scan)
-    plan_dataset(dataset, work, PlanRequest(), available_cores(), progress)
-    result = train_fold(
-        work, TrainRequest(fold=0, length=Length(minutes=minutes)), listener, Event(), progress
+    plan_dataset(PlanJob(dataset=dataset, work=work.root), available_cores(), progress)
+    job = TrainJob(fold=0, work=work.root, budget=Budget(seconds=60 * minutes))
+    result = train_fold(job, listener, Event(), progress)
+    trained = FoldFolder(result.folder)
+    predict_job = PredictJob(
+        inputs=(unseen,), output=folder / "masks", models=(trained.model,), overwrite=True
     )
-    model = result.folder / "model.safetensors"
-    predict_files(PredictRequest([unseen], folder / "masks", [model], overwrite=True), progress)
+    predict_files(predict_job, progress)
     evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
     names = {str(value): name for name, value in LABELS.items()}
     content = ReportContent(
@@ -69,7 +71,7 @@ def run_demo(
         evaluation=evaluation,
         names=names,
         scans=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
-        curves=result.folder / "progress.png",
+        curves=trained.progress,
     )
     write_report(content, folder / "report.html")
     return evaluation, names, folder / "report.html"

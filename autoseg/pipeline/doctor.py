@@ -4,12 +4,14 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from autoseg import __version__
-from autoseg.machine import GIB, cpu_flags, detect_machine, free_memory_gib
+from autoseg.errors import AutosegError
+from autoseg.machine import GIB, cpu_flags, free_memory_gib, machine_without_gpu
 from autoseg.records import Record
+from autoseg.version import __version__
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "blosc2", "pydantic", "safetensors")
 SMALLEST_DRIVER = {12: 525, 13: 580}  # NVIDIA driver that each CUDA major version needs
@@ -28,76 +30,113 @@ class Finding(Record):
 
 def examine(folder: Path) -> list[Finding]:
     """Look at Python, packages, processor, memory, the disk of a folder, torch and the GPU."""
-    machine = detect_machine()
-    free_disk_gib = shutil.disk_usage(folder).free / GIB
-    free_gib = free_memory_gib()
-    features = [name for name in CPU_FEATURES if name in cpu_flags()]
-    findings = [
+    from autoseg.device import gpus  # torch takes seconds to import
+
+    names = gpus()
+    return [
         Finding(name="autoseg", value=__version__),
         Finding(name="Python", value=f"{platform.python_version()} at {sys.executable}"),
         *(Finding(name=package, value=_version(package)) for package in PACKAGES),
-        Finding(
-            name="processor",
-            value=f"{machine.cores} cores; {', '.join(features) or 'none of the usual extensions'}",
-            advice=None
-            if machine.bf16 or machine.gpu_name
-            else "This processor does not multiply bfloat16 quickly, so training on it takes "
-            "about twice as long.",
-        ),
-        Finding(
-            name="memory",
-            value=f"{free_gib:.1f} of {machine.memory_gib:.1f} GiB free",
-            advice=None
-            if free_gib > LITTLE_MEMORY_GIB
-            else "Close other programs, or prepare with --workers 1.",
-        ),
-        Finding(
-            name="disk",
-            value=f"{free_disk_gib:.1f} GiB free in {folder.resolve()}",
-            advice=None
-            if free_disk_gib > FEW_DISK_GIB
-            else "Prepared scans may need more; choose another disk with --work.",
-        ),
+        _processor(trains=not names),
+        _memory(),
+        _disk(folder),
+        *(_gpu_finding(name) for name in names),
+        *_torch_findings(names),
     ]
-    return findings + _gpu_findings(machine.gpu_name, machine.gpu_memory_gib)
 
 
-def _gpu_findings(gpu_name: str | None, memory_gib: float) -> list[Finding]:
+def _processor(trains: bool) -> Finding:
+    machine = machine_without_gpu()
+    features = [name for name in CPU_FEATURES if name in cpu_flags()]
+    return Finding(
+        name="processor",
+        value=f"{machine.cores} cores; {', '.join(features) or 'none of the usual extensions'}",
+        advice="This processor does not multiply bfloat16 quickly, so training on it takes about "
+        "twice as long."
+        if trains and not machine.bf16
+        else None,
+    )
+
+
+def _memory() -> Finding:
+    free_gib = free_memory_gib()
+    few = free_gib <= LITTLE_MEMORY_GIB
+    return Finding(
+        name="memory",
+        value=f"{free_gib:.1f} of {machine_without_gpu().memory_gib:.1f} GiB free",
+        advice="Close other programs, or prepare with --workers 1." if few else None,
+    )
+
+
+def _disk(folder: Path) -> Finding:
+    free_gib = shutil.disk_usage(folder).free / GIB
+    few = free_gib <= FEW_DISK_GIB
+    return Finding(
+        name="disk",
+        value=f"{free_gib:.1f} GiB free in {folder.resolve()}",
+        advice="Prepared scans may need more; choose another disk with --work." if few else None,
+    )
+
+
+def _torch_findings(usable: Sequence[str]) -> list[Finding]:
+    """What torch is built for; where it can use no GPU, why not."""
     import torch
 
     cuda = torch.version.cuda
     build = f"CUDA {cuda}" if cuda else "without CUDA"
-    if gpu_name is None:
+    driver = f"driver {_ask_nvidia('driver_version') or 'unknown'}"
+    if usable:
+        return [Finding(name="CUDA", value=f"{build}, {driver}")]
+    model = _ask_nvidia("name")
+    if model is None:
         advice = "There is no NVIDIA GPU, so plans are made for the CPU. Training takes hours."
         return [Finding(name="GPU", value=f"none; torch is built {build}", advice=advice)]
-    driver = _driver_version()
-    findings = [Finding(name="GPU", value=f"{gpu_name}, {memory_gib:g} GiB, driver {driver}")]
-    if cuda is None:
-        advice = "Install a torch with CUDA: pip install --force-reinstall torch"
-        return [*findings, Finding(name="CUDA", value="torch has none", advice=advice)]
-    if not torch.cuda.is_available():
+    advice = "Install a torch with CUDA: pip install --force-reinstall torch"
+    if cuda is not None:
         needed = SMALLEST_DRIVER.get(int(cuda.split(".")[0]))
         update = f"Update the driver to {needed} or newer" if needed else "Update the driver"
-        advice = f"torch cannot use the GPU. {update}; in a container, run it with --gpus all."
-        return [*findings, Finding(name="CUDA", value=build, advice=advice)]
-    bf16 = torch.cuda.is_bf16_supported()
-    advice_bf16 = None if bf16 else "This GPU is older than Ampere: training runs in float32."
+        advice = (
+            f"torch cannot use the GPU. {update}; in a container, run it with --gpus all; if "
+            "CUDA_VISIBLE_DEVICES is set, see that it names a GPU."
+        )
     return [
-        *findings,
-        Finding(name="CUDA", value=build),
-        Finding(name="bfloat16", value="yes" if bf16 else "no", advice=advice_bf16),
+        Finding(name="GPU", value=f"{model}, {driver}"),
+        Finding(name="CUDA", value=build if cuda else "torch has none", advice=advice),
     ]
 
 
-def _driver_version() -> str:
-    answer = subprocess.run(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
+def _gpu_finding(name: str) -> Finding:
+    """What a GPU is, how much of it is free, and what slows it down."""
+    from autoseg.device import choose_device, machine_of
+
+    try:
+        machine = machine_of(choose_device(name))
+    except AutosegError as error:
+        return Finding(name=name, value="not usable", advice=str(error))
+    advice = []
+    if machine.gpu_is_shared:
+        advice.append("Others use its memory, so plans are made for what is free; end them first.")
+    if not machine.bf16:
+        advice.append("It is older than Ampere: training runs in half precision.")
+    return Finding(
+        name=name,
+        value=f"{machine.gpu_name}, {machine.gpu_memory_in_words}",
+        advice=" ".join(advice) or None,
     )
-    return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else "unknown"
+
+
+def _ask_nvidia(what: str) -> str | None:
+    """A property of the first GPU that the driver knows, whether torch can use it or not."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return next(iter(answer.stdout.strip().splitlines()), None)
 
 
 def _version(package: str) -> str:

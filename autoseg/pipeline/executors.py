@@ -1,4 +1,4 @@
-"""Several folds at once: one process for each GPU, one fold after the other in each."""
+"""Where jobs are run: here, or one process for each GPU, one fold after the other in each."""
 
 import os
 import subprocess
@@ -12,46 +12,43 @@ from autoseg.errors import raise_if_any
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.prepare import Resources, prepare
-from autoseg.pipeline.train import TrainRequest, fit_plan
+from autoseg.pipeline.train import TrainJob
 from autoseg.work_folder import WorkFolder
 
 POLL_S = 0.2
 
 
 def training_devices() -> list[str]:
-    """The GPUs of this machine, by the names that torch has for them."""
-    import torch  # takes seconds to import
+    """The GPUs of this machine, in torch's order."""
+    from autoseg.device import gpus  # torch takes seconds to import
 
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return gpus()
 
 
 def train_on(
-    devices: Sequence[str],
-    work: WorkFolder,
-    requests: Sequence[TrainRequest],
-    stop: Event,
-    progress: Progress = silent,
+    devices: Sequence[str], jobs: Sequence[TrainJob], stop: Event, progress: Progress = silent
 ) -> None:
     """Train folds on all devices at once.
 
-    Each process is `autoseg train` of one fold, and writes to this one's output. Requests of one
+    Each process is `autoseg train` of one fold, and writes to this one's output. Jobs of one
     configuration begin only when those of the one before it have ended. When `stop` is set the
     processes are asked to end, which saves what they have. Raises AutosegError naming the folds
     that failed.
     """
-    for configuration in dict.fromkeys(request.configuration for request in requests):
-        wave = [r for r in requests if r.configuration == configuration]
+    for configuration in dict.fromkeys(job.configuration for job in jobs):
+        wave = [job for job in jobs if job.configuration == configuration]
         names = [] if configuration is None else [configuration]
-        prepare(work, wave[0].plan_name, names, Resources(available_cores()), progress)
-        fit_plan(work, wave[0])  # once, and not in every process at the same time
+        work = WorkFolder(wave[0].work)
+        prepare(work, wave[0].plan, names, Resources(available_cores()), progress)
         free: SimpleQueue[str] = SimpleQueue()
         for device in devices:
             free.put(device)
 
-        def run(request: TrainRequest, free: SimpleQueue[str] = free) -> int:
+        def run(job: TrainJob, free: SimpleQueue[str] = free) -> int:
             device = free.get()
             try:
-                return _run(command(work, request, device), len(devices), stop)
+                words = command(job.model_copy(update={"device": device}))
+                return _run(words, len(devices), stop)
             finally:
                 free.put(device)
 
@@ -61,33 +58,33 @@ def train_on(
             return
         raise_if_any(
             [
-                f"fold {request.fold}: its process ended with exit code {code}, and says why above."
-                for request, code in zip(wave, codes, strict=True)
+                f"fold {job.fold}: its process ended with exit code {code}, and says why above."
+                for job, code in zip(wave, codes, strict=True)
                 if code
             ],
             "Folds that could not be trained",
         )
 
 
-def command(work: WorkFolder, request: TrainRequest, device: str) -> list[str]:
-    """What to type to train one fold on one device."""
-    fold = "all" if request.fold is None else str(request.fold)
-    words = ["-m", "autoseg", "train", "--fold", fold, "--device", device, "--work", str(work.root)]
+def command(job: TrainJob) -> list[str]:
+    """What to type to do a job."""
+    fold = "all" if job.fold is None else str(job.fold)
+    seconds = job.budget.seconds
     given = {
-        "--plan": request.plan_name,
-        "--configuration": request.configuration,
-        "--epochs": request.length.epochs,
-        "--iterations": request.length.iterations,
-        "--minutes": request.length.minutes,
-        "--hours": request.length.hours,
-        "--seed": request.seed,
-        "--init": request.initial_model,
+        "--device": job.device,
+        "--plan": job.plan,
+        "--configuration": job.configuration,
+        "--epochs": job.budget.epochs,
+        "--iterations": job.budget.iterations,
+        "--minutes": None if seconds is None else seconds / 60,
+        "--seed": job.seed,
+        "--init": job.initial_model,
     }
+    words = ["-m", "autoseg", "train", "--fold", fold, "--work", str(job.work)]
     for flag, value in given.items():
         if value is not None:
             words += [flag, str(value)]
-    words += ["--resume"] if request.resume else []
-    words += ["--overwrite"] if request.overwrite else []
+    words += {"anew": [], "resume": ["--resume"], "over": ["--overwrite"]}[job.start]
     return [sys.executable, *words]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.inputs import list_scans
@@ -14,22 +14,19 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.volume import Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.postprocessing.instances import InstanceRule, label_instances
-from autoseg.records import save_json
+from autoseg.records import Record, save_json
+from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
 
 if TYPE_CHECKING:
-    from autoseg.device import Precision
-    from autoseg.inference.engines import EngineName
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
     from autoseg.inference.provenance import Provenance
-    from autoseg.inference.whole_scan import Wanted
+    from autoseg.inference.whole_scan import RequestedMaps
 
-PROVENANCE = "provenance.jsonl"
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 INSTANCES = "instances"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """A share of the cases, for several processes: number `index`, from 1, of `count`."""
 
     index: int
@@ -43,11 +40,10 @@ class Part:
             slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)
         ):
             raise AutosegError(f"--part {text}: expected a number and how many, such as 1/4.")
-        return cls(int(index), int(count))
+        return cls(index=int(index), count=int(count))
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(Record):
     """What to write besides masks, each in a folder of its own beside them."""
 
     uncertainty: bool = False
@@ -55,21 +51,26 @@ class Extras:
     instances: InstanceRule | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """What to segment, where masks go, and with which models; where, None is what is fastest."""
+MASKS_ALONE = Extras()
 
-    inputs: Sequence[Path]
+
+class PredictJob(Record):
+    """What to segment, where masks go, and with which models; where, None is what is fastest.
+
+    Paths and names alone, so that it can be sent to any process or machine.
+    """
+
+    inputs: tuple[Path, ...]
     output: Path
-    models: Sequence[Path]
+    models: tuple[Path, ...]
     device: str | None = None
-    precision: "Precision | None" = None
-    engine: "EngineName | None" = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    engine: Literal["torch", "openvino", "onnxruntime"] | None = None
     memory_gib: float | None = None
     cache: Path | None = None  # where compiled networks are kept
     overwrite: bool = False
     part: Part | None = None
-    extras: Extras = Extras()
+    extras: Extras = MASKS_ALONE
     ahead: bool = True  # scans are read, and masks written, while networks run
 
 
@@ -82,7 +83,33 @@ class PredictResult:
     problems: Sequence[str]
 
 
-def predict_files(request: PredictRequest, progress: Progress = silent) -> PredictResult:
+def trained_models(
+    root: Path, plan_name: str | None = None, configuration_name: str | None = None
+) -> list[Path]:
+    """Model files of a work folder's plan, the first stage of a cascade among them.
+
+    Raises AutosegError when nothing is planned there, or trained yet.
+    """
+    work = WorkFolder(root)
+    if not work.root.is_dir():
+        raise AutosegError(
+            f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
+            "name the work folder with --work, or model files with --model."
+        )
+    plan = work.plan(plan_name)
+    configuration = plan.configuration(configuration_name)
+    models = work.trained_models(plan.name, configuration.name)
+    if not models:
+        raise AutosegError(
+            f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
+            "yet. Run `autoseg train` first, or name model files with --model."
+        )
+    if configuration.previous_stage is not None:
+        models += work.trained_models(plan.name, configuration.previous_stage)
+    return models
+
+
+def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult:
     """Segment files, or all images of folders.
 
     Masks that are already there are kept, with all that was written beside them, unless they are
@@ -90,39 +117,37 @@ def predict_files(request: PredictRequest, progress: Progress = silent) -> Predi
     """
     from autoseg.inference.predictor import Predictor
 
-    output = request.output
+    output = job.output
     predictor = Predictor.load(
-        request.models,
-        request.device,
-        request.precision,
-        request.engine,
-        request.memory_gib,
-        request.cache,
+        job.models,
+        job.device,
+        job.precision,
+        job.engine,
+        job.memory_gib,
+        job.cache,
     )
-    scans = list_scans(request.inputs, len(predictor.card.channel_names))
+    scans = list_scans(job.inputs, len(predictor.card.channel_names))
     cases = scans.cases
     raise_if_any(
         [
             f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
             for case in cases
             for path in case.files()
-            if path.resolve() == (output / f"{case.case_id}.nii.gz").resolve()
+            if path.resolve() == mask_path(output, case.case_id).resolve()
         ],
         "Masks would replace scans",
     )
-    _check_output(output, request.inputs)
-    if request.part is not None:
-        cases = cases[request.part.index - 1 :: request.part.count]
-    missing = [
-        c for c in cases if request.overwrite or not (output / f"{c.case_id}.nii.gz").exists()
-    ]
-    extras = request.extras
+    _check_output(output, job.inputs)
+    if job.part is not None:
+        cases = cases[job.part.index - 1 :: job.part.count]
+    missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
+    extras = job.extras
     if extras.instances is not None and predictor.card.labels.instances:
         border = predictor.card.labels.values[-1]
         rule = extras.instances.model_copy(update={"border": border})
-        extras = replace(extras, instances=rule)
+        extras = extras.model_copy(update={"instances": rule})
     writer = MaskWriter(output, extras)
-    done, problems = predict_cases(predictor, missing, writer, progress, request.ahead)
+    done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     return PredictResult(done, len(cases) - len(missing), [*scans.problems, *problems])
 
 
@@ -146,13 +171,13 @@ class MaskWriter:
     """Writes what a scan's segmentation holds to a folder; the mask, which marks it done, last."""
 
     folder: Path
-    extras: Extras = Extras()
+    extras: Extras = MASKS_ALONE
 
-    def wanted(self, case_id: str) -> "Wanted":
-        from autoseg.inference.whole_scan import Wanted
+    def requested(self, case_id: str) -> "RequestedMaps":
+        from autoseg.inference.whole_scan import RequestedMaps
 
         file = self.folder / PROBABILITIES / f"{case_id}.npz"
-        return Wanted(self.extras.uncertainty, file if self.extras.probabilities else None)
+        return RequestedMaps(self.extras.uncertainty, file if self.extras.probabilities else None)
 
     def write(self, case_id: str, segmentation: "Segmentation") -> None:
         maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
@@ -161,13 +186,13 @@ class MaskWriter:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
             self._write_instances(case_id, segmentation.labels, self.extras.instances)
-        write_labels(self.folder / f"{case_id}.nii.gz", segmentation.labels)
+        write_labels(mask_path(self.folder, case_id), segmentation.labels)
         _append(self.folder / PROVENANCE, segmentation.provenance)
 
     def _write_instances(self, case_id: str, labels: Volume, rule: InstanceRule) -> None:
         numbers, instances = label_instances(labels.array, labels.grid.spacing_mm, rule)
         folder = self.folder / INSTANCES
-        write_labels(folder / f"{case_id}.nii.gz", replace(labels, array=numbers))
+        write_labels(mask_path(folder, case_id), replace(labels, array=numbers))
         save_json([i.model_dump(mode="json") for i in instances], folder / f"{case_id}.json")
 
 
@@ -206,7 +231,7 @@ def predict_cases(
             try:
                 if isinstance(ready, Exception):
                     raise ready
-                segmentation = predictor.segment(ready, writer.wanted(case_id))
+                segmentation = predictor.segment(ready, writer.requested(case_id))
             except Exception as error:
                 problems.append(explain_failure(case_id, error))
             else:

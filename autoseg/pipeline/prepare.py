@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset.dataset import Case, Dataset, LabelScheme
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.errors import AutosegError
-from autoseg.machine import GIB, available_cores, detect_machine, free_memory_gib
+from autoseg.machine import GIB, available_cores, free_memory_gib, machine_without_gpu
 from autoseg.parallel import MemoryBudget, Progress, silent
-from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.grid_plan import GridPlan
+from autoseg.planning.plan import Plan
+from autoseg.preprocessing.parts import DamagedCaseError
 from autoseg.preprocessing.prepare import (
     Target,
     expected_memory_gib,
     preparation_hash,
     prepare_cases,
 )
-from autoseg.preprocessing.store import DamagedCaseError, StoredCase, open_case
+from autoseg.preprocessing.store import SUFFIX, StoredCase, open_case, verify_case
 from autoseg.work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
@@ -48,11 +51,44 @@ def prepare(
     plan = work.plan(plan_name)
     dataset = planned_dataset(work, plan)
     targets = [
-        _target(work, plan.configuration(name), plan.labels)
+        _target(work, plan.configuration(name).grid, plan.labels)
         for name in configuration_names or [plan.recommended]
     ]
     done = _prepare(work, dataset, dataset.cases, targets, resources, progress)
     return done, [target.folder for target in targets]
+
+
+def remove_damaged(
+    work: WorkFolder,
+    plan_name: str | None,
+    configuration_names: Sequence[str],
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Check all bytes of what is prepared for a plan and delete what is damaged.
+
+    How many files were checked, and how many of them were damaged. The masks of a previous stage
+    are checked too; training makes them again.
+    """
+    plan = work.plan(plan_name)
+    folders = []
+    for name in configuration_names or [plan.recommended]:
+        configuration = plan.configuration(name)
+        folders.append(_target(work, configuration.grid, plan.labels).folder)
+        if configuration.previous_stage is not None:
+            folders.append(work.previous_masks(plan.name, configuration.name))
+    paths = [
+        path for folder in dict.fromkeys(folders) for path in sorted(folder.glob(f"*{SUFFIX}"))
+    ]
+    damaged = 0
+    for done, path in enumerate(paths, 1):
+        try:
+            verify_case(path)
+        except DamagedCaseError as damage:
+            log.warning("%s", damage)
+            path.unlink(missing_ok=True)
+            damaged += 1
+        progress(done, len(paths), "checking prepared cases")
+    return len(paths), damaged
 
 
 def _prepare(
@@ -75,8 +111,8 @@ def _prepare(
     return prepare_cases(cases, dataset.labels, targets, resources.workers, progress, budget)
 
 
-def _target(work: WorkFolder, configuration: Configuration, labels: LabelScheme) -> Target:
-    return Target(configuration, work.prepared(preparation_hash(configuration, labels)))
+def _target(work: WorkFolder, grid: GridPlan, labels: LabelScheme) -> Target:
+    return Target(grid, work.prepared(preparation_hash(grid, labels)))
 
 
 def planned_dataset(work: WorkFolder, plan: Plan) -> Dataset:
@@ -104,31 +140,22 @@ def planned_dataset(work: WorkFolder, plan: Plan) -> Dataset:
 
 def prepared_cases(
     work: WorkFolder,
-    configuration: Configuration,
+    grid: GridPlan,
     dataset: Dataset,
     case_ids: Sequence[str],
     progress: Progress,
 ) -> dict[str, StoredCase]:
     """Prepare what is missing of some cases, and open them."""
     assert dataset.labels is not None
-    target = _target(work, configuration, dataset.labels)
+    target = _target(work, grid, dataset.labels)
     cases = [case for case in dataset.cases if case.case_id in set(case_ids)]
     _prepare(work, dataset, cases, [target], Resources(available_cores()), progress)
-    stored = {}
-    for case in cases:
-        try:
-            stored[case.case_id] = open_case(target.path(case.case_id))
-        except DamagedCaseError as damage:
-            log.warning("%s It is prepared again now.", damage)
-            target.path(case.case_id).unlink()
-            _prepare(work, dataset, [case], [target], Resources(1), progress)
-            stored[case.case_id] = open_case(target.path(case.case_id))
-    return stored
+    return {case.case_id: open_case(target.path(case.case_id)) for case in cases}
 
 
 def in_memory_if_small(cases: dict[str, StoredCase], processes: int) -> dict[str, StoredCase]:
     """Cases with all their voxels in memory, where that takes little of it in all processes."""
-    allowed = detect_machine().memory_gib * GIB * CASES_MEMORY_FRACTION / processes
+    allowed = machine_without_gpu().memory_gib * GIB * CASES_MEMORY_FRACTION / processes
     if sum(case.bytes_in_memory for case in cases.values()) >= allowed:
         return cases
     return {case_id: case.loaded() for case_id, case in cases.items()}

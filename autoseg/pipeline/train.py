@@ -1,77 +1,69 @@
 """Training: from a plan to models, each scored on its held-out cases."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.splits import Fold
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
-from autoseg.machine import available_cores, detect_machine
+from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.cascade import with_previous_masks
-from autoseg.pipeline.measuring import (
-    TORCH_DEVICES,
-    memory_advice,
-    plan_that_fits,
-    usable_memory_gib,
-)
-from autoseg.pipeline.pictures import WithPictures
-from autoseg.pipeline.predict import PROVENANCE, MaskWriter, predict_cases
+from autoseg.pipeline.figures import WithFigures
+from autoseg.pipeline.fitting import FoldRun, Place, caveats, fitted_run, memory_advice
+from autoseg.pipeline.predict import MaskWriter, predict_cases
 from autoseg.pipeline.prepare import in_memory_if_small, planned_dataset, prepared_cases
-from autoseg.planning.plan import Configuration, ConfigurationName, Plan, TrainingPlan
+from autoseg.planning.plan import Configuration, Plan
 from autoseg.preprocessing.store import StoredCase
-from autoseg.records import load_record, save_record
-from autoseg.training.schedule import PLANNED, Budget, Length, make_budget
-from autoseg.work_folder import FoldName, WorkFolder
+from autoseg.records import Record, load_record, save_record
+from autoseg.training.schedule import Budget
+from autoseg.work_folder import FoldFolder, FoldName, WorkFolder
 
 if TYPE_CHECKING:
     from autoseg.device import Device
-    from autoseg.training.distributed import Team
+    from autoseg.training.distributed import ProcessGroup
+    from autoseg.training.job import Training
     from autoseg.training.metrics_log import TrainingListener
     from autoseg.training.state import SavedState
-    from autoseg.training.trainer import TrainingJob
 
 log = logging.getLogger(__name__)
 
-MODEL, SUMMARY = "model.safetensors", "validation/summary.json"
 
+class Rank(Record):
+    """Which process this is of those that train one model together, on all machines and on its own.
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Which process this is of those that train together, on all machines and on its own.
-
-    `local_size` also counts processes that train other folds on this machine at the same time.
+    `local_world_size` also counts processes that train other folds on this machine.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_size: int = 1
+    local_world_size: int = 1
 
 
-ALONE = Launch()
+class TrainJob(Record):
+    """A fold to train, how long, from which model, and where; paths and names alone, so that it can
+    be sent to any process or machine.
 
-
-@dataclass(frozen=True, slots=True)
-class TrainRequest:
-    """Which fold to train, how long, from which model, and where."""
+    It begins `anew` unless there is a training already, `resume`s one, or makes it `over`.
+    """
 
     fold: FoldName
-    plan_name: str | None = None
+    work: Path = Path("autoseg_work")
+    plan: str | None = None
     configuration: str | None = None
-    length: Length = PLANNED
+    budget: Budget = Budget()
     seed: int | None = None
     initial_model: Path | None = None
     device: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-    launch: Launch = ALONE
+    start: Literal["anew", "resume", "over"] = "anew"
+    rank: Rank = Rank()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,304 +77,295 @@ class FoldResult:
     evaluation: Evaluation | None
 
 
-def training_order(work: WorkFolder, requests: Sequence[TrainRequest]) -> list[TrainRequest]:
-    """What to train, one after the other, so that all of the requests can be.
+def jobs_in_order(jobs: Sequence[TrainJob]) -> list[TrainJob]:
+    """What to train, one after the other, so that all of the jobs can be.
 
     The second stage of a cascade learns from what the first one predicts for cases that it has not
-    seen, so all folds of the first stage that are not finished come before it.
+    seen, so all folds of the first stage that are not finished come before it. Raises AutosegError
+    for the first job that cannot be done, before any of them takes hours.
     """
-    first = requests[0]
-    plan = work.plan(first.plan_name)
+    for job in jobs:
+        _resolved(job)
+    first = jobs[0]
+    work = WorkFolder(first.work)
+    plan = work.plan(first.plan)
     previous = plan.configuration(first.configuration).previous_stage
     if previous is None:
-        return list(requests)
+        return list(jobs)
     needed = []
     for fold in range(len(work.splits().folds)):
         folder = work.fold(plan.name, previous, fold)
-        if not (folder / SUMMARY).exists():
-            stage = replace(first, fold=fold, configuration=previous, overwrite=False)
-            if (folder / "resume").exists():  # goes on as it was begun
-                stage = replace(stage, resume=True, seed=None, length=PLANNED)
-            needed.append(replace(stage, initial_model=None))
-    return [*needed, *requests]
+        if folder.summary.exists():
+            continue
+        own = {"fold": fold, "configuration": previous, "initial_model": None, "start": "anew"}
+        job = first.model_copy(update=own)
+        if folder.resume.exists():  # goes on as it was begun
+            as_begun = {"start": "resume", "seed": None, "budget": Budget()}
+            job = job.model_copy(update=as_begun)
+        needed.append(job)
+    return [*needed, *jobs]
 
 
 @dataclass(frozen=True, slots=True)
-class FoldTask:
-    """One fold of a plan to train, with the cases on both sides of its split."""
+class _Resolved:
+    """All that a job names, looked up: nothing below asks the work folder again."""
 
+    job: TrainJob
     work: WorkFolder
     plan: Plan
-    request: TrainRequest
+    planned: Configuration
+    folder: FoldFolder
     dataset: Dataset
     split: Fold
+    earlier: "SavedState | None"
+    budget: Budget
 
-    @property
-    def configuration(self) -> Configuration:
-        return self.plan.configuration(self.request.configuration)
+    def folder_of_first_stage(self) -> FoldFolder | None:
+        """This fold's model of the stage before, which has not seen the held-out cases either."""
+        stage = self.planned.previous_stage
+        return None if stage is None else self.work.fold(self.plan.name, stage, self.job.fold)
 
-    @property
-    def folder(self) -> Path:
-        return self.folder_of(self.configuration.name)
+    def finished(self) -> FoldResult | None:
+        """The outcome of a training that has nothing left to do."""
+        folder, earlier = self.folder, self.earlier
+        if earlier is None or not (folder.model.exists() and folder.summary.exists()):
+            return None
+        position = earlier.position
+        done = self.budget.fraction(position.iteration, position.elapsed_s) >= 1
+        if not done and not position.stopped_early:
+            return None
+        evaluation = load_record(Evaluation, folder.summary)
+        return FoldResult(folder.root, position.iteration, position.elapsed_s, True, evaluation)
 
-    def folder_of(self, stage: ConfigurationName) -> Path:
-        """Where this fold's model of a configuration is."""
-        return self.work.fold(self.plan.name, stage, self.request.fold)
 
-
-def train_fold(
-    work: WorkFolder,
-    request: TrainRequest,
-    listener: "TrainingListener",
-    stop: Event,
-    progress: Progress = silent,
-) -> FoldResult:
-    """Prepare what is missing, train one fold, save its model, score its held-out cases in full.
-
-    Of several processes that train together the first one does all but the training alone.
-    """
-    # torch takes seconds to import; only these stages need it.
-    from autoseg.checkpoint import save_model
-    from autoseg.training.distributed import join_team
-    from autoseg.training.trainer import train_model
-
-    team = join_team(request.launch.rank, request.launch.size)
-    plan = work.plan(request.plan_name)
+def _resolved(job: TrainJob) -> _Resolved:
+    """Look up what a job names. Raises AutosegError for what is not there, or cannot be begun."""
+    work = WorkFolder(job.work)
+    plan = work.plan(job.plan)
+    planned = plan.configuration(job.configuration)
+    work.check_fold(job.fold)
+    folder = work.fold(plan.name, planned.name, job.fold)
+    earlier = _earlier(job, planned, folder)
     dataset = planned_dataset(work, plan)
-    task = FoldTask(work, plan, request, dataset, work.fold_cases(dataset, request.fold))
-    earlier = earlier_training(work, request)
-    budget = _budget(task.configuration.training, request, earlier)
-    finished = _finished(task.folder, budget, earlier)
-    if finished is not None:
-        return finished
-    device = _device(request)
-    if earlier is None:
-        task = _fitting(task, device, team)
-    cases = _cases(task, team, progress)
-    if team.leads and earlier is None:
-        _clear(task.folder)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    job = replace(_job(task, cases, budget, device, earlier), team=team)
-    shown = WithPictures(listener, task.folder)
-    try:
-        network, position = train_model(job, shown, stop, resume=earlier is not None)
-    except (RuntimeError, MemoryError) as error:
-        explanation = memory_advice(error, task.configuration)
-        if explanation is None:
-            raise
-        raise AutosegError(explanation) from error
-    (stopped,) = team.agree(float(stop.is_set()))
-    if stopped:  # all processes of a team, when the first one is told to
-        stop.set()
-    evaluation = None
-    if team.leads and not stopped:
-        (task.folder / SUMMARY).unlink(missing_ok=True)  # of an earlier model
-        save_model(task.folder / MODEL, network, job.card_at(position))
-        evaluation = validate_fold(task, progress)
-    team.wait()
-    if stopped:
-        return FoldResult(task.folder, position.iteration, position.elapsed_s, False, None)
-    return FoldResult(task.folder, position.iteration, position.elapsed_s, True, evaluation)
-
-
-def _device(request: TrainRequest) -> "Device":
-    """The device that was asked for; of several processes on a machine each has its own GPU."""
-    import torch
-
-    from autoseg.device import choose_device
-
-    name = request.device
-    shared = request.launch.size > 1 and torch.cuda.is_available()
-    if shared and name in (None, "cuda"):
-        name = f"cuda:{request.launch.local_rank}"
-    device = choose_device(name)
-    if device.torch_device.type == "cuda":
-        torch.cuda.set_device(device.torch_device)
-        torch.backends.cudnn.benchmark = True  # every batch has one shape
-    return device
-
-
-def _fitting(task: FoldTask, device: "Device", team: "Team") -> FoldTask:
-    """The task with a plan that fits this machine; the first process of a team decides."""
-    if team.leads:
-        _plan_for_device(task, device.torch_device.type)
-    team.wait()
-    return replace(task, plan=task.work.plan(task.request.plan_name))
-
-
-def fit_plan(work: WorkFolder, request: TrainRequest) -> None:
-    """Make the batch of a request's plan fit into this machine's memory, before folds share it."""
-    plan = work.plan(request.plan_name)
-    dataset = planned_dataset(work, plan)
-    task = FoldTask(work, plan, request, dataset, work.fold_cases(dataset, request.fold))
-    if earlier_training(work, request) is None:
-        _plan_for_device(task, _device(request).torch_device.type)
-
-
-def _cases(task: FoldTask, team: "Team", progress: Progress) -> dict[str, StoredCase]:
-    """The fold's cases, prepared and opened, with the masks of the previous stage if there is one.
-
-    The other processes of a team wait until the first one has prepared them.
-    """
-    case_ids = (*task.split.train, *task.split.validation)
-    if not team.leads:
-        team.wait()
-    stored = prepared_cases(task.work, task.configuration, task.dataset, case_ids, progress)
-    if task.configuration.previous_stage is not None:
-        stored = with_previous_masks(task.work, task.plan, task.configuration, stored)
-    if team.leads:
-        team.wait()
-    if task.configuration.training.augment_on == "workers":  # they open them again
-        return stored
-    return in_memory_if_small(stored, task.request.launch.local_size)
-
-
-def _job(
-    task: FoldTask,
-    cases: dict[str, StoredCase],
-    budget: Budget,
-    device: "Device",
-    earlier: "SavedState | None",
-) -> "TrainingJob":
-    from autoseg.checkpoint import ModelCard
-    from autoseg.training.trainer import TrainingJob
-
-    card = ModelCard(
-        plan_name=task.plan.name,
-        configuration=task.configuration,
-        labels=task.plan.labels,
-        channel_names=task.plan.channel_names,
-        fold=task.request.fold,
-        trained_cases=len(task.split.train),
-        trained_iterations=0,
-        trained_seconds=0.0,
-        held_out=task.split.validation,
-    )
-    training = task.configuration.training
-    if not task.split.validation and (training.early_stop_epochs or training.keep_best):
-        log.warning("No case is held out, so training.early_stop_epochs and keep_best do nothing.")
-    return TrainingJob(
-        card=card,
-        train_cases={case_id: cases[case_id] for case_id in task.split.train},
-        validation_cases={case_id: cases[case_id] for case_id in task.split.validation},
-        budget=budget,
-        folder=task.folder,
-        device=device,
-        threads=max(1, available_cores() // task.request.launch.local_size - 1),
-        seed=earlier.seed if earlier else task.request.seed or 0,
-        initial_model=task.request.initial_model,
+    length = job.budget.settled(planned.run.training)
+    return _Resolved(
+        job=job,
+        work=work,
+        plan=plan,
+        planned=planned,
+        folder=folder,
+        dataset=dataset,
+        split=work.fold_cases(dataset, job.fold),
+        earlier=earlier,
+        budget=earlier.budget if earlier and not job.budget.is_given else length,
     )
 
 
-def _budget(training: TrainingPlan, request: TrainRequest, earlier: "SavedState | None") -> Budget:
-    """The length that was asked for; else that of the earlier training, or the plan's."""
-    if earlier and not request.length.is_given:
-        return Budget(earlier.budget_iterations, earlier.budget_seconds)
-    return make_budget(training, request.length)
-
-
-def _plan_for_device(task: FoldTask, torch_device: str) -> None:
-    """Save the plan with a batch that fits into memory, if it changes; warn elsewhere."""
-    plan = task.plan
-    if torch_device != TORCH_DEVICES[plan.machine.device]:
-        log.warning(
-            "The plan is for a %s, but this machine will train on its %s. To plan for it: "
-            "autoseg plan %s --name here",
-            plan.machine.device,
-            torch_device,
-            task.work.state().dataset,
-        )
-        return
-    usable_gib = usable_memory_gib(detect_machine())
-    fitting = plan_that_fits(plan, task.configuration.name, usable_gib)
-    if fitting != plan:
-        task.work.save_plan(fitting)
-
-
-def earlier_training(work: WorkFolder, request: TrainRequest) -> "SavedState | None":
+def _earlier(job: TrainJob, planned: Configuration, folder: FoldFolder) -> "SavedState | None":
     """The state of an earlier training of this fold to go on from; None to begin.
 
-    Raises AutosegError when there is one, but the request says neither to resume nor to overwrite,
-    or asks for another seed than it was begun with; and when the model to start from is none.
+    Raises AutosegError when there is one, but the job says neither to resume nor to overwrite, when
+    it was begun with another seed or plan, and when the model to start from is none.
     """
     from autoseg.checkpoint import read_card
-    from autoseg.training.state import StateFile
+    from autoseg.training.state import StateFiles
 
-    if request.initial_model is not None:
-        if request.resume:
+    if job.initial_model is not None:
+        if job.start == "resume":
             raise AutosegError("--init begins a training, and --resume goes on with one: use one.")
-        read_card(request.initial_model)
-    plan = work.plan(request.plan_name)
-    configuration = plan.configuration(request.configuration)
-    work.check_fold(request.fold)
-    folder = work.fold(plan.name, configuration.name, request.fold)
-    state_file = StateFile.of(folder)
-    if request.overwrite:
+        read_card(job.initial_model)
+    states = StateFiles(folder.state, folder.previous_state)
+    if job.start == "over" or not (states.exist() or folder.model.exists()):
         return None
-    if not state_file.exists() and not (folder / "model.safetensors").exists():
-        return None
-    if not request.resume:
+    if job.start == "anew":
         raise AutosegError(
-            f"{folder} already holds a training. Go on with --resume, or begin anew with "
+            f"{folder.root} already holds a training. Go on with --resume, or begin anew with "
             "--overwrite."
         )
-    state = state_file.read()
-    if request.seed not in (None, state.seed):
+    state = states.read()
+    if job.seed not in (None, state.seed):
         raise AutosegError(
-            f"--seed {request.seed}: this training was begun with seed {state.seed}. Leave --seed "
+            f"--seed {job.seed}: this training was begun with seed {state.seed}. Leave --seed "
             "out to go on, or begin anew with --overwrite."
+        )
+    if state.planned != planned:
+        raise AutosegError(
+            f"{folder.root}: this training was begun with another plan. Train anew with "
+            "--overwrite, or restore the plan."
         )
     return state
 
 
-def _clear(folder: Path) -> None:
-    """Delete an earlier training of a fold; its masks are replaced one by one."""
-    for name in (
-        "metrics.jsonl",
-        MODEL,
-        "best.safetensors",
-        "progress.png",
-        "examples.png",
-        f"validation/{PROVENANCE}",
-        "resume/state.safetensors",
-        SUMMARY,
-    ):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+def train_fold(
+    job: TrainJob, listener: "TrainingListener", stop: Event, progress: Progress = silent
+) -> FoldResult:
+    """Prepare what is missing, train one fold, save its model, score its held-out cases in full.
+
+    Of several processes that train together the main one does all but the training alone.
+    """
+    # torch takes seconds to import; only these stages need it.
+    from autoseg.checkpoint import save_model
+    from autoseg.training.bookkeeping import card_at
+    from autoseg.training.distributed import join_group
+    from autoseg.training.trainer import train_model
+
+    found = _resolved(job)
+    group = join_group(job.rank.rank, job.rank.world_size)
+    if (finished := found.finished()) is not None:
+        return finished
+    device = _device(job)
+    group.share(found.planned.run.batch_size)
+    fold = f"fold {job.fold} of {found.planned.name}"
+    group.main_alone(lambda: _make_ready(found, device, group, progress), f"preparing {fold}")
+    training = _training(found, device, group, progress)
+    if found.earlier is None and group.is_main:  # now that all is ready for another one
+        found.folder.clear()
+    shown = WithFigures(listener, found.folder)
+    try:
+        network, position = train_model(training, shown, stop, resume=found.earlier is not None)
+    except (RuntimeError, MemoryError) as error:
+        explanation = memory_advice(error, training.configuration, found.plan.labels)
+        if explanation is None:
+            raise
+        raise AutosegError(explanation) from error
+    (stopped,) = group.broadcast(float(stop.is_set()))
+    result = FoldResult(
+        found.folder.root, position.iteration, position.elapsed_s, not stopped, None
+    )
+    if stopped:  # all processes, when the main one is told to
+        stop.set()
+        return result
+    evaluations: list[Evaluation | None] = []
+
+    def finish() -> None:
+        found.folder.summary.unlink(missing_ok=True)  # of an earlier model
+        save_model(found.folder.model, network, card_at(training, position))
+        evaluations.append(validate_fold(found, progress))
+
+    group.main_alone(finish, f"scoring {fold}")
+    return replace(result, evaluation=evaluations[0]) if evaluations else result
 
 
-def _finished(folder: Path, budget: "Budget", earlier: "SavedState | None") -> FoldResult | None:
-    """The outcome of a training that has nothing left to do."""
-    summary = folder / SUMMARY
-    if earlier is None or not (folder / MODEL).exists() or not summary.exists():
-        return None
-    position = earlier.position
-    if budget.fraction(position.iteration, position.elapsed_s) < 1 and not position.stopped_early:
-        return None
-    evaluation = load_record(Evaluation, summary)
-    return FoldResult(folder, position.iteration, position.elapsed_s, True, evaluation)
+def _device(job: TrainJob) -> "Device":
+    """The device that was asked for; of several processes on a machine each has its own GPU."""
+    from autoseg.device import TORCH_KINDS, choose_device, gpus, use_device
+
+    name = job.device
+    if job.rank.world_size > 1 and gpus() and name in (None, "gpu", TORCH_KINDS["gpu"]):
+        name = f"gpu:{job.rank.local_rank}"
+    device = choose_device(name)
+    use_device(device)
+    return device
 
 
-def validate_fold(task: FoldTask, progress: Progress = silent) -> Evaluation | None:
+def _make_ready(
+    found: _Resolved, device: "Device", group: "ProcessGroup", progress: Progress
+) -> None:
+    """What one process does for all: what this machine trains, and the cases that are missing."""
+    if found.earlier is None:
+        fitted = _fitted(found, device)
+        for change in fitted.changes:
+            log.warning("%s: %s.", found.planned.name, change)
+        save_record(fitted, found.folder.run)
+    _stored(found, progress)
+
+
+def _fitted(found: _Resolved, device: "Device") -> FoldRun:
+    plan, rank = found.plan, found.job.rank
+    if device.kind != plan.machine.device:
+        log.warning(
+            "The plan is for a %s, but this machine will train on its %s. To plan for it: "
+            "autoseg plan %s --name here",
+            plan.machine.device,
+            device.kind,
+            found.dataset.root,
+        )
+        return FoldRun(configuration=found.planned)
+    here = rank.local_world_size if device.kind == "cpu" else 1  # of those that share its memory
+    expected = plan.expected[found.planned.name]
+    return fitted_run(found.planned, plan.labels, expected, Place(device, rank.world_size, here))
+
+
+def _stored(found: _Resolved, progress: Progress) -> dict[str, StoredCase]:
+    """The fold's cases, prepared and opened, with the masks of the previous stage if there is
+    one."""
+    case_ids = (*found.split.train, *found.split.validation)
+    stored = prepared_cases(found.work, found.planned.grid, found.dataset, case_ids, progress)
+    if found.planned.previous_stage is not None:
+        stored = with_previous_masks(found.work, found.plan, found.planned, stored)
+    return stored
+
+
+def _training(
+    found: _Resolved, device: "Device", group: "ProcessGroup", progress: Progress
+) -> "Training":
+    """Everything that the training needs, opened in this process."""
+    from autoseg.checkpoint import ModelCard
+    from autoseg.training.job import Training
+
+    job, split, earlier = found.job, found.split, found.earlier
+    if earlier is None:
+        configuration = load_record(FoldRun, found.folder.run).configuration
+    else:
+        configuration = earlier.configuration
+    _warn_of_options(configuration, found.plan.labels, bool(split.validation))
+    cases = _stored(found, progress)
+    if configuration.run.training.augment_on == "device":  # other processes open them again
+        cases = in_memory_if_small(cases, job.rank.local_world_size)
+    return Training(
+        card=ModelCard(
+            plan_name=found.plan.name,
+            configuration=configuration,
+            labels=found.plan.labels,
+            channel_names=found.plan.channel_names,
+            fold=job.fold,
+            trained_cases=len(split.train),
+            trained_iterations=0,
+            trained_seconds=0.0,
+            held_out=split.validation,
+        ),
+        planned=found.planned,
+        train_cases={case_id: cases[case_id] for case_id in split.train},
+        validation_cases={case_id: cases[case_id] for case_id in split.validation},
+        budget=found.budget,
+        folder=found.folder,
+        device=device,
+        threads=max(1, available_cores() // job.rank.local_world_size - 1),
+        seed=earlier.seed if earlier else job.seed or 0,
+        initial_model=job.initial_model,
+        group=group,
+    )
+
+
+def _warn_of_options(configuration: Configuration, labels: LabelScheme, holds_out: bool) -> None:
+    """Say which options do nothing, or not all that one would think."""
+    run, options = configuration.run, configuration.run.training
+    if not holds_out and (options.early_stop_epochs or options.keep_best):
+        log.warning("No case is held out, so training.early_stop_epochs and keep_best do nothing.")
+    if options.accumulated_batches > 1 and (differs := caveats(run, labels)):
+        log.warning(
+            "Batches of %d, %d samples to a step: %s.", run.batch_size, run.step_samples, differs
+        )
+
+
+def validate_fold(found: _Resolved, progress: Progress = silent) -> Evaluation | None:
     """Predict a fold's held-out cases in full, as `predict` does, and score them."""
     from autoseg.inference.predictor import Predictor
 
-    held_out = [case for case in task.dataset.cases if case.case_id in task.split.validation]
+    held_out = [case for case in found.dataset.cases if case.case_id in found.split.validation]
     if not held_out:
         return None
-    stages = [task.configuration.name]
-    if task.configuration.previous_stage is not None:  # of the same fold: it has not seen them
-        stages.append(task.configuration.previous_stage)
-    models = [task.folder_of(stage) / MODEL for stage in stages]
-    predictor = Predictor.load(models, task.request.device)
-    output = task.folder / "validation"
-    _, problems = predict_cases(predictor, held_out, MaskWriter(output), progress)
+    first = found.folder_of_first_stage()
+    models = [found.folder.model, *([] if first is None else [first.model])]
+    predictor = Predictor.load(models, found.job.device)
+    writer = MaskWriter(found.folder.validation)
+    _, problems = predict_cases(predictor, held_out, writer, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
-        case.case_id: (output / f"{case.case_id}.nii.gz", case.label)
+        case.case_id: (found.folder.mask(case.case_id), case.label)
         for case in held_out
         if case.label is not None
     }
-    evaluation = evaluate_pairs(pairs, task.plan.labels, 1, progress)
-    save_record(evaluation, task.folder / SUMMARY)
+    evaluation = evaluate_pairs(pairs, found.plan.labels, 1, progress)
+    save_record(evaluation, found.folder.summary)
     return evaluation

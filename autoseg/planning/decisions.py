@@ -5,21 +5,14 @@ written in Python (patch size, pooling), whose outcome then becomes the value.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autoseg.geometry import Orientation
-from autoseg.planning.plan import (
-    ConfigurationName,
-    LossName,
-    NetworkName,
-    NormalizationKind,
-    RandomRange,
-    ResamplingPlan,
-    TrainingPlan,
-    Upsampling,
-)
+from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
+from autoseg.planning.model_plan import ConfigurationName, NetworkName, Upsampling
+from autoseg.planning.run_plan import LossName, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
@@ -58,7 +51,8 @@ class PatchSettings(Record):
     """The patch search: where it starts, and the memory that its estimate is compared with.
 
     A network of `reference_elements` convolution outputs trains at `reference_batch` in
-    `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits.
+    `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits. The loss
+    takes `loss_bytes` more for each voxel and output.
     """
 
     initial_volume_vox: int
@@ -66,13 +60,21 @@ class PatchSettings(Record):
     reference_batch: int
     fitting_batch: int
     reference_memory_gib: float
+    loss_bytes: float = 0.0
 
 
 class MemorySettings(Record):
-    """Memory to plan for: a fixed number of GiB, or a share of the GPU's."""
+    """Memory to plan for: a fixed number of GiB, or a share of the GPU's, up to a limit."""
 
     fixed_gib: float | None = None
     gpu_fraction: float | None = None
+    at_most_gib: float | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> "MemorySettings":
+        if self.fixed_gib is not None and self.gpu_fraction is not None:
+            raise ValueError("give fixed_gib or gpu_fraction, not both")
+        return self
 
 
 class LowresSettings(Record):
@@ -147,33 +149,76 @@ class InferenceSettings(Record):
     gaussian_sigma_fraction: float = Field(gt=0)
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionKind:
-    """What type a decision's settings have, and whether it is made once for every item."""
+S = TypeVar("S")
 
-    settings: Any
+STANDS, MOOT = "stands", "moot"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionKind(Generic[S]):
+    """A decision by name, the type of its settings, and whether it is made once for every item.
+
+    `like` says what becomes of it when a plan is made like a model: it `STANDS` as the data's own;
+    it is `MOOT`, since what it leads to is copied; or the path in a configuration of what is
+    copied from the model.
+    """
+
+    name: str
+    settings: Any  # the type S, which may be a literal or a tuple
+    like: str
     for_each: Literal["channel"] | None = None
 
 
-DECISIONS: dict[str, DecisionKind] = {
-    "orientation": DecisionKind(Orientation),
-    "target_spacing_mm": DecisionKind(SpacingSettings),
-    "axis_order": DecisionKind(Literal["coarsest_first", "as_is"]),
-    "foreground_intensity": DecisionKind(Literal["annotated", "with_ignore"]),
-    "normalization": DecisionKind(NormalizationSettings, for_each="channel"),
-    "normalization_mask": DecisionKind(bool),
-    "resampling": DecisionKind(ResamplingPlan),
-    "memory_gib": DecisionKind(MemorySettings),
-    "network": DecisionKind(NetworkSettings),
-    "pooling": DecisionKind(PoolingRule),
-    "patch_size_vox": DecisionKind(PatchSettings),
-    "lowres_spacing_mm": DecisionKind(LowresSettings),
-    "batch_size": DecisionKind(BatchSettings),
-    "loss": DecisionKind(LossSettings),
-    "batch_dice": DecisionKind(bool),
-    "mirror_axes": DecisionKind(Literal["all", "not_left_right", "none"]),
-    "augmentation": DecisionKind(AugmentationSettings),
-    "training": DecisionKind(TrainingPlan),
-    "inference": DecisionKind(InferenceSettings),
-    "recommended": DecisionKind(tuple[ConfigurationName, ...]),
-}
+ORIENTATION: DecisionKind[Orientation] = DecisionKind(
+    "orientation", Orientation, "grid.orientation"
+)
+TARGET_SPACING: DecisionKind[SpacingSettings] = DecisionKind(
+    "target_spacing_mm", SpacingSettings, "grid.target_spacing_mm"
+)
+AXIS_ORDER: DecisionKind[Literal["coarsest_first", "as_is"]] = DecisionKind(
+    "axis_order", Literal["coarsest_first", "as_is"], "grid.axis_order"
+)
+FOREGROUND_INTENSITY: DecisionKind[Literal["annotated", "with_ignore"]] = DecisionKind(
+    "foreground_intensity", Literal["annotated", "with_ignore"], MOOT
+)
+NORMALIZATION: DecisionKind[NormalizationSettings] = DecisionKind(
+    "normalization", NormalizationSettings, "grid.normalization", for_each="channel"
+)
+NORMALIZATION_MASK: DecisionKind[bool] = DecisionKind("normalization_mask", bool, MOOT)
+RESAMPLING: DecisionKind[ResamplingPlan] = DecisionKind(
+    "resampling", ResamplingPlan, "grid.resampling"
+)
+MEMORY: DecisionKind[MemorySettings] = DecisionKind("memory_gib", MemorySettings, MOOT)
+NETWORK: DecisionKind[NetworkSettings] = DecisionKind("network", NetworkSettings, "model.network")
+POOLING: DecisionKind[PoolingRule] = DecisionKind("pooling", PoolingRule, MOOT)
+PATCH_SIZE: DecisionKind[PatchSettings] = DecisionKind(
+    "patch_size_vox", PatchSettings, "model.patch_size_vox"
+)
+LOWRES_SPACING: DecisionKind[LowresSettings] = DecisionKind(
+    "lowres_spacing_mm", LowresSettings, MOOT
+)
+BATCH_SIZE: DecisionKind[BatchSettings] = DecisionKind(
+    "batch_size", BatchSettings, "run.batch_size"
+)
+LOSS: DecisionKind[LossSettings] = DecisionKind("loss", LossSettings, STANDS)
+BATCH_DICE: DecisionKind[bool] = DecisionKind("batch_dice", bool, STANDS)
+MIRROR_AXES: DecisionKind[Literal["all", "not_left_right", "none"]] = DecisionKind(
+    "mirror_axes", Literal["all", "not_left_right", "none"], MOOT
+)
+AUGMENTATION: DecisionKind[AugmentationSettings] = DecisionKind(
+    "augmentation", AugmentationSettings, "run.augmentation"
+)
+TRAINING: DecisionKind[TrainingPlan] = DecisionKind("training", TrainingPlan, STANDS)
+INFERENCE: DecisionKind[InferenceSettings] = DecisionKind(
+    "inference", InferenceSettings, "inference"
+)
+RECOMMENDED: DecisionKind[tuple[ConfigurationName, ...]] = DecisionKind(
+    "recommended", tuple[ConfigurationName, ...], STANDS
+)
+
+ALL_KINDS: tuple[DecisionKind[Any], ...] = (
+    ORIENTATION, TARGET_SPACING, AXIS_ORDER, FOREGROUND_INTENSITY, NORMALIZATION,
+    NORMALIZATION_MASK, RESAMPLING, MEMORY, NETWORK, POOLING, PATCH_SIZE, LOWRES_SPACING,
+    BATCH_SIZE, LOSS, BATCH_DICE, MIRROR_AXES, AUGMENTATION, TRAINING, INFERENCE, RECOMMENDED,
+)  # fmt: skip
+DECISIONS: dict[str, DecisionKind[Any]] = {kind.name: kind for kind in ALL_KINDS}

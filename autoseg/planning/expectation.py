@@ -1,76 +1,82 @@
-"""What a plan will cost: memory, time and disk, estimated before anything runs."""
+"""What a plan will take: memory, time and disk, estimated before anything runs."""
 
-from math import prod
-
-from autoseg.geometry import canonical_order
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB, Machine
-from autoseg.planning.cost import convolution_elements, multiply_adds
-from autoseg.planning.plan import Configuration, Decision
+from autoseg.planning.cost import NetworkCost, prepared_voxels, training_memory_gib
+from autoseg.planning.plan import Configuration, Decision, Expectation
 
 # Multiply-adds a second that whole training steps reach, optimiser and loss included: measured on
-# 2 cores by benchmarks/training_step.py, and scaled with the cores.
+# 2 cores by benchmarks/training_step.py, and scaled with the cores. Of GPUs that are not here, what
+# one of the last years reaches in bfloat16.
 CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
-GPU_RATE = (
-    10e12  # of a GPU of the last years, in bfloat16; what trainings reach, not the data sheet
-)
-PUBLISHED_GIB_PER_ELEMENT = 8 / (2 * 560e6)  # nnU-Net v2's reference: a batch of two in 8 GiB
+GPU_RATE = 10e12
+PASSES = 3  # forward, and about twice as much backward
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
 
 def expectation(
     configuration: Configuration,
     fingerprint: Fingerprint,
-    machine: Machine,
-    gib_per_element: float,
-) -> Decision:
-    """Memory for training, time of an epoch, and disk for prepared scans, as a decision.
+    cost: NetworkCost,
+    rate: float,
+    bf16: bool,
+    planned_gib: float | None = None,
+) -> Expectation:
+    """Memory for training, time of an epoch and of a fold, and disk for prepared scans.
 
-    `gib_per_element` is the memory that the patch search counts for a convolution's output.
+    `rate` is in multiply-adds a second. The memory that the patch was planned for goes with it.
     """
-    classes = fingerprint.labels.declared_count
-    channels = len(fingerprint.channel_names)
-    network, patch = configuration.network, configuration.patch_size_vox
-    elements = convolution_elements(network, patch, classes) * configuration.batch_size
-    work = 3 * multiply_adds(network, patch, channels, classes) * configuration.batch_size
-    training = configuration.training
-    steps = training.iterations_per_epoch + training.validation_iterations / 3
-    seconds = work / _rate(machine)
-    voxels = _prepared_voxels(configuration, fingerprint)
-    value = {
-        "memory_gib": round(elements * gib_per_element, 2),
-        "step_seconds": round(seconds, 3),
-        "epoch_minutes": round(seconds * steps / 60, 2),
-        "disk_gib": round(voxels * (channels * PREPARED_BYTES + 1) / GIB, 3),
-    }
-    return Decision(
-        name="expectation",
-        configuration=configuration.name,
-        value=value,
-        rule_id="expectation.estimated",
-        because="estimated from the network's convolutions; --measure runs a step to know",
-        facts={"convolution_elements": elements, "multiply_adds_per_step": work},
-        source="benchmarks/training_step.py; nnU-Net v2's memory reference",
+    run = configuration.run
+    voxels = sum(prepared_voxels(case, configuration.grid) for case in fingerprint.cases)
+    bytes_per_voxel = PREPARED_BYTES * len(fingerprint.channel_names) + 1
+    seconds = PASSES * cost.multiply_adds * run.step_samples / rate
+    return timed(
+        Expectation(
+            memory_gib=round(training_memory_gib(configuration, cost, bf16), 2),
+            step_seconds=0,
+            epoch_minutes=0,
+            fold_hours=0,
+            disk_gib=round(voxels * bytes_per_voxel / GIB, 3),
+            planned_gib=planned_gib,
+            basis="estimated",
+        ),
+        configuration,
+        seconds,
     )
 
 
-def _rate(machine: Machine) -> float:
+def timed(expected: Expectation, configuration: Configuration, step_seconds: float) -> Expectation:
+    """The expectation with times that follow from those of a step."""
+    training = configuration.run.training
+    epoch_minutes = step_seconds * training.steps_per_epoch / 60
+    return expected.model_copy(
+        update={
+            "step_seconds": round(step_seconds, 3),
+            "epoch_minutes": round(epoch_minutes, 2),
+            "fold_hours": round(epoch_minutes * training.epochs / 60, 1),
+        }
+    )
+
+
+def assumed_rate(machine: Machine) -> float:
+    """Multiply-adds a second of a machine that is not here to be measured."""
     if machine.gpu_name is not None:
         return GPU_RATE
     return CPU_RATE_PER_CORE[machine.bf16] * machine.cores
 
 
-def _prepared_voxels(configuration: Configuration, fingerprint: Fingerprint) -> float:
-    """Voxels of all prepared scans; without resampling along the first axis in two dimensions."""
-    total = 0.0
-    order = configuration.axis_order
-    target = configuration.target_spacing_mm
-    for case in fingerprint.cases:
-        axes = (0, 1, 2)
-        if configuration.orientation == "canonical":
-            axes = canonical_order(case.axis_codes)
-        planned = [axes[axis] for axis in order]
-        spacing = [case.spacing_mm[axis] for axis in planned][-len(target) :]
-        growth = prod(old / new for old, new in zip(spacing, target, strict=True))
-        total += prod(case.cropped_shape_vox) * growth
-    return total
+def explained(expected: Expectation, configuration: Configuration, rate: float | None) -> Decision:
+    """The same for people to read among a plan's decisions."""
+    because = {
+        "estimated": "traced from the network, layer by layer; --measure runs a step to know",
+        "measured": "training steps of random patches were run on this machine",
+    }
+    return Decision(
+        name="expectation",
+        configuration=configuration.name,
+        value=expected.model_dump(mode="json", exclude_none=True),
+        rule_id=f"expectation.{expected.basis}",
+        because=because[expected.basis],
+        facts={} if rate is None else {"multiply_adds_per_second": rate},
+        source="benchmarks/training_step.py",
+    )

@@ -9,7 +9,7 @@ from autoseg.geometry import CANONICAL_AXES, Orientation, canonical_order
 from autoseg.inspection.consistency import side_pairs
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import ANY_GPU, Machine
-from autoseg.planning.plan import ConfigurationName
+from autoseg.planning.model_plan import ConfigurationName
 
 FactValue = str | float | int | bool
 
@@ -41,11 +41,12 @@ class Facts:
     has_ignore_label: bool
     left_right_pairs: int
     device: Literal["cpu", "gpu"]
-    gpu_memory_gib: float
+    gpu_memory_gib: float  # what may be planned for: without what others use
     memory_given: bool  # by --for, and not read from this machine
     cores: int
     memory_gib: float
     bf16: bool
+    hours_given: bool = False  # by --hours, for a fold
     channel_name: str | None = None
     patch_fraction_of_median_image: float | None = None
     lowres_helps: bool | None = None
@@ -104,8 +105,8 @@ def gather_facts(
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
-        device="cpu" if machine.gpu_name is None else "gpu",
-        gpu_memory_gib=machine.gpu_memory_gib,
+        device=machine.device,
+        gpu_memory_gib=machine.gpu_planned_gib,
         memory_given=machine.gpu_name == ANY_GPU,
         cores=machine.cores,
         memory_gib=machine.memory_gib,

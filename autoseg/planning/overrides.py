@@ -2,20 +2,25 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.plan import Configuration, ConfigurationName, Decision, Plan
+from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.plan import Configuration, Decision, Plan
+from autoseg.planning.search import Families
 from autoseg.records import parse_record
 
-DERIVED = ("name", "spatial_dims", "previous_stage", "loss.regions")
+PARTS = ("grid", "model", "run", "inference")  # that a key may leave out
+DERIVED = ("name", "model.inputs", "model.task")
 
 
-def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
+def with_settings(plan: Plan, settings: Sequence[str], families: Families) -> Plan:
     """The plan with settings, such as `training.epochs=50` or `3d_fullres.batch_size=4`.
 
-    Without a configuration's name a setting holds for all of them. Values are JSON, or else text.
+    Without a configuration's name a setting holds for all of them; the part of a configuration may
+    be left out. Values are JSON, or else text.
     Raises AutosegError for keys that a plan does not have and values that do not suit them, all of
     them at once.
     """
@@ -26,19 +31,18 @@ def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
         key, equals, text = setting.partition("=")
         named, _, rest = key.partition(".")
         chosen = [name for name in configurations if name == named] or list(configurations)
-        path = rest if len(chosen) == 1 and chosen[0] == named else key
+        path = rest if chosen == [named] else key
         for name in chosen:
             try:
                 if not equals:
                     raise AutosegError("expected KEY=VALUE.")
-                configurations[name], before = _with_value(configurations[name], path, _value(text))
+                changed = _changed(configurations[name], path, _value(text))
+                _check(changed.configuration, families)
             except AutosegError as error:
                 problems.append(f"--set {setting}: {error}")
                 break
-            weights = configurations[name].loss.class_weights
-            if weights is not None and len(weights) != len(plan.labels.values):
-                problems.append(f"--set {setting}: {len(plan.labels.values)} weights are needed.")
-            decisions.append(_decision(path, name, _value(text), before))
+            configurations[name] = changed.configuration
+            decisions.append(_decision(changed, _value(text)))
     raise_if_any(problems, "Settings that cannot be set")
     return plan.model_copy(
         update={
@@ -48,29 +52,45 @@ def with_settings(plan: Plan, settings: Sequence[str]) -> Plan:
     )
 
 
-def _with_value(configuration: Configuration, path: str, value: Any) -> tuple[Configuration, Any]:
-    """A configuration with one value replaced, and what it was."""
-    if path in DERIVED:
-        raise AutosegError(f"{path} follows from the dataset and cannot be set.")
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """A configuration with one value replaced, the value's whole path, and what it was."""
+
+    configuration: Configuration
+    path: str
+    before: Any
+
+
+def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
     content = configuration.model_dump(mode="json")
-    inner: Any = content
+    known = _paths(content)
+    path = next((p for p in (key, *(f"{part}.{key}" for part in PARTS)) if p in known), None)
+    if path is None:
+        short = {p.partition(".")[2] or p: p for p in reversed(known)}
+        near = get_close_matches(key, [*known, *short], n=1, cutoff=0)
+        raise AutosegError(f"a plan has no {key}. Did you mean {near[0]}?")
+    if any(path == derived or path.startswith(f"{derived}.") for derived in DERIVED):
+        raise AutosegError(f"{path} follows from the dataset and cannot be set.")
     *parents, last = path.split(".")
+    inner: Any = content
     for parent in parents:
-        inner = inner.get(parent) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or last not in inner:
-        known = _paths(content)
-        near = get_close_matches(path, known, n=1, cutoff=0)
-        raise AutosegError(f"a plan has no {path}. Did you mean {near[0]}?")
+        inner = inner[parent]
     before, inner[last] = inner[last], value
-    changed = parse_record(Configuration, content, path)
-    divisor = changed.network.patch_divisor
-    if len(changed.patch_size_vox) != len(divisor):
+    return _Changed(parse_record(Configuration, content, path), path, before)
+
+
+def _check(configuration: Configuration, families: Families) -> None:
+    """Raise AutosegError for values that do not suit each other."""
+    model, weights = configuration.model, configuration.run.loss.class_weights
+    divisor = families(model.network.kind).patch_divisor(model.network)
+    if model.spatial_dims != configuration.grid.spatial_dims or model.spatial_dims != len(divisor):
         raise AutosegError(f"a patch of {configuration.name} has {len(divisor)} sizes.")
-    if any(size % d for size, d in zip(changed.patch_size_vox, divisor, strict=True)):
+    if any(size % d for size, d in zip(model.patch_size_vox, divisor, strict=True)):
         raise AutosegError(
             f"a patch of this network must be a multiple of {' x '.join(map(str, divisor))} voxels."
         )
-    return changed, before
+    if weights is not None and len(weights) != model.task.classes:
+        raise AutosegError(f"{model.task.classes} weights are needed.")
 
 
 def _paths(content: dict[str, Any], prefix: str = "") -> list[str]:
@@ -89,13 +109,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def _decision(path: str, name: ConfigurationName, value: Any, before: Any) -> Decision:
+def _decision(changed: _Changed, value: Any) -> Decision:
     return Decision(
-        name=path,
-        configuration=name,
+        name=changed.path,
+        configuration=changed.configuration.name,
         value=value,
         rule_id="set.by_hand",
-        because=f"set by hand; the rules had decided {before}",
-        facts={"before": before},
+        because=f"set by hand; the rules had decided {changed.before}",
+        facts={"before": changed.before},
         source="--set",
     )

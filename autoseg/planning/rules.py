@@ -3,78 +3,29 @@
 A rule set is a folder with `ruleset.toml` (title, optional `extends`) and any number of `*.toml`
 files of `[[rule]]` tables. For each decision the first rule whose conditions all hold wins; a set's
 own rules come before those of the set it extends, and a rule of equal id replaces its parent's.
+
+A rule with `changes` in place of `value` replaces single values of what would be decided without
+it: by the next rule in that order whose conditions hold, which may itself have `changes`. It
+replaces no rule: a parent's of equal id stays below it, to be changed where it holds. In one set
+nothing may follow a rule without conditions, with `changes` too, since it could never win.
 """
 
-import string
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.planning.decisions import DECISIONS
-from autoseg.planning.facts import FACT_NAMES, FACT_TYPES, Facts, FactValue
-from autoseg.planning.plan import ConfigurationName, Decision
+from autoseg.planning.facts import FACT_NAMES, FACT_TYPES, Facts
+from autoseg.planning.plan import Decision
+from autoseg.planning.rule import COMPARISONS, Rule, decision_of, down_to_a_value, value_of
 from autoseg.records import Record
-
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "is": lambda fact, bound: bool(fact == bound),
-    "one_of": lambda fact, bound: fact in bound,
-    "at_least": lambda fact, bound: bool(fact >= bound),
-    "at_most": lambda fact, bound: bool(fact <= bound),
-    "more_than": lambda fact, bound: bool(fact > bound),
-    "less_than": lambda fact, bound: bool(fact < bound),
-}
-
-
-class Condition(Record):
-    """What one fact must satisfy; several comparisons must all hold."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    is_: FactValue | None = Field(None, alias="is")
-    one_of: tuple[FactValue, ...] | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    more_than: float | None = None
-    less_than: float | None = None
-
-    def compares_numbers(self) -> bool:
-        """Whether it asks for more or less of something."""
-        return any(
-            bound is not None
-            for bound in (self.at_least, self.at_most, self.more_than, self.less_than)
-        )
-
-    def holds(self, fact: FactValue | None) -> bool:
-        """Whether a fact satisfies every comparison; an unknown fact satisfies none."""
-        if fact is None:
-            return False
-        bounds = self.model_dump(by_alias=True, exclude_none=True)
-        return all(COMPARISONS[name](fact, bound) for name, bound in bounds.items())
-
-
-class Rule(Record):
-    """One choice: what it decides, when it holds, the value, and the reason a person reads."""
-
-    id: str
-    decides: str
-    when: dict[str, Condition] = Field(default_factory=dict)
-    for_each: Literal["channel"] | None = None
-    value: Any
-    because: str
-    source: str
-
-
-SETTINGS_KEYS = {
-    kind.settings.__name__: tuple(kind.settings.model_fields)
-    for kind in DECISIONS.values()
-    if isinstance(kind.settings, type) and issubclass(kind.settings, Record)
-}
 
 
 class RuleSetHeader(Record):
@@ -99,25 +50,15 @@ class RuleSet:
         replaces it.
         """
         known = facts.known()
-        for rule in self.rules:
-            if rule.decides == name and all(
-                condition.holds(known.get(fact)) for fact, condition in rule.when.items()
-            ):
-                return _validated(rule), _decision(name, rule, facts)
-        raise AssertionError(f"rule set {self.name} has no default for {name}")
+        chain = down_to_a_value(
+            rule for rule in self.rules if rule.decides == name and rule.holds(known)
+        )
+        return _settings(name, value_of(chain)), decision_of(chain, facts)
 
     def default(self, name: str) -> Any:
         """The settings of the rule that holds where no other does."""
-        return next(
-            _validated(rule) for rule in self.rules if rule.decides == name and not rule.when
-        )
-
-
-class Reason(string.Formatter):
-    """Fills facts into a reason; those not known yet are called so."""
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        return "an unknown part" if value is None else str(format(value, format_spec))
+        unconditional = (rule for rule in self.rules if rule.decides == name and not rule.when)
+        return _settings(name, value_of(down_to_a_value(unconditional)))
 
 
 def rules_dir() -> Path:
@@ -140,15 +81,23 @@ def load_rule_set(name_or_folder: str) -> RuleSet:
         if current in visited:
             raise AutosegError(f"{current}: this rule set extends itself. Change its `extends`.")
         visited.append(current)
-        header, rules = _load_layer(current)
-        layers.append((header, rules))
+        header, own = _load_layer(current)
+        layers.append((header, own))
         current = _find_folder(header.extends, relative_to=current) if header.extends else None
-    merged: dict[str, Rule] = {}
-    for _, rules in layers:
-        for rule in rules:
-            merged.setdefault(rule.id, rule)
-    _check_defaults(folder, list(merged.values()))
-    return RuleSet(folder.name, layers[0][0].title, tuple(merged.values()))
+    rules = _in_order([rules for _, rules in layers])
+    _check_complete(folder, rules)
+    _check_changed_values(folder, rules)
+    return RuleSet(folder.name, layers[0][0].title, rules)
+
+
+def _in_order(layers: list[list[Rule]]) -> tuple[Rule, ...]:
+    """The rules of all layers, nearest first, less those that a nearer one's value replaces."""
+    in_order: list[Rule] = []
+    replaced: set[str] = set()
+    for layer in layers:
+        in_order += [rule for rule in layer if rule.id not in replaced]
+        replaced |= {rule.id for rule in layer if rule.changes is None}
+    return tuple(in_order)
 
 
 def _find_folder(name_or_folder: str, relative_to: Path | None) -> Path:
@@ -178,7 +127,7 @@ def _load_layer(folder: Path) -> tuple[RuleSetHeader, list[Rule]]:
             try:
                 header = RuleSetHeader.model_validate(content)
             except ValidationError as error:
-                problems += _explain(error, str(path), RuleSetHeader)
+                problems += _explain(error.errors(), str(path), RuleSetHeader)
             continue
         problems += [
             f"{path}: unknown key {key!r}; a rules file holds only [[rule]] tables."
@@ -196,35 +145,67 @@ def _load_rule(entry: dict[str, Any], path: Path, problems: list[str]) -> list[R
     try:
         rule = Rule.model_validate(entry)
     except ValidationError as error:
-        problems += _explain(error, where, Rule)
         conditions = entry.get("when")
-        for fact in conditions if isinstance(conditions, dict) else ():
-            if fact not in FACT_NAMES:
-                problems.append(f"{where}: unknown fact {fact!r}.{_nearest(fact, FACT_NAMES)}")
+        problems += _explain(error.errors(), where, Rule)
+        problems += _check_facts(conditions if isinstance(conditions, dict) else {}, where)
         return []
-    before = len(problems)
-    if rule.decides not in DECISIONS:
-        problems.append(
-            f"{where}: unknown decision {rule.decides!r}.{_nearest(rule.decides, list(DECISIONS))}"
-        )
-    elif rule.for_each != DECISIONS[rule.decides].for_each:
-        problems.append(
-            f"{where}: {rule.decides} is decided with for_each = "
-            f"{DECISIONS[rule.decides].for_each!r}, not {rule.for_each!r}."
-        )
-    else:
-        try:
-            _validated(rule)
-        except ValidationError as error:
-            problems += _explain(error, f"{where}: value", None)
-    placeholders = [name for _, name, _, _ in string.Formatter().parse(rule.because) if name]
-    for fact in [*rule.when, *placeholders]:
-        if fact not in FACT_NAMES:
-            problems.append(f"{where}: unknown fact {fact!r}.{_nearest(fact, FACT_NAMES)}")
+    found = [
+        *_check_decision(rule, where),
+        *_check_facts([*rule.when, *rule.facts_in_reason()], where),
+    ]
     for fact, condition in rule.when.items():
         if FACT_TYPES.get(fact) in (str, bool) and condition.compares_numbers():
-            problems.append(f"{where}: {fact} is no number; compare it with `is` or `one_of`.")
-    return [rule] if len(problems) == before else []
+            found.append(f"{where}: {fact} is no number; compare it with `is` or `one_of`.")
+    problems += found
+    return [] if found else [rule]
+
+
+def _check_facts(names: Iterable[str], where: str) -> list[str]:
+    return [
+        f"{where}: unknown fact {name!r}.{_nearest(name, FACT_NAMES)}"
+        for name in names
+        if name not in FACT_NAMES
+    ]
+
+
+def _check_decision(rule: Rule, where: str) -> list[str]:
+    if rule.value is None and rule.changes is None:
+        return [f"{where}: it has neither `value` nor `changes`. Give one of them."]
+    if rule.value is not None and rule.changes is not None:
+        return [f"{where}: it has both `value` and `changes`. Remove one of them."]
+    if rule.decides not in DECISIONS:
+        return [
+            f"{where}: unknown decision {rule.decides!r}.{_nearest(rule.decides, list(DECISIONS))}"
+        ]
+    if rule.for_each != DECISIONS[rule.decides].for_each:
+        return [
+            f"{where}: {rule.decides} is decided with for_each = "
+            f"{DECISIONS[rule.decides].for_each!r}, not {rule.for_each!r}."
+        ]
+    if rule.changes is None:
+        return _problems_of_value(rule.decides, rule.value, f"{where}: value")
+    return _problems_of_changes(rule.decides, rule.changes, f"{where}: changes")
+
+
+def _problems_of_value(decision: str, value: Any, where: str) -> list[str]:
+    try:
+        _settings(decision, value)
+    except ValidationError as error:
+        return _explain(error.errors(), where, _record(decision))
+    return []
+
+
+def _problems_of_changes(decision: str, changes: dict[str, Any], where: str) -> list[str]:
+    """What is wrong with single values; those that are absent come from a rule below."""
+    record = _record(decision)
+    if record is None:
+        return [f"{where}: {decision} is one value, not a table of several. Give it as `value`."]
+    try:
+        record.model_validate(changes)
+    except ValidationError as error:
+        given = [issue for issue in error.errors() if issue["loc"] and issue["loc"][0] in changes]
+        return _explain(given, where, record)
+    return []
 
 
 def _check_reachable(rules: list[Rule], folder: Path, problems: list[str]) -> None:
@@ -243,50 +224,75 @@ def _check_reachable(rules: list[Rule], folder: Path, problems: list[str]) -> No
             settled[rule.decides] = rule.id
 
 
-def _check_defaults(folder: Path, rules: list[Rule]) -> None:
-    settled = {rule.decides for rule in rules if not rule.when}
-    missing = [name for name in DECISIONS if name not in settled]
-    raise_if_any(
-        [f"{folder}: no rule without conditions decides {name}. Add one." for name in missing],
-        f"{folder}: the rule set is incomplete",
-    )
-
-
-def _validated(rule: Rule) -> Any:
-    adapter: TypeAdapter[Any] = TypeAdapter(DECISIONS[rule.decides].settings)
-    return adapter.validate_python(rule.value)
-
-
-def _decision(name: str, rule: Rule, facts: Facts) -> Decision:
-    known = facts.known()
-    placeholders = [key for _, key, _, _ in string.Formatter().parse(rule.because) if key]
-    used = [fact for fact in known if fact in rule.when or fact in placeholders]
-    configuration: ConfigurationName | None = facts.configuration
-    return Decision(
-        name=name,
-        configuration=configuration,
-        value=rule.value,
-        rule_id=rule.id,
-        because=Reason().format(rule.because, **{fact: known.get(fact) for fact in FACT_NAMES}),
-        facts={fact: known[fact] for fact in used},
-        source=rule.source,
-    )
-
-
-def _explain(error: ValidationError, where: str, kind: type[Record] | None) -> list[str]:
+def _check_complete(folder: Path, rules: Sequence[Rule]) -> None:
+    settled = {rule.decides for rule in rules if not rule.when and rule.changes is None}
     problems = []
-    for issue in error.errors():
+    for name in [name for name in DECISIONS if name not in settled]:
+        changing = [rule.id for rule in rules if rule.decides == name and rule.changes is not None]
+        but = f", which {', '.join(changing)} would change" if changing else ""
+        problems.append(f"{folder}: no rule without conditions decides {name}{but}. Add one.")
+    raise_if_any(problems, f"{folder}: the rule set is incomplete")
+
+
+def _check_changed_values(folder: Path, rules: Sequence[Rule]) -> None:
+    """Each rule's changes must fit the value of every rule that they may change."""
+    problems: list[str] = []
+    for name in DECISIONS:
+        tried = [rule for rule in rules if rule.decides == name]
+        last = next(i for i, rule in enumerate(tried) if not rule.when and rule.changes is None)
+        for index, rule in enumerate(tried[:last]):
+            for below, value in _changed_values(rule, tried[index + 1 : last + 1]):
+                where = f"{folder}: rule {rule.id}: changes of what rule {below} gives"
+                problems += _problems_of_value(name, value, where)
+    raise_if_any(problems, f"{folder}: the rule set has mistakes")
+
+
+def _changed_values(rule: Rule, below: Sequence[Rule]) -> Iterator[tuple[str, Any]]:
+    """The value with each rule below that can hold too, where nothing else need hold."""
+    for other in below if rule.changes is not None else ():
+        hold = rule.when | other.when
+        chain = down_to_a_value(r for r in below if r.when.items() <= hold.items())
+        if other in chain and not _exclude(rule, other):
+            yield other.id, value_of([rule, *chain])
+
+
+def _exclude(one: Rule, other: Rule) -> bool:
+    """Whether some fact would have to be two things at once."""
+    shared = one.when.keys() & other.when.keys()
+    wanted = [(one.when[fact].is_, other.when[fact].is_) for fact in shared]
+    return any(None not in pair and pair[0] != pair[1] for pair in wanted)
+
+
+def _settings(decision: str, value: Any) -> Any:
+    adapter: TypeAdapter[Any] = TypeAdapter(DECISIONS[decision].settings)
+    return adapter.validate_python(value)
+
+
+def _record(decision: str) -> type[Record] | None:
+    """The record of a decision's settings; None where they are a single value."""
+    settings = DECISIONS[decision].settings
+    return settings if isinstance(settings, type) and issubclass(settings, Record) else None
+
+
+def _explain(issues: Sequence[ErrorDetails], where: str, kind: type[Record] | None) -> list[str]:
+    problems = []
+    for issue in issues:
         location = ".".join(str(part) for part in issue["loc"])
-        hint = ""
-        if issue["type"] == "extra_forbidden" and kind is not None:
-            inside_condition = issue["loc"][0] == "when" and len(issue["loc"]) > 2
-            valid = list(COMPARISONS) if inside_condition else list(kind.model_fields)
-            hint = _nearest(str(issue["loc"][-1]), valid)
-        if issue["type"] == "model_type" and kind is None:
-            hint = f" It must be a table {{ … }} with the keys of {issue['ctx']['class_name']}"
-            hint += f": {', '.join(SETTINGS_KEYS.get(issue['ctx']['class_name'], ()))}."
+        hint = _hint(issue, kind) if kind is not None else ""
         problems.append(f"{where}: {location or 'value'}: {issue['msg']}.{hint}")
     return problems
+
+
+def _hint(issue: ErrorDetails, kind: type[Record]) -> str:
+    """What would be valid instead, where that is a name or a table."""
+    depth = len(issue["loc"])
+    if issue["type"] == "extra_forbidden" and (depth == 1 or kind is Rule):
+        valid = list(kind.model_fields) if depth == 1 else list(COMPARISONS)
+        return _nearest(str(issue["loc"][-1]), valid)
+    if issue["type"] == "model_type" and depth == 0:
+        keys = ", ".join(kind.model_fields)
+        return f" It must be a table {{ … }} with the keys of {kind.__name__}: {keys}."
+    return " It must be a table { … }." if issue["type"] in ("dict_type", "model_type") else ""
 
 
 def _nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:

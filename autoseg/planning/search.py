@@ -1,34 +1,64 @@
 """The planner's searches: target spacing, patch with its network, and a coarser spacing."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.planning.cost import convolution_elements
+from autoseg.machine import GIB
+from autoseg.planning.cost import NetworkCost, convolution_elements
 from autoseg.planning.decisions import (
     LowresSettings,
     NetworkSettings,
     PatchSettings,
     SpacingSettings,
 )
-from autoseg.planning.plan import NetworkPlan, StagePlan
+from autoseg.planning.model_plan import ModelPlan, NetworkPlan, StagePlan
 from autoseg.planning.topology import PoolingRule, Topology, find_topology
+
+
+class NetworkFamily(Protocol):
+    """What planning asks of a kind of networks."""
+
+    @property
+    def search(self) -> "Callable[[PatchSearch], FoundPatch]":
+        """Fill the memory to plan for: a patch, and a network for it."""
+
+    @property
+    def patch_divisor(self) -> Callable[[NetworkPlan], tuple[int, ...]]:
+        """What a patch must be a multiple of, per axis."""
+
+    @property
+    def cost(self) -> Callable[[ModelPlan], NetworkCost]:
+        """What the network takes for one patch, as traced."""
+
+
+Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError for an unknown one
 
 
 @dataclass(frozen=True, slots=True)
 class PatchSearch:
-    """Everything that the patch search looks at; `median_voxels` are those of the whole scan."""
+    """Everything that the patch search looks at; `median_voxels` are those of the whole scan.
+
+    `class_count` is as declared, with background and ignore label, and what nnU-Net's estimate of
+    memory counts; the network takes `channels`, and has `outputs`.
+    """
 
     spacing_mm: tuple[float, ...]
     median_shape_vox: tuple[float, ...]
     median_voxels: float
     class_count: int
+    channels: int
+    outputs: int
     memory_gib: float
     patch: PatchSettings
     network: NetworkSettings
     pooling: PoolingRule
+    family: NetworkFamily
 
     @property
     def reference_elements(self) -> float:
@@ -41,15 +71,24 @@ class PatchSearch:
         at_reference = self.patch.reference_elements * self.patch.reference_batch
         return self.patch.reference_memory_gib / at_reference
 
+    def loss_elements(self, patch_size_vox: Sequence[int]) -> float:
+        """The loss's own memory for a patch, as convolution outputs that take as much."""
+        loss_bytes = self.patch.loss_bytes * self.outputs * prod(patch_size_vox)
+        return loss_bytes / GIB / self.gib_per_element
+
 
 @dataclass(frozen=True, slots=True)
 class FoundPatch:
-    """A patch with its network and its estimate of memory; `shrunk` says that memory limited it."""
+    """A patch with its network and its estimate of memory; `shrunk` says that memory limited it.
+
+    A network that is not `deep_enough` sees its input at a single resolution.
+    """
 
     size_vox: tuple[int, ...]
     network: NetworkPlan
-    elements: int
+    elements: float
     shrunk: bool
+    deep_enough: bool
 
 
 def find_target_spacing(
@@ -77,36 +116,39 @@ def find_target_spacing(
 def find_patch(search: PatchSearch) -> FoundPatch:
     """The largest patch whose network's estimate fits into memory.
 
-    Raises AutosegError when the scans have too few voxels for a U-Net, or memory is too little.
+    Raises AutosegError when the scans have too few voxels for the network, or memory is too little.
     """
-    found = _shrink_to_fit(search)
-    if len(found.network.stages) == 1:
+    found = search.family.search(search)
+    if not found.deep_enough:
         raise _too_little_memory(search) if found.shrunk else _too_few_voxels(search)
     return found
 
 
-def _shrink_to_fit(search: PatchSearch) -> FoundPatch:
-    """The first patch whose network fits, which may have a single stage.
+def search_unet(search: PatchSearch) -> FoundPatch:
+    """The first patch whose U-Net fits by nnU-Net's estimate, which may have a single stage."""
+
+    def elements(network: NetworkPlan, patch: tuple[int, ...]) -> int:
+        return convolution_elements(network, patch, search.class_count)
+
+    return shrink_to_fit(search, elements)
+
+
+def shrink_to_fit(
+    search: PatchSearch, elements: Callable[[NetworkPlan, tuple[int, ...]], int]
+) -> FoundPatch:
+    """The first patch that fits, with a network whose strides follow spacing and patch.
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
-    it by one step of its pooling until the batch to fit does.
+    it by one step of its pooling until the batch to fit does; `elements` are those of a network.
     """
-    inverse = 1 / np.array(search.spacing_mm)
-    scale = (search.patch.initial_volume_vox / np.prod(inverse)) ** (1 / len(inverse))
-    initial = [
-        min(round(edge), size)
-        for edge, size in zip(inverse * scale, search.median_shape_vox, strict=True)
-    ]
-    if min(initial) < 1:
-        raise _too_few_voxels(search)
-    topology, patch = find_topology(search.spacing_mm, initial, search.pooling)
+    topology, patch = find_topology(search.spacing_mm, _first_patch(search), search.pooling)
     shrunk = False
     while True:
         network = _network(topology, search.network)
-        elements = convolution_elements(network, patch, search.class_count)
-        fitting = elements * search.patch.fitting_batch / search.patch.reference_batch
+        needed = elements(network, patch) + search.loss_elements(patch)
+        fitting = needed * search.patch.fitting_batch / search.patch.reference_batch
         if fitting <= search.reference_elements:
-            return FoundPatch(patch, network, elements, shrunk)
+            return FoundPatch(patch, network, needed, shrunk, len(network.stages) > 1)
         shrunk = True
         share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
         axis = int(np.argsort(share)[-1])
@@ -118,6 +160,19 @@ def _shrink_to_fit(search: PatchSearch) -> FoundPatch:
         if smaller[axis] < 1:
             raise _too_little_memory(search)
         topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+
+
+def _first_patch(search: PatchSearch) -> list[float]:
+    """A patch of the initial volume, isotropic in mm, no larger than the median scan."""
+    inverse = 1 / np.array(search.spacing_mm)
+    scale = (search.patch.initial_volume_vox / np.prod(inverse)) ** (1 / len(inverse))
+    initial = [
+        min(round(edge), size)
+        for edge, size in zip(inverse * scale, search.median_shape_vox, strict=True)
+    ]
+    if min(initial) < 1:
+        raise _too_few_voxels(search)
+    return initial
 
 
 def _too_few_voxels(search: PatchSearch) -> AutosegError:
@@ -147,7 +202,7 @@ def find_lowres(
     spacing_mm, coarser = full_mm.copy(), search
     voxels = float(np.prod(median_vox))
     patch_voxels = float(np.prod(patch_vox))
-    stages = 0
+    deep_enough = False
     while patch_voxels / voxels < settings.patch_fraction:
         finer = spacing_mm.max() / spacing_mm > settings.finer_axis_ratio
         spacing_mm[finer if finer.any() else slice(None)] *= settings.spacing_step
@@ -160,13 +215,13 @@ def find_lowres(
             median_voxels=voxels,
         )
         try:
-            found = _shrink_to_fit(coarser)
+            found = search.family.search(coarser)
         except AutosegError:
             return None
-        patch_voxels, stages = float(np.prod(found.size_vox)), len(found.network.stages)
+        patch_voxels, deep_enough = float(np.prod(found.size_vox)), found.deep_enough
     # On the way a single stage does not matter: only the last spacing is planned with.
     helps = np.prod(median_vox) / voxels >= settings.smallest_voxel_ratio
-    return coarser if helps and stages > 1 else None
+    return coarser if helps and deep_enough else None
 
 
 def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:

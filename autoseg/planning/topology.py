@@ -3,8 +3,9 @@
 Isensee et al. 2021, nnU-Net (doi:10.1038/s41592-020-01008-z), supplementary note 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from autoseg.records import Record
 
@@ -27,10 +28,12 @@ class Topology:
     @property
     def divisor(self) -> tuple[int, ...]:
         """What a patch must be a multiple of, per axis."""
-        divisor = [1] * len(self.strides[0])
-        for stride in self.strides:
-            divisor = [d * s for d, s in zip(divisor, stride, strict=True)]
-        return tuple(divisor)
+        return divisor_of(self.strides)
+
+
+def divisor_of(strides: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """The product of all strides, per axis."""
+    return tuple(prod(along) for along in zip(*strides, strict=True))
 
 
 def find_topology(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import ChannelNormalization, NormalizationKind
+from autoseg.planning.grid_plan import ChannelNormalization
 
 SMALLEST_STD = 1e-8
 
@@ -65,7 +65,7 @@ def _none(
     """Intensities stay as they are."""
 
 
-NORMALIZATIONS: dict[NormalizationKind, Normalize] = {
+NORMALIZATIONS: dict[str, Normalize] = {
     "ct": _ct,
     "zscore": _zscore,
     "rescale_0_1": _rescale_0_1,

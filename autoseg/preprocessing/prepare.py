@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import IGNORED, OUTSIDE, Case, LabelScheme
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import IGNORED, OUTSIDE, LabelScheme
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
-from autoseg.geometry import Box, Grid, Placement, canonical_order, plan_axes, resampled_shape
+from autoseg.geometry import Box, Grid, Placement, plan_axes, resampled_shape
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.formats import files_of
 from autoseg.inspection.statistics import CaseStats
 from autoseg.machine import GIB
 from autoseg.parallel import MemoryBudget, Progress, map_cases, silent
-from autoseg.planning.plan import Configuration
+from autoseg.planning.cost import prepared_voxels
+from autoseg.planning.grid_plan import GridPlan
 from autoseg.preprocessing.normalize import normalize
 from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
 from autoseg.preprocessing.store import (
@@ -33,7 +35,7 @@ from autoseg.preprocessing.store import (
     write_case,
 )
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
 LOCATION_FRACTION = 0.01
 
@@ -42,19 +44,15 @@ WORKER_GIB = 0.15
 BYTES_PER_SOURCE_VOXEL = (10, 8)
 BYTES_PER_TARGET_VOXEL = (16, 8)
 
-PREPARING_FIELDS = {
-    "spatial_dims", "orientation", "axis_order", "target_spacing_mm", "normalization", "resampling",
-}  # fmt: skip
 
-
-def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
+def preparation_hash(grid: GridPlan, labels: LabelScheme) -> str:
     """A short hash of just those settings that change what is prepared."""
     content = {
         "format": FORMAT_VERSION,
         "labels": labels.model_dump(
             mode="json", include={"values", "ignore", "instances", "regions"}
         ),
-        "configuration": configuration.model_dump(mode="json", include=PREPARING_FIELDS),
+        "grid": grid.model_dump(mode="json"),
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -62,9 +60,9 @@ def preparation_hash(configuration: Configuration, labels: LabelScheme) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A configuration to prepare cases for, and the folder to keep them in."""
+    """A grid to put cases on, and the folder to keep them in."""
 
-    configuration: Configuration
+    grid: GridPlan
     folder: Path
 
     def path(self, case_id: str) -> Path:
@@ -100,17 +98,8 @@ def expected_memory_gib(case: CaseStats, channel_count: int, targets: Sequence[T
     """Memory that a worker needs for a case at its peak, in GiB."""
     source_vox = prod(case.shape_vox)
     peak = BYTES_PER_SOURCE_VOXEL[0] + BYTES_PER_SOURCE_VOXEL[1] * channel_count
-    largest = 0.0
-    for target in targets:
-        order = (0, 1, 2)
-        if target.configuration.orientation == "canonical":
-            order = canonical_order(case.axis_codes)
-        axes = [order[axis] for axis in target.configuration.axis_order]
-        mm = target.configuration.target_spacing_mm
-        spacing = [case.spacing_mm[axis] for axis in axes][-len(mm) :]
-        growth = prod(old / new for old, new in zip(spacing, mm, strict=True))
-        bytes_per_voxel = BYTES_PER_TARGET_VOXEL[0] + BYTES_PER_TARGET_VOXEL[1] * channel_count
-        largest = max(largest, prod(case.cropped_shape_vox) * growth * bytes_per_voxel)
+    bytes_per_voxel = BYTES_PER_TARGET_VOXEL[0] + BYTES_PER_TARGET_VOXEL[1] * channel_count
+    largest = max(prepared_voxels(case, target.grid) for target in targets) * bytes_per_voxel
     return WORKER_GIB + (source_vox * peak + largest) / GIB
 
 
@@ -118,19 +107,19 @@ def prepare_scan(
     image: NDArray[np.float32],
     classes: NDArray[np.uint8] | None,
     grid: Grid,
-    configuration: Configuration,
+    plan: GridPlan,
     case_id: str,
-    previous: NDArray[np.uint8] | None = None,
+    regions: Sequence[tuple[int, ...]] = (),
 ) -> PreparedCase:
     """Put one scan [channel, z, y, x], and its class indices [z, y, x] if it has any, on the grid.
 
-    The same function serves training and prediction. `case_id` seeds the sample of locations;
-    `previous` are the class indices that the previous stage of a cascade found.
+    The same function serves training and prediction. `case_id` seeds the sample of locations, of
+    classes or of `regions`.
     """
-    flipped, order = plan_axes(grid.axis_codes, configuration.orientation, configuration.axis_order)
+    flipped, order = plan_axes(grid.axis_codes, plan.orientation, plan.axis_order)
     mask = nonzero_mask(image)
     source_crop = bounding_box(mask)
-    placement = _place(grid, flipped, order, source_crop, configuration)
+    placement = _place(grid, flipped, order, source_crop, plan)
     # A copy, since normalising works in place.
     image = placement.to_plan_axes(image)[:, *placement.crop.slices].copy()
     mask = np.ascontiguousarray(placement.to_plan_axes(mask)[placement.crop.slices])
@@ -138,33 +127,32 @@ def prepare_scan(
         classes = np.ascontiguousarray(placement.to_plan_axes(classes)[placement.crop.slices])
         mask = mask | (classes > 0)
     # Normalise before resampling: interpolated edges would shift the mask.
-    normalize(image, mask, configuration.normalization)
-    label, outside = _resample_label(classes, mask, placement, configuration)
-    separate = _separate_axis(placement, configuration)
-    located = _sample_locations(label, configuration.loss.regions, case_id)
+    normalize(image, mask, plan.normalization)
+    label, outside = _resample_label(classes, mask, placement, plan)
+    separate = _separate_axis(placement, plan)
+    located = _sample_locations(label, regions, case_id)
     return PreparedCase(
         image=resample_image(
-            image, placement.resampled_shape_vox, configuration.resampling.image_order, separate
+            image, placement.resampled_shape_vox, plan.resampling.image_order, separate
         ),
         label=label,
-        outside_mask=outside if any(c.masked for c in configuration.normalization) else None,
+        outside_mask=outside if any(c.masked for c in plan.normalization) else None,
         class_locations=located.classes,
         annotated_locations=located.annotated,
-        previous_label=None if previous is None else place_mask(previous, placement, configuration),
         placement=placement,
     )
 
 
 def place_mask(
-    classes: NDArray[np.uint8], placement: Placement, configuration: Configuration
+    classes: NDArray[np.uint8], placement: Placement, plan: GridPlan
 ) -> NDArray[np.uint8]:
     """Class indices on a scan's own grid, put on the plan's grid as the scan was."""
     cropped = placement.to_plan_axes(classes)[placement.crop.slices]
     return resample_classes(
         np.ascontiguousarray(cropped),
         placement.resampled_shape_vox,
-        configuration.resampling.label_order,
-        _separate_axis(placement, configuration),
+        plan.resampling.label_order,
+        _separate_axis(placement, plan),
     )
 
 
@@ -196,9 +184,9 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
     del label
     for target in targets:
         prepared = prepare_scan(
-            image.array, classes, image.grid, target.configuration, case.case_id
+            image.array, classes, image.grid, target.grid, case.case_id, labels.region_classes()
         )
-        write_case(target.path(case.case_id), prepared, sources)
+        write_case(target.path(case.case_id), prepared, sources, target.grid.spatial_dims)
 
 
 def _place(
@@ -206,7 +194,7 @@ def _place(
     flipped: tuple[int, ...],
     order: tuple[int, int, int],
     source_crop: Box,
-    configuration: Configuration,
+    plan: GridPlan,
 ) -> Placement:
     start, stop = list(source_crop.start), list(source_crop.stop)
     for axis in flipped:
@@ -214,14 +202,14 @@ def _place(
         start[axis], stop[axis] = size - stop[axis], size - start[axis]
     crop = Box(start=tuple(start[a] for a in order), stop=tuple(stop[a] for a in order))
     a, b, c = order
-    slices = configuration.spatial_dims == 2
+    slices = plan.spatial_dims == 2
     source_mm = grid.planning_spacing_mm if slices else grid.spacing_mm
     spacing_mm = (source_mm[a], source_mm[b], source_mm[c])
-    target_mm = configuration.grid_spacing_mm(spacing_mm)
+    target_mm = plan.spacing_mm(spacing_mm)
     z, y, x = crop.shape
     shape_vox = resampled_shape((z, y, x), spacing_mm, target_mm)
     off = max(abs(old / new - 1) for old, new in zip(spacing_mm, target_mm, strict=True))
-    if off <= configuration.resampling.keep_within:
+    if off <= plan.resampling.keep_within:
         shape_vox = (z, y, x)
     return Placement(
         source_shape_vox=grid.shape_vox,
@@ -234,8 +222,8 @@ def _place(
     )
 
 
-def _separate_axis(placement: Placement, configuration: Configuration) -> int | None:
-    ratio = configuration.resampling.separate_axis_ratio
+def _separate_axis(placement: Placement, plan: GridPlan) -> int | None:
+    ratio = plan.resampling.separate_axis_ratio
     return separate_axis(placement.source_spacing_mm, placement.target_spacing_mm, ratio)
 
 
@@ -243,7 +231,7 @@ def _resample_label(
     classes: NDArray[np.uint8] | None,
     mask: NDArray[np.bool_],
     placement: Placement,
-    configuration: Configuration,
+    plan: GridPlan,
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None]:
     """Class indices and outside mask on the plan's grid.
 
@@ -255,8 +243,8 @@ def _resample_label(
     resampled = resample_classes(
         with_outside,
         placement.resampled_shape_vox,
-        configuration.resampling.label_order,
-        _separate_axis(placement, configuration),
+        plan.resampling.label_order,
+        _separate_axis(placement, plan),
     )
     outside = resampled == OUTSIDE
     return np.where(outside, np.uint8(0), resampled), outside

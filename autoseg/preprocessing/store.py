@@ -1,37 +1,54 @@
 """Prepared cases on disk: a file each, chunked, compressed, checksummed, read by the patch.
 
 A file begins with eight known bytes, then length (64 bits) and checksum (CRC-32) of the JSON that
-follows, both unsigned and little-endian; after the JSON lie the arrays that it lists.
+follows, both unsigned and little-endian; after the JSON lie the parts that it lists.
 """
 
-import io
 import itertools
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement
+from autoseg.preprocessing.parts import (
+    REMEDY,
+    DamagedCaseError,
+    PackedPart,
+    Pieces,
+    StoredArray,
+    StoredPart,
+    StoredVoxels,
+    pack_array,
+    pack_voxels,
+)
 from autoseg.records import Record, replacing
 
 SUFFIX = ".prepared"
 MAGIC = b"ASEGPREP"
 LENGTH_AND_CHECKSUM = "<QI"
 PREFIX_BYTES = len(MAGIC) + struct.calcsize(LENGTH_AND_CHECKSUM)
-BYTES_AT_ONCE = 2**22
 SMALLEST_SPREAD, LARGEST_HALF = 0.01, 60_000.0  # what half precision can tell apart, and hold
 LARGEST_IN_SPREADS = 100.0  # standard deviations, so that its steps stay below a twentieth of one
-CHUNK_EDGE_VOX = 64
-BLOCK_EDGE_VOX = 32
-ANNOTATED = "annotated"
+
+ANNOTATED = "annotated voxels"
 
 Voxels = NDArray[np.unsignedinteger[Any]]  # [n, 3]
+
+
+class VoxelList(Protocol):
+    """Voxels [n, 3], in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +58,7 @@ class PreparedCase:
     `image` is [channel, z, y, x] float32; `label` holds class indices [z, y, x] or is None for a
     scan to predict; `outside_mask` [z, y, x] is true outside the body, None where it is not needed;
     `class_locations` gives sampled voxels [n, 3] of each class, or each region, that is present;
-    `annotated_locations` of all that is annotated, None where everything is; `previous_label` holds
-    the class indices that the previous stage of a cascade found.
+    `annotated_locations` of all that is annotated, None where everything is.
     """
 
     image: NDArray[np.float32]
@@ -50,7 +66,6 @@ class PreparedCase:
     outside_mask: NDArray[np.bool_] | None
     class_locations: dict[int, Voxels]
     annotated_locations: Voxels | None
-    previous_label: NDArray[np.uint8] | None
     placement: Placement
 
 
@@ -62,57 +77,56 @@ class SourceFile(Record):
     modified_ns: int
 
 
-class StoredPart(Record):
-    """Where an array lies, counted from the end of the text, and its checksum (CRC-32)."""
-
-    offset: int
-    size_bytes: int
-    crc32: int
-
-
 class StoredCaseInfo(Record):
     """The text at the beginning of a stored case."""
 
     sources: tuple[SourceFile, ...]
     placement: Placement
-    parts: dict[str, StoredPart]
+    arrays: dict[str, StoredPart]
+    class_locations: dict[int, StoredPart]
+    annotated_locations: StoredPart | None
 
-
-class DamagedCaseError(AutosegError):
-    """A stored case is not what was written; preparing it again puts it right."""
+    def parts(self) -> Iterator[tuple[str, StoredPart]]:
+        """All parts, with their names in messages."""
+        yield from self.arrays.items()
+        for value, part in self.class_locations.items():
+            yield _name_of_class(value), part
+        if self.annotated_locations is not None:
+            yield ANNOTATED, self.annotated_locations
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPatch:
-    """A box of a stored case: image [channel, z, y, x], the others [z, y, x] as prepared."""
+    """A box of a stored case: image [channel, z, y, x], the others [z, y, x] as prepared; `maps` of
+    class indices are the network's other inputs, by their kind."""
 
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
-    previous: NDArray[np.uint8] | None
+    maps: dict[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A prepared case on disk, opened: patches are read when asked for.
+    """A prepared case on disk, opened: patches and voxels are read, and checked, when asked for.
 
-    Other processes can open it again by `path`, and the mask of its previous stage by its own.
+    Other processes can open it again by `path`, and its maps by `map_paths`.
     """
 
     shape_vox: tuple[int, ...]
-    image: Any  # blosc2 arrays, or numpy ones once loaded
+    image: Any  # a StoredArray, or a numpy one once loaded
     label: Any
     outside_mask: Any | None
-    class_locations: dict[int, Voxels]
-    annotated_locations: Voxels | None = None
-    previous_label: Any | None = None
+    class_locations: Mapping[int, VoxelList]
+    annotated_locations: VoxelList | None = None
+    maps: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
-    previous_path: Path | None = None
+    map_paths: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def bytes_in_memory(self) -> int:
         """What the case takes once loaded."""
-        arrays = (self.image, self.label, self.outside_mask, self.previous_label)
+        arrays = (self.image, self.label, self.outside_mask, *self.maps.values())
         return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in arrays if a is not None)
 
     def loaded(self) -> "StoredCase":
@@ -122,7 +136,7 @@ class StoredCase:
             image=self.image[:],
             label=self.label[:],
             outside_mask=None if self.outside_mask is None else self.outside_mask[:],
-            previous_label=None if self.previous_label is None else self.previous_label[:],
+            maps={kind: values[:] for kind, values in self.maps.items()},
         )
 
     def read(self, box: Box) -> StoredPatch:
@@ -138,28 +152,39 @@ class StoredCase:
             padding.append((before, last - first - before - (part.stop - part.start)))
         image = np.pad(self.image[:, *inside].astype(np.float32), [(0, 0), *padding])
         label = np.pad(self.label[*inside], padding)
-        outside = previous = None
+        outside = None
         if self.outside_mask is not None:
             outside = np.pad(self.outside_mask[*inside] > 0, padding, constant_values=True)
-        if self.previous_label is not None:
-            previous = np.pad(self.previous_label[*inside], padding)
-        return StoredPatch(image, label, outside, previous)
+        maps = {kind: np.pad(values[*inside], padding) for kind, values in self.maps.items()}
+        return StoredPatch(image, label, outside, maps)
 
 
-def write_case(path: Path, case: PreparedCase, sources: tuple[SourceFile, ...]) -> None:
-    """Store a prepared case as one file; it appears whole or not at all."""
+def write_case(
+    path: Path, case: PreparedCase, sources: tuple[SourceFile, ...], spatial_dims: int
+) -> None:
+    """Store a prepared case as one file; it appears whole and read back, or not at all.
+
+    With two spatial dimensions it is laid out to be read by the slice, else by the box.
+    """
     assert case.label is not None
     arrays: dict[str, NDArray[Any]] = {"image": _smaller(case.image), "label": case.label}
     if case.outside_mask is not None:
         arrays["outside"] = case.outside_mask.astype(np.uint8)
-    blobs = {name: _compress(array) for name, array in arrays.items()}
-    locations = io.BytesIO()
-    named: dict[str, Any] = {str(value): v for value, v in case.class_locations.items()}
+    spacing_mm = case.placement.target_spacing_mm[-spatial_dims:]
+    packed = {name: pack_array(array, spacing_mm) for name, array in arrays.items()}
+    for value, voxels in case.class_locations.items():
+        packed[_name_of_class(value)] = pack_voxels(voxels)
     if case.annotated_locations is not None:
-        named[ANNOTATED] = case.annotated_locations
-    np.savez(locations, **named)
-    blobs["locations"] = locations.getvalue()
-    _write_parts(path, blobs, case.placement, sources)
+        packed[ANNOTATED] = pack_voxels(case.annotated_locations)
+    placed = _placed(packed)
+    info = StoredCaseInfo(
+        sources=sources,
+        placement=case.placement,
+        arrays={name: placed[name] for name in arrays},
+        class_locations={value: placed[_name_of_class(value)] for value in case.class_locations},
+        annotated_locations=placed.get(ANNOTATED),
+    )
+    _write(path, info, packed.values())
 
 
 def write_mask(
@@ -167,36 +192,27 @@ def write_mask(
     classes: NDArray[np.uint8],
     placement: Placement,
     sources: tuple[SourceFile, ...],
+    spatial_dims: int,
 ) -> None:
     """Store class indices [z, y, x] alone, as `write_case` stores a whole case."""
-    _write_parts(path, {"label": _compress(classes)}, placement, sources)
+    packed = {"label": pack_array(classes, placement.target_spacing_mm[-spatial_dims:])}
+    info = StoredCaseInfo(
+        sources=sources,
+        placement=placement,
+        arrays=_placed(packed),
+        class_locations={},
+        annotated_locations=None,
+    )
+    _write(path, info, packed.values())
 
 
-def open_mask(path: Path) -> Any:
+def open_mask(path: Path) -> StoredArray:
     """Class indices [z, y, x] as `write_mask` stored them, to be read by the patch.
 
-    Raises DamagedCaseError when the file is not what was written.
+    Raises DamagedCaseError when the beginning of the file is not what was written.
     """
     info, start = _read_info(path)
-    _check_parts(path, info, start)
-    return _open_array(path, start + info.parts["label"].offset)
-
-
-def _write_parts(
-    path: Path, blobs: dict[str, bytes], placement: Placement, sources: tuple[SourceFile, ...]
-) -> None:
-    offsets = itertools.accumulate((len(blob) for blob in blobs.values()), initial=0)
-    parts = {
-        name: StoredPart(offset=offset, size_bytes=len(blob), crc32=zlib.crc32(blob))
-        for (name, blob), offset in zip(blobs.items(), offsets, strict=False)
-    }
-    info = StoredCaseInfo(sources=sources, placement=placement, parts=parts)
-    text = info.model_dump_json().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as file:
-        file.write(MAGIC + struct.pack(LENGTH_AND_CHECKSUM, len(text), zlib.crc32(text)) + text)
-        for blob in blobs.values():
-            file.write(blob)
+    return _open_array(path, "label", info.arrays["label"], start)
 
 
 def stored_sources(path: Path) -> tuple[SourceFile, ...] | None:
@@ -212,74 +228,104 @@ def stored_placement(path: Path) -> Placement:
     return _read_info(path)[0].placement
 
 
-def open_case(path: Path, check: bool = True) -> StoredCase:
-    """Open a stored case for reading patches, once all its bytes are what was written.
+def open_case(path: Path) -> StoredCase:
+    """Open a stored case for reading patches.
 
-    Raises DamagedCaseError when they are not. Who has checked them need not do so again.
+    Raises DamagedCaseError when the beginning of the file, or its length, is not what was written;
+    so does reading what is damaged.
     """
     info, start = _read_info(path)
-    if check:
-        _check_parts(path, info, start)
-    with path.open("rb") as file:
-        file.seek(start + info.parts["locations"].offset)
-        content = io.BytesIO(file.read(info.parts["locations"].size_bytes))
-    with np.load(content, allow_pickle=False) as locations:
-        class_locations = {int(k): locations[k] for k in locations.files if k != ANNOTATED}
-        annotated = locations[ANNOTATED] if ANNOTATED in locations.files else None
-    arrays = {
-        name: _open_array(path, start + part.offset)
-        for name, part in info.parts.items()
-        if name != "locations"
-    }
+    arrays = {name: _open_array(path, name, part, start) for name, part in info.arrays.items()}
+    annotated = info.annotated_locations
     return StoredCase(
         shape_vox=info.placement.resampled_shape_vox,
         image=arrays["image"],
         label=arrays["label"],
         outside_mask=arrays.get("outside"),
-        class_locations=class_locations,
-        annotated_locations=annotated,
+        class_locations={
+            value: _open_voxels(path, _name_of_class(value), part, start)
+            for value, part in info.class_locations.items()
+        },
+        annotated_locations=(
+            None if annotated is None else _open_voxels(path, ANNOTATED, annotated, start)
+        ),
         path=path,
     )
 
 
-def with_previous(case: StoredCase, mask: Path) -> StoredCase:
-    """A case beside the mask that the previous stage of a cascade found, as stored.
+def with_map(case: StoredCase, kind: str, path: Path) -> StoredCase:
+    """A case beside a map of class indices that `write_mask` stored, an input of some kind.
 
     Raises DamagedCaseError as `open_mask` does.
     """
-    return replace(case, previous_label=open_mask(mask), previous_path=mask)
+    return replace(
+        case,
+        maps={**case.maps, kind: open_mask(path)},
+        map_paths={**case.map_paths, kind: path},
+    )
 
 
-def _open_array(path: Path, offset: int) -> Any:
-    return blosc2.open(str(path), mode="r", offset=offset, dparams=blosc2.DParams(nthreads=1))
+def verify_case(path: Path) -> None:
+    """Read all of a stored case or mask. Raises DamagedCaseError unless it is what was written."""
+    info, start = _read_info(path)
+    for name, part in info.parts():
+        Pieces.of(path, name, part, start).check(range(len(part.crc32)))
+
+
+def _name_of_class(value: int) -> str:
+    return f"voxels of class {value}"
+
+
+def _placed(packed: Mapping[str, PackedPart]) -> dict[str, StoredPart]:
+    offsets = itertools.accumulate((len(part.content) for part in packed.values()), initial=0)
+    return {
+        name: part.at(offset) for (name, part), offset in zip(packed.items(), offsets, strict=False)
+    }
+
+
+def _write(path: Path, info: StoredCaseInfo, packed: Iterable[PackedPart]) -> None:
+    text = info.model_dump_json().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, synced=False) as partial:  # it can be made again
+        with partial.open("wb") as file:
+            file.write(MAGIC + struct.pack(LENGTH_AND_CHECKSUM, len(text), zlib.crc32(text)) + text)
+            for part in packed:
+                file.write(part.content)
+        try:
+            verify_case(partial)
+        except DamagedCaseError as damage:
+            raise AutosegError(
+                f"{path}: read back it is not what was written. Check disk and memory."
+            ) from damage
+
+
+def _open_array(path: Path, name: str, part: StoredPart, start: int) -> StoredArray:
+    return StoredArray(Pieces.of(path, name, part, start), part.shape, np.dtype(part.dtype))
+
+
+def _open_voxels(path: Path, name: str, part: StoredPart, start: int) -> StoredVoxels:
+    return StoredVoxels(Pieces.of(path, name, part, start), part.shape[0], np.dtype(part.dtype))
 
 
 def _read_info(path: Path) -> tuple[StoredCaseInfo, int]:
-    """The text of a stored case, and where its arrays begin."""
+    """The text of a stored case, and where its parts begin."""
+    size_bytes = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(PREFIX_BYTES)
         if len(start) < PREFIX_BYTES or not start.startswith(MAGIC):
-            raise DamagedCaseError(f"{path}: is no prepared case. Delete it and prepare again.")
+            raise DamagedCaseError(f"{path}: is no prepared case. {REMEDY}")
         length, checksum = struct.unpack(LENGTH_AND_CHECKSUM, start[len(MAGIC) :])
-        text = file.read(min(length, path.stat().st_size))
+        text = file.read(min(length, size_bytes))
     if zlib.crc32(text) != checksum:
-        raise DamagedCaseError(f"{path}: its description is damaged. Delete it and prepare again.")
-    return StoredCaseInfo.model_validate_json(text), PREFIX_BYTES + length
-
-
-def _check_parts(path: Path, info: StoredCaseInfo, start: int) -> None:
-    with path.open("rb") as file:
-        for name, part in info.parts.items():
-            file.seek(start + part.offset)
-            checksum, left = 0, part.size_bytes
-            while left > 0 and (block := file.read(min(left, BYTES_AT_ONCE))):
-                checksum = zlib.crc32(block, checksum)
-                left -= len(block)
-            if left or checksum != part.crc32:
-                raise DamagedCaseError(
-                    f"{path}: its {name} is not what was written. Check the disk; delete the file "
-                    "and prepare again."
-                )
+        raise DamagedCaseError(f"{path}: its description is damaged. {REMEDY}")
+    try:
+        info = StoredCaseInfo.model_validate_json(text)
+    except ValidationError:
+        raise DamagedCaseError(f"{path}: another version of autoseg wrote it. {REMEDY}") from None
+    end = PREFIX_BYTES + length
+    if size_bytes != end + sum(part.size_bytes for _, part in info.parts()):
+        raise DamagedCaseError(f"{path}: its length is not what was written. {REMEDY}")
+    return info, end
 
 
 def _smaller(image: NDArray[np.float32]) -> NDArray[Any]:
@@ -294,19 +340,3 @@ def _smaller(image: NDArray[np.float32]) -> NDArray[Any]:
         if not (spread > SMALLEST_SPREAD and largest < LARGEST_IN_SPREADS * spread < LARGEST_HALF):
             return image
     return image.astype(np.float16)
-
-
-def _compress(array: NDArray[Any]) -> bytes:
-    lead = (1,) * (array.ndim - 3)
-    chunks = lead + tuple(min(CHUNK_EDGE_VOX, size) for size in array.shape[-3:])
-    blocks = lead + tuple(min(BLOCK_EDGE_VOX, size) for size in array.shape[-3:])
-    compressed = blosc2.asarray(
-        np.ascontiguousarray(array),
-        chunks=chunks,
-        blocks=blocks,
-        contiguous=True,
-        cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
-        dparams=blosc2.DParams(nthreads=1),
-    )
-    frame: bytes = compressed.to_cframe()
-    return frame

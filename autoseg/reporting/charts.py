@@ -1,4 +1,4 @@
-"""What all pictures share: colours, text that is drawn as it is, axes, and the way to a PNG."""
+"""What all figures share: colours, text that is drawn as it is, axes, and the way to a PNG."""
 
 import io
 from typing import TYPE_CHECKING, Literal

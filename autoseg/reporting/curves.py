@@ -1,4 +1,4 @@
-"""How a training went, as a picture."""
+"""How a training went, as figures."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from autoseg.training.validation import Example
 
 
-def draw_progress(metrics: Path, picture: Path) -> None:
+def draw_progress(metrics: Path, png: Path) -> None:
     """Draw `metrics.jsonl` as a PNG: losses, and Dice of held-out patches per class, over time."""
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     if not rows:
@@ -35,11 +35,11 @@ def draw_progress(metrics: Path, picture: Path) -> None:
         dice_axes.legend()
     for axes in (loss_axes, dice_axes):
         tidy(axes, "both")
-    with replacing(picture) as temporary:
+    with replacing(png, synced=False) as temporary:
         temporary.write_bytes(to_png(figure, dpi=100))
 
 
-def draw_examples(examples: "Sequence[Example]", picture: Path) -> None:
+def draw_examples(examples: "Sequence[Example]", png: Path) -> None:
     """Draw slices of held-out patches as a PNG: predictions solid, the truth dashed."""
     figure = new_figure(3 * len(examples), 3.2)
     plots = figure.subplots(1, len(examples), squeeze=False)[0]
@@ -52,7 +52,7 @@ def draw_examples(examples: "Sequence[Example]", picture: Path) -> None:
                     plot.contour(mask.astype(float), [0.5], colors=[colour], linestyles=[style])
         plot.set_title(drawable(example.case_id, "patch"), fontsize=9)
         plot.set_axis_off()
-    with replacing(picture) as temporary:
+    with replacing(png, synced=False) as temporary:
         temporary.write_bytes(to_png(figure, dpi=90))
 
 

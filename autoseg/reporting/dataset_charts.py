@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from autoseg.inspection.fingerprint import ClassStats, Fingerprint
 from autoseg.inspection.statistics import IntensityStats
 from autoseg.planning.facts import oriented_grids
-from autoseg.planning.plan import ChannelNormalization, Configuration, Plan
+from autoseg.planning.grid_plan import ChannelNormalization
+from autoseg.planning.plan import Configuration, Plan
 from autoseg.reporting.charts import (
     COLOURS,
     GREY,
@@ -69,11 +70,11 @@ class PlannedGrids:
 def planned_grids(plan: Plan, fingerprint: Fingerprint) -> PlannedGrids:
     """Turn all scans to the axes of the plan's recommended configuration."""
     chosen = plan.configuration(None)
-    spacing_mm, shape_vox = oriented_grids(fingerprint, chosen.orientation)
-    order = list(chosen.axis_order)
+    spacing_mm, shape_vox = oriented_grids(fingerprint, chosen.grid.orientation)
+    order = list(chosen.grid.axis_order)
     shape = shape_vox[:, order].astype(np.float64)
     is_flat = bool((shape[:, 0] == 1).all())
-    names = [AXIS_NAMES[chosen.orientation][axis] for axis in order]
+    names = [AXIS_NAMES[chosen.grid.orientation][axis] for axis in order]
     return PlannedGrids(
         axis_names=AXIS_NAMES["flat"] if is_flat else tuple(names),
         spacing_mm=np.where(shape == 1, np.nan, spacing_mm[:, order]),
@@ -81,7 +82,8 @@ def planned_grids(plan: Plan, fingerprint: Fingerprint) -> PlannedGrids:
         configurations=tuple(
             c
             for c in sorted(plan.configurations.values(), key=lambda c: c is not chosen)
-            if (c.orientation, c.axis_order) == (chosen.orientation, chosen.axis_order)
+            if (c.grid.orientation, c.grid.axis_order)
+            == (chosen.grid.orientation, chosen.grid.axis_order)
             and c.previous_stage is None
         ),
     )
@@ -128,7 +130,7 @@ def draw_intensities(
     names = fingerprint.channel_names[:CHANNELS_DRAWN]
     classes = [c for c in reversed(drawn_classes(fingerprint)) if c.histogram]
     has_histograms = bool(fingerprint.histogram_edges and classes)
-    pictures = []
+    drawn = []
     for first in range(0, len(names), CHANNELS_IN_A_ROW):
         together = range(first, min(first + CHANNELS_IN_A_ROW, len(names)))
         row_in = max(2.8, 1.1 + 0.36 * (len(classes) + 1)) if has_histograms else 0.0
@@ -147,8 +149,8 @@ def draw_intensities(
                     panels[0, column], fingerprint, classes, channel, channels[channel]
                 )
             _draw_scans(panels[-1, column], fingerprint, channel)
-        pictures.append(to_png(figure))
-    return pictures
+        drawn.append(to_png(figure))
+    return drawn
 
 
 def draw_classes(fingerprint: Fingerprint) -> bytes:
@@ -191,9 +193,9 @@ def _draw_spacing(axes: "Axes", grids: PlannedGrids) -> None:
                           xytext=(9, -11), textcoords="offset points")  # fmt: skip
     top = float(max(x.max(), y.max()))
     for configuration in grids.configurations:
-        target = configuration.target_spacing_mm
+        target = configuration.grid.target_spacing_mm
         colour = CONFIGURATION_COLOURS[configuration.name]
-        if configuration.spatial_dims == 2 and not is_flat:
+        if configuration.model.spatial_dims == 2 and not is_flat:
             axes.axvline(float(np.mean(target)), color=colour, linewidth=2.2, zorder=1,
                          linestyle=_line_style(configuration))  # fmt: skip
             continue
@@ -221,20 +223,20 @@ def _draw_sizes(axes: "Axes", grids: PlannedGrids, in_mm: bool) -> None:
         axes.scatter(place + jitter, sizes, s=11, color=GREY, alpha=0.45, linewidths=0, zorder=2)
         seen += sizes.tolist()
         for configuration in grids.configurations:
-            own = axis - 3 + configuration.spatial_dims  # a 2d configuration lacks the first
+            own = axis - 3 + configuration.model.spatial_dims  # a 2d configuration lacks the first
             if own < 0:
                 continue
-            scale = configuration.target_spacing_mm[own] if in_mm else 1.0
-            patch = configuration.patch_size_vox[own] * scale
+            scale = configuration.grid.target_spacing_mm[own] if in_mm else 1.0
+            patch = configuration.model.patch_size_vox[own] * scale
             colour = CONFIGURATION_COLOURS[configuration.name]
             if configuration is grids.configurations[0]:
-                median = configuration.median_shape_vox[own] * scale
+                median = configuration.inference.median_shape_vox[own] * scale
                 axes.hlines(
                     median, place - 0.2, place + 0.2, color="black", linewidth=1.2, zorder=6
                 )
                 seen.append(median)
             axes.hlines(patch, place - 0.42, place + 0.42, color=colour, linewidth=2.2,
-                        zorder=6 - configuration.spatial_dims,
+                        zorder=6 - configuration.model.spatial_dims,
                         linestyle=_line_style(configuration))  # fmt: skip
             seen.append(patch)
     names = [grids.axis_names[axis].replace("-", "-\n") for axis in grids.axes]
@@ -365,7 +367,7 @@ def _draw_volumes(axes: "Axes", classes: list[ClassStats], colours: list[str]) -
 
 
 def _line_style(configuration: Configuration) -> Any:
-    return (0, (3, 1.2)) if configuration.spatial_dims == 2 else "solid"
+    return (0, (3, 1.2)) if configuration.model.spatial_dims == 2 else "solid"
 
 
 def _mark(label: str, **style: Any) -> "Line2D":
@@ -373,3 +375,7 @@ def _mark(label: str, **style: Any) -> "Line2D":
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=label, **style)
+
+
+def _axes(configuration: Configuration) -> tuple[Any, ...]:
+    return configuration.grid.orientation, configuration.grid.axis_order

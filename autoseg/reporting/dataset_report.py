@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import Problem
+from autoseg.dataset.problems import Problem
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.plan import Plan
 from autoseg.reporting.charts import colour_of
@@ -28,10 +28,10 @@ from autoseg.reporting.dataset_tables import (
     stage_rows,
 )
 from autoseg.reporting.examples import ExampleSlice, draw_examples, visible_classes
-from autoseg.reporting.page import encode_picture, write_page
+from autoseg.reporting.page import encode_png, write_page
 
 TEMPLATE = """{% extends "page" %}
-{% macro picture(png, alt) %}<p><img alt="{{ alt }}" src="data:image/png;base64,{{ png }}"></p>
+{% macro figure(png, alt) %}<p><img alt="{{ alt }}" src="data:image/png;base64,{{ png }}"></p>
 {% endmacro %}
 {% macro cells(row) %}<td>{{ row[0] }}</td>
 {% for cell in row[1:] %}<td class="number">{{ cell }}</td>{% endfor %}{% endmacro %}
@@ -61,7 +61,7 @@ the plan's axes. Patches count voxels of the plan's grid, so that in mm they com
 any spacing.
 {% if skipped_configurations %}Not drawn, for they order axes otherwise or share another's grid:
 {{ skipped_configurations|join(", ") }}.{% endif %}</p>
-{{ picture(grid_picture, "spacing and size of all scans, with target spacings and patches") }}
+{{ figure(grid_figure, "spacing and size of all scans, with target spacings and patches") }}
 <div class="wide"><table>
 <tr><th></th><th class="number" colspan="3">spacing (mm)</th>
 <th class="number" colspan="3">size (voxels)</th><th class="number" colspan="3">size (mm)</th></tr>
@@ -76,7 +76,7 @@ normalisation <i>ct</i> clips. {% else %}This fingerprint holds no histograms. {
 The foreground of each scan is a line from its percentile 0.5 to 99.5, with a dot at the median:
 scanners whose scales differ show as steps.
 {% if skipped_channels %}Not drawn: {{ skipped_channels|join(", ") }}.{% endif %}</p>
-{% for png in intensity_pictures %}{{ picture(png, "intensity histograms") }}{% endfor %}
+{% for png in intensity_figures %}{{ figure(png, "intensity histograms") }}{% endfor %}
 <div class="wide"><table>
 <tr><th>channel</th><th class="number">normalisation</th><th class="number">min</th>
 <th class="number">0.5 %</th><th class="number">median</th><th class="number">99.5 %</th>
@@ -85,7 +85,7 @@ scanners whose scales differ show as steps.
 <p class="muted">Intensities of the foreground, in the scans' own units; scans weigh equally.</p>
 
 <h3>Classes</h3>
-{{ picture(class_picture, "share of the image, component volumes and share of cases by class") }}
+{{ figure(class_figure, "share of the image, component volumes and share of cases by class") }}
 {% if skipped_classes %}<details><summary>Drawn are the {{ drawn_count }} rarest classes;
 {{ skipped_classes|length }} others are more common</summary>
 <p>{{ skipped_classes|join(", ") }}</p></details>{% endif %}
@@ -99,12 +99,12 @@ scanners whose scales differ show as steps.
 <span class="swatch" style="background: {{ colour }}"></span>{{ row[0] }}</td>
 {{ cells(row[1:]) }}</tr>{% endfor %}</table></div>
 
-{% if example_picture %}<h3>Examples</h3>
+{% if example_figure %}<h3>Examples</h3>
 <p>The slice with most foreground of the scans with the least, median and most of it, without and
 with outlines:
 {% for colour, name in visible %}<span class="swatch" style="background: {{ colour }}"></span>
 {{- name }}{{ ", " if not loop.last else "." }} {% endfor %}</p>
-{{ picture(example_picture, "example slices with outlines of the classes") }}{% endif %}
+{{ figure(example_figure, "example slices with outlines of the classes") }}{% endif %}
 
 <h2 id="chosen">What was chosen</h2>
 <div class="wide"><table class="choices">
@@ -157,7 +157,7 @@ class DatasetReport:
 
 
 def write_dataset_report(content: DatasetReport, path: Path) -> None:
-    """Write the page; pictures are inside it, so that it can be sent to somebody."""
+    """Write the page; figures are inside it, so that it can be sent to somebody."""
     plan = content.plan
     values = {
         "title": content.title,
@@ -179,18 +179,18 @@ def _seen(plan: Plan, fingerprint: Fingerprint) -> dict[str, Any]:
     grids = planned_grids(plan, fingerprint)
     chosen = plan.configuration(None)
     drawn = drawn_classes(fingerprint)
-    intensities = draw_intensities(fingerprint, chosen.normalization)
+    intensities = draw_intensities(fingerprint, chosen.grid.normalization)
     drawn_configurations = [c.name for c in grids.configurations]
     return {
-        "grid_picture": encode_picture(draw_grids(grids)),
+        "grid_figure": encode_png(draw_grids(grids)),
         "grid_rows": grid_rows(grids),
         "single_slices": any(1 in case.shape_vox for case in fingerprint.cases),
         "skipped_configurations": [n for n in plan.configurations if n not in drawn_configurations],
-        "intensity_pictures": [encode_picture(png) for png in intensities],
+        "intensity_figures": [encode_png(png) for png in intensities],
         "has_histograms": bool(fingerprint.histogram_edges),
         "skipped_channels": fingerprint.channel_names[CHANNELS_DRAWN:],
         "channel_rows": channel_rows(chosen),
-        "class_picture": encode_picture(draw_classes(fingerprint)),
+        "class_figure": encode_png(draw_classes(fingerprint)),
         "class_rows": class_rows(fingerprint),
         "drawn_count": len(drawn),
         "skipped_classes": [c.name for c in fingerprint.classes if c not in drawn],
@@ -199,11 +199,11 @@ def _seen(plan: Plan, fingerprint: Fingerprint) -> dict[str, Any]:
 
 def _example_values(content: DatasetReport) -> dict[str, Any]:
     if not content.examples:
-        return {"example_picture": None, "visible": []}
+        return {"example_figure": None, "visible": []}
     labels = content.fingerprint.labels
-    channels = content.plan.configuration(None).normalization
+    channels = content.plan.configuration(None).grid.normalization
     return {
-        "example_picture": encode_picture(draw_examples(content.examples, channels, labels)),
+        "example_figure": encode_png(draw_examples(content.examples, channels, labels)),
         "visible": [
             (colour_of(index - 1), labels.names[index])
             for index in visible_classes(content.examples)

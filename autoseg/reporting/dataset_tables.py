@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.dataset.dataset import Problem
+from autoseg.dataset.problems import Problem
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.records import format_json
@@ -50,8 +50,8 @@ def overview(plan: Plan, fingerprint: Fingerprint) -> list[tuple[str, str]]:
         ("rule set", plan.rule_set),
         (
             "recommended",
-            f"{chosen.name}, patch {times(chosen.patch_size_vox)} voxels, batch "
-            f"{chosen.batch_size}",
+            f"{chosen.name}, patch {times(chosen.model.patch_size_vox)} voxels, batch "
+            f"{chosen.run.batch_size}",
         ),
     ]
     if labels.regions:
@@ -123,7 +123,7 @@ def channel_rows(configuration: Configuration) -> list[list[str]]:
                 )
             ),
         ]
-        for channel in configuration.normalization
+        for channel in configuration.grid.normalization
     ]
 
 
@@ -135,9 +135,9 @@ def configuration_rows(plan: Plan) -> list[list[str]]:
 
 def stage_rows(configuration: Configuration) -> list[list[str]]:
     """A row for each resolution of the network."""
-    spacing = list(configuration.target_spacing_mm)
+    spacing = list(configuration.grid.target_spacing_mm)
     rows = []
-    for number, stage in enumerate(configuration.network.stages):
+    for number, stage in enumerate(configuration.model.network.stages):
         spacing = [mm * step for mm, step in zip(spacing, stage.stride, strict=True)]
         rows.append(
             [
@@ -176,27 +176,29 @@ def times(values: Iterable[float]) -> str:
 
 
 def _choices(plan: Plan, configuration: Configuration) -> dict[str, str]:
-    stages = configuration.network.stages
-    training = configuration.training
+    stages = configuration.model.network.stages
+    training = configuration.run.training
     patch_mm = [
         vox * mm
         for vox, mm in zip(
-            configuration.patch_size_vox, configuration.target_spacing_mm, strict=True
+            configuration.model.patch_size_vox, configuration.grid.target_spacing_mm, strict=True
         )
     ]
-    covered = np.prod(configuration.patch_size_vox) / np.prod(configuration.median_shape_vox)
+    covered = np.prod(configuration.model.patch_size_vox) / np.prod(
+        configuration.inference.median_shape_vox
+    )
     return {
-        "target spacing (mm)": times(configuration.target_spacing_mm),
-        "median scan on this grid (voxels)": times(configuration.median_shape_vox),
-        "patch (voxels)": times(configuration.patch_size_vox),
+        "target spacing (mm)": times(configuration.grid.target_spacing_mm),
+        "median scan on this grid (voxels)": times(configuration.inference.median_shape_vox),
+        "patch (voxels)": times(configuration.model.patch_size_vox),
         "patch (mm)": times(patch_mm),
         "patch's share of the median scan": f"{100 * covered:.3g} %",
-        "batch": str(configuration.batch_size),
-        "normalisation": ", ".join(dict.fromkeys(n.kind for n in configuration.normalization)),
-        "network": configuration.network.kind,
+        "batch": str(configuration.run.batch_size),
+        "normalisation": ", ".join(dict.fromkeys(n.kind for n in configuration.grid.normalization)),
+        "network": configuration.model.network.kind,
         "stages, features": f"{len(stages)}, {stages[0].features} to {stages[-1].features}",
-        "loss": configuration.loss.kind
-        + (", Dice over the batch" if configuration.loss.batch_dice else ""),
+        "loss": configuration.run.loss.kind
+        + (", Dice over the batch" if configuration.run.loss.batch_dice else ""),
         "training": f"{training.epochs:,} epochs of {training.iterations_per_epoch:,} iterations",
         "mirrored axes": ", ".join(map(str, configuration.inference.mirror_axes)) or "none",
         "starts from masks of": configuration.previous_stage or NONE,
@@ -205,21 +207,15 @@ def _choices(plan: Plan, configuration: Configuration) -> dict[str, str]:
 
 
 def _expected(plan: Plan, configuration: Configuration) -> dict[str, str]:
-    """What the decision named `expectation` says; dashes where there is none."""
-    expected: dict[str, Any] = {}
-    how = NONE
-    for decision in plan.decisions:
-        if (decision.name, decision.configuration) == ("expectation", configuration.name):
-            expected, how = decision.value, decision.rule_id.split(".")[-1]
-    minutes = expected.get("epoch_minutes")
-    hours = None if minutes is None else minutes * configuration.training.epochs / 60
+    """What a configuration is expected to take."""
+    expected = plan.expected[configuration.name]
     return {
-        "expected memory (GiB)": _number(expected.get("memory_gib")),
-        "expected time of a step (s)": _number(expected.get("step_seconds")),
-        "expected time of an epoch (min)": _number(minutes),
-        "expected time of a training (h)": _number(hours),
-        "expected disk (GiB)": _number(expected.get("disk_gib")),
-        "expectation is": how,
+        "expected memory (GiB)": _number(expected.memory_gib),
+        "expected time of a step (s)": _number(expected.step_seconds),
+        "expected time of an epoch (min)": _number(expected.epoch_minutes),
+        "expected time of a training (h)": _number(expected.fold_hours),
+        "expected disk (GiB)": _number(expected.disk_gib),
+        "expectation is": expected.basis,
     }
 
 
@@ -257,7 +253,7 @@ def _text(name: str, value: Any) -> str:
 
 def _machine(plan: Plan) -> str:
     machine = plan.machine
-    gpu = "no GPU" if machine.gpu_name is None else f"GPU of {machine.gpu_memory_gib:.4g} GiB"
+    gpu = "no GPU" if machine.gpu_name is None else f"GPU ({machine.gpu_memory_in_words})"
     return f"{gpu}, {machine.cores} cores, {machine.memory_gib:.4g} GiB of memory"
 
 

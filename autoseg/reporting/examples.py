@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import IGNORED, Dataset, LabelScheme
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.dataset.reading import read_case
 from autoseg.geometry import CANONICAL_AXES, canonical_order, reorder_axes
 from autoseg.images.volume import Volume
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.inspection.statistics import CaseStats
-from autoseg.planning.plan import ChannelNormalization
+from autoseg.planning.grid_plan import ChannelNormalization
 from autoseg.reporting.charts import COLOURS, WIDTH_IN, drawable, new_figure, to_png
 from autoseg.reporting.mosaic import draw_outlines
 
@@ -100,14 +101,14 @@ def visible_classes(examples: tuple[ExampleSlice, ...]) -> list[int]:
     return sorted(found - {0, IGNORED})
 
 
-def _lay_out(examples: tuple[ExampleSlice, ...], pictures: int) -> tuple["Figure", NDArray[Any]]:
-    """A figure and its empty panels [example, picture]: columns, or rows if there are more."""
-    columns = max(3, pictures)
+def _lay_out(examples: tuple[ExampleSlice, ...], panel_count: int) -> tuple["Figure", NDArray[Any]]:
+    """A figure and its empty panels [example, panel]: columns, or rows if there are more."""
+    columns = max(3, panel_count)
     heights = [
         WIDTH_IN / columns * min(_height_to_width(example), TALLEST) + TITLE_IN
         for example in examples
     ]
-    if pictures == 2 and len(examples) > 1:
+    if panel_count == 2 and len(examples) > 1:
         figure = new_figure(WIDTH_IN, 2 * max(heights) - TITLE_IN / 2)
         panels = figure.subplots(2, columns, squeeze=False).T
     else:
@@ -116,7 +117,7 @@ def _lay_out(examples: tuple[ExampleSlice, ...], pictures: int) -> tuple["Figure
     for panel in panels.flat:
         panel.set_axis_off()
         panel.set_anchor("N")
-    return figure, panels[:, :pictures]
+    return figure, panels[:, :panel_count]
 
 
 def _foreground(stats: CaseStats, scheme: LabelScheme) -> float:
@@ -195,7 +196,7 @@ def _show(
 
 
 def _name(plot: "Axes", example: ExampleSlice) -> None:
-    """Title, directions and a scale bar for the first picture of a scan."""
+    """Title, directions and a scale bar for the first panel of a scan."""
     case_id = drawable(example.case_id, "scan")
     first = f"{case_id}, {example.where}" if example.where else case_id
     plot.set_title(f"{first}\n{example.why}", fontsize=9, loc="left")
@@ -213,7 +214,7 @@ def _name(plot: "Axes", example: ExampleSlice) -> None:
 
 
 def _number_classes(plot: "Axes", classes: NDArray[np.uint8], scheme: LabelScheme) -> None:
-    """Write label values into the picture where colours repeat."""
+    """Write label values into the slice where colours repeat."""
     if len(scheme.values) - 1 <= len(COLOURS):
         return
     for index in set(np.unique(classes).tolist()) - {0, IGNORED}:

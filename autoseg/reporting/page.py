@@ -1,11 +1,11 @@
-"""HTML pages that stand on their own: pictures are inside, and nothing is loaded or run."""
+"""HTML pages that stand on their own: figures are inside, and nothing is loaded or run."""
 
 import base64
 from pathlib import Path
 from typing import Any
 
-from autoseg import __version__
 from autoseg.records import replacing
+from autoseg.version import __version__
 
 # The policy keeps browsers from running or fetching anything, whatever names a dataset has.
 PAGE = """<!doctype html>
@@ -38,11 +38,11 @@ def write_page(path: Path, template: str, values: dict[str, Any], width: str = "
     )
     html = environment.from_string(template).render(values, width=width, version=__version__)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path, synced=False) as temporary:
         # Names of files need not be text; what is none becomes a question mark.
         temporary.write_text(html, encoding="utf-8", errors="replace")
 
 
-def encode_picture(png: bytes) -> str:
+def encode_png(png: bytes) -> str:
     """A PNG as the base64 text of a data URI."""
     return base64.b64encode(png).decode("ascii")

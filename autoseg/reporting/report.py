@@ -1,4 +1,4 @@
-"""One HTML page of scores and pictures that stands on its own."""
+"""One HTML page of scores and figures that stands on its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from autoseg.evaluation.evaluate import Evaluation
 from autoseg.reporting.charts import colour_of
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic
-from autoseg.reporting.page import encode_picture, write_page
+from autoseg.reporting.page import encode_png, write_page
 
 TEMPLATE = """{% extends "page" %}{% block body %}
 <h1>{{ title }}</h1>
@@ -25,7 +25,7 @@ TEMPLATE = """{% extends "page" %}{% block body %}
 {% endif %}
 <h2>Slices</h2>
 <p>Solid outlines are autoseg's, dashed ones the reference.</p>
-{% for picture in pictures %}<p><img alt="slices" src="data:image/png;base64,{{ picture }}"></p>
+{% for figure in figures %}<p><img alt="slices" src="data:image/png;base64,{{ figure }}"></p>
 {% endfor %}{% endblock %}
 """
 
@@ -43,7 +43,7 @@ class ReportContent:
 
 
 def write_report(content: ReportContent, path: Path) -> None:
-    """Write the page; pictures are inside it, so that it can be sent to somebody."""
+    """Write the page; figures are inside it, so that it can be sent to somebody."""
     values = list(content.evaluation.classes)
     numbers = [int(value) for value in values]
     page = {
@@ -59,8 +59,8 @@ def write_report(content: ReportContent, path: Path) -> None:
         ],
         "means": [_number(content.evaluation.classes[value].dice) for value in values],
         "empty_rule": content.evaluation.empty_rule,
-        "curves": encode_picture(content.curves.read_bytes()) if content.curves else None,
-        "pictures": [encode_picture(draw_mosaic(scan, numbers)) for scan in content.scans],
+        "curves": encode_png(content.curves.read_bytes()) if content.curves else None,
+        "figures": [encode_png(draw_mosaic(scan, numbers)) for scan in content.scans],
     }
     write_page(path, TEMPLATE, page)
 

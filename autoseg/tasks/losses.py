@@ -1,7 +1,7 @@
 """Training losses, and the weights of deep supervision.
 
 A loss takes what was predicted `seen` beside the truth, and its plan, and gives a scalar, computed
-in single precision at least. The network's outputs are classes, the background first, or the plan's
+in single precision at least. The network's outputs are classes, the background first, or the task's
 regions. IGNORED voxels count in no term; without any other voxel the loss is finite and has no
 gradient. Means are over voxels that somebody annotated, whatever these weigh.
 """
@@ -13,19 +13,15 @@ from functools import reduce
 import torch
 import torch.nn.functional as F
 
-from autoseg.dataset.dataset import IGNORED
+from autoseg.dataset.labels import IGNORED
 from autoseg.extensions import load_extension
-from autoseg.planning.plan import LossKind, LossPlan
+from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.task import SumUp, alone
 
-SumUp = Callable[[torch.Tensor], torch.Tensor]
+Regions = Sequence[Sequence[int]]  # class indices of each output; empty: outputs are classes
 
 SMALLEST_BASE = 1e-6  # a power below 1 has no finite slope at 0
 SMALLEST_TOTAL = 1e-8
-
-
-def alone(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes of a training that has only one."""
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +110,7 @@ def deep_supervision_loss(
     logits: Sequence[torch.Tensor],
     target: torch.Tensor,
     plan: LossPlan,
+    regions: Regions = (),
     sum_up: SumUp = alone,
 ) -> torch.Tensor:
     """The loss at every resolution, against the target at cell centres, weighted and summed.
@@ -127,7 +124,7 @@ def deep_supervision_loss(
             slice(full // size // 2, None, full // size)  # the voxel at the cell's centre
             for full, size in zip(target.shape[1:], output.shape[2:], strict=True)
         )
-        seen = compare(output, target[:, *thin], plan, sum_up)
+        seen = compare(output, target[:, *thin], plan, regions, sum_up)
         total = total + weight * loss(seen, plan)
     return total
 
@@ -143,7 +140,11 @@ def supervision_weights(outputs: int) -> tuple[float, ...]:
 
 
 def compare(
-    logits: torch.Tensor, target: torch.Tensor, plan: LossPlan, sum_up: SumUp = alone
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    plan: LossPlan,
+    regions: Regions = (),
+    sum_up: SumUp = alone,
 ) -> Comparison:
     """Logits [batch, output, *space] beside class indices [batch, *space]."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -151,9 +152,9 @@ def compare(
     # A GPU is not asked whether any voxel is ignored, for it would have to be waited for.
     if target.device.type == "cpu" and int(target.max()) != IGNORED:
         count = torch.tensor(target.numel())
-        return Comparison(*_terms(logits, target, target, plan), count, weight, sum_up)
+        return Comparison(*_terms(logits, target, target, regions), count, weight, sum_up)
     annotated = target != IGNORED
-    cross_entropy, probability, truth = _terms(logits, target, target * annotated, plan)
+    cross_entropy, probability, truth = _terms(logits, target, target * annotated, regions)
     mask = annotated.to(logits.dtype)[:, None]
     count = annotated.count_nonzero()
     return Comparison(cross_entropy * mask, probability * mask, truth, count, weight, sum_up)
@@ -170,11 +171,11 @@ def tversky(seen: Comparison, plan: LossPlan) -> torch.Tensor:
 
 
 def _terms(
-    logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor, plan: LossPlan
+    logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor, regions: Regions
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cross-entropy, probability and truth; `known` is the target with 0 for what is ignored."""
-    if plan.regions:
-        members = [_is_any_of(target, region) for region in plan.regions]
+    if regions:
+        members = [_is_any_of(target, region) for region in regions]
         truth = torch.stack(members, dim=1).to(logits.dtype)  # [batch, region, *space]
         cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return cross_entropy, logits.sigmoid(), truth
@@ -236,7 +237,7 @@ def _power(base: torch.Tensor, exponent: float) -> torch.Tensor:
     return base.clamp_min(SMALLEST_BASE) ** exponent
 
 
-LOSSES: dict[LossKind, Loss] = {
+LOSSES: dict[str, Loss] = {
     "ce_dice": ce_dice,
     "ce_tversky": ce_tversky,
     "topk_dice": topk_dice,
@@ -247,8 +248,7 @@ LOSSES: dict[LossKind, Loss] = {
 
 def find_loss(kind: str) -> Loss:
     """The loss of a kind. Raises AutosegError for one that nobody has installed."""
-    for known, loss in LOSSES.items():
-        if known == kind:
-            return loss
+    if kind in LOSSES:
+        return LOSSES[kind]
     extension: Loss = load_extension("autoseg.losses", kind)
     return extension

@@ -1,4 +1,5 @@
-"""How a network runs fastest on the device that is there: as it is, channels last, or compiled."""
+"""How a network is executed fastest on the device that is there: as it is, channels last, or
+compiled."""
 
 import copy
 import logging
@@ -11,7 +12,9 @@ import torch
 from torch import nn
 
 from autoseg.device import Device
-from autoseg.planning.plan import Form
+from autoseg.networks.family import all_outputs
+from autoseg.planning.model_plan import NetworkPlan
+from autoseg.planning.run_plan import Execution
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +24,11 @@ WORTHWHILE = 0.95  # of the time of what is simpler
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def in_form(network: nn.Module, form: Form) -> nn.Module:
-    """The network in a form; the weights are the same."""
-    if form == "eager":
+def executed(network: nn.Module, execution: Execution) -> nn.Module:
+    """The network to be called so; the weights are the same."""
+    if execution == "eager":
         return network
-    if form == "compiled":
+    if execution == "compiled":
         return cast(nn.Module, torch.compile(network))
     for parameter in network.parameters():
         if parameter.ndim in CHANNELS_LAST:
@@ -33,62 +36,60 @@ def in_form(network: nn.Module, form: Form) -> nn.Module:
     return network
 
 
-def image_in_form(image: torch.Tensor, form: Form) -> torch.Tensor:
-    """A batch of images laid out as a form wants it."""
-    if form == "channels_last":
+def laid_out(image: torch.Tensor, execution: Execution) -> torch.Tensor:
+    """A batch of images in memory as an execution wants it."""
+    if execution == "channels_last":
         return image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
     return image
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What forms are tried with: a network, a batch of images, and how it is called, where."""
+    """What executions are tried with: a network and its plan, a batch of images, and a device."""
 
     network: nn.Module
+    plan: NetworkPlan
     image: torch.Tensor
-    arguments: dict[str, bool]
     device: Device
 
-    def seconds(self, form: Form) -> float:
-        """Seconds of a forward and backward pass in a form, on a copy of the network."""
-        runs = in_form(copy.deepcopy(self.network), form)
-        image = image_in_form(self.image, form)
+    def seconds(self, execution: Execution) -> float:
+        """Seconds of a forward and backward pass, on a copy of the network."""
+        network = executed(copy.deepcopy(self.network), execution)
+        image = laid_out(self.image, execution)
         seconds = []
         for _ in range(STEPS):
             started = time.perf_counter()
             with self.device.autocast():
-                logits = runs(image, **self.arguments)
-            outputs = logits if isinstance(logits, list) else [logits]
+                outputs = all_outputs(network, image, self.plan)
             total = torch.stack([output.float().square().mean() for output in outputs]).sum()
             total.backward()  # type: ignore[no-untyped-call]
-            runs.zero_grad(set_to_none=True)
-            if self.device.torch_device.type == "cuda":
-                torch.cuda.synchronize(self.device.torch_device)
+            network.zero_grad(set_to_none=True)
+            self.device.synchronize()
             seconds.append(time.perf_counter() - started)
         return statistics.median(seconds[WARM_UP:])
 
 
-def fastest_form(trial: Trial) -> Form:
-    """The form whose forward and backward passes of a batch take the least time, measured here.
+def fastest_execution(trial: Trial) -> Execution:
+    """The one whose forward and backward passes of a batch take the least time, measured here.
 
-    A form that is not at least a twentieth faster than a simpler one is not worth it. One that
+    One that is not at least a twentieth faster than a simpler one is not worth it. One that
     fails, as compilation may for want of a compiler, is left out with a warning.
     """
-    best: Form = "eager"
+    best: Execution = "eager"
     best_s = trial.seconds(best)
-    forms: tuple[Form, ...] = ("channels_last", "compiled")
-    for form in forms:
-        seconds = seconds_if_it_runs(trial, form)
+    others: tuple[Execution, ...] = ("channels_last", "compiled")
+    for execution in others:
+        seconds = seconds_if_it_runs(trial, execution)
         if seconds is not None and seconds < WORTHWHILE * best_s:
-            best, best_s = form, seconds
+            best, best_s = execution, seconds
     return best
 
 
-def seconds_if_it_runs(trial: Trial, form: Form) -> float | None:
-    """Seconds of a step; None, with a warning, where the form fails or does not fit into memory."""
+def seconds_if_it_runs(trial: Trial, execution: Execution) -> float | None:
+    """Seconds of a step; None, with a warning, where it fails or does not fit into memory."""
     try:
-        return trial.seconds(form)
+        return trial.seconds(execution)
     except Exception as error:  # of any kind: compilers are many
         reason = str(error).strip().partition("\n")[0]
-        log.warning("Networks are not run %s here: %s", form.replace("_", " "), reason)
+        log.warning("Networks are not run %s here: %s", execution.replace("_", " "), reason)
         return None

@@ -1,5 +1,6 @@
 """Starting from a model: what fits is loaded, first and last layers adapted, the rest is new."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from torch import nn
 
 from autoseg.checkpoint import ModelCard, read_card, read_tensors
 from autoseg.errors import AutosegError
+from autoseg.networks import family_of
+from autoseg.networks.family import Family
+from autoseg.planning.model_plan import NetworkPlan
 
 SHOWN = 4
 MASK = "mask of "
@@ -40,19 +44,26 @@ def initialize_from(network: nn.Module, card: ModelCard, model: Path) -> Initial
 
     Input channels and labels are matched by name. A channel that the model does not know begins as
     the mean of those that it knows; an output that it does not know stays as it was initialised.
-    Raises AutosegError when not one weight fits.
+    Raises AutosegError when not one weight fits, or when channels or labels differ in a network
+    whose first and last layers are not known.
     """
     source = read_card(model)
     tensors, _ = read_tensors(model)
+    plan = card.configuration.model.network
+    family = family_of(plan.kind)
+    inputs, outputs = (
+        _Names(_inputs(card), _inputs(source)),
+        _Names(_outputs(card), _outputs(source)),
+    )
+    _check_layers_are_known(family, inputs, outputs, card, model)
     loaded, adapted, left = [], [], []
     own = network.state_dict()
-    first = next(iter(own))  # the convolution that sees the image
     for name, weight in own.items():
         given, changed = tensors.get(name), None
-        if given is not None and _is_head(name) and _outputs(source) != _outputs(card):
-            changed = _by_name(weight, given, _outputs(card), _outputs(source))
-        elif given is not None and name == first and _inputs(source) != _inputs(card):
-            changed = _first_layer(given, _inputs(card), _inputs(source))
+        if given is not None and outputs.differ and _is(family.gives_outputs, plan, name):
+            changed = _by_name(weight, given, outputs)
+        elif given is not None and inputs.differ and _is(family.sees_inputs, plan, name):
+            changed = _first_layer(given, inputs)
         if changed is not None and changed.shape == weight.shape:
             own[name] = changed
             adapted.append(name)
@@ -70,16 +81,42 @@ def initialize_from(network: nn.Module, card: ModelCard, model: Path) -> Initial
     return Initialization(model, tuple(loaded), tuple(adapted), tuple(left))
 
 
-def _is_head(name: str) -> bool:
-    return name.startswith("decoder.heads.")
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names of a network's channels or outputs, and of those that the model has."""
+
+    own: tuple[str, ...]
+    known: tuple[str, ...]
+
+    @property
+    def differ(self) -> bool:
+        return self.own != self.known
+
+
+def _check_layers_are_known(
+    family: Family, inputs: _Names, outputs: _Names, card: ModelCard, model: Path
+) -> None:
+    """Refuse to load heads that have moved without anyone knowing which they are."""
+    for names, layer, what in (
+        (inputs, family.sees_inputs, "channels"),
+        (outputs, family.gives_outputs, "labels"),
+    ):
+        if names.differ and layer is None:
+            raise AutosegError(
+                f"{model}: its {what} are {', '.join(names.known)}, those of the plan "
+                f"{', '.join(names.own)}, and it is not known which layer of "
+                f"{card.configuration.model.network.kind} they are in. Start from a model with the "
+                f"same {what} in the same order."
+            )
+
+
+def _is(layer: Callable[[NetworkPlan, str], bool] | None, plan: NetworkPlan, name: str) -> bool:
+    return layer is not None and layer(plan, name)
 
 
 def _inputs(card: ModelCard) -> tuple[str, ...]:
     """The names of a network's input channels."""
-    names = [name.casefold() for name in card.channel_names]
-    if card.configuration.previous_stage is not None:
-        names += [f"{MASK}{name}" for name in card.labels.names[1:]]
-    return tuple(names)
+    return tuple(name.casefold() for name in card.configuration.model.channel_names)
 
 
 def _outputs(card: ModelCard) -> tuple[str, ...]:
@@ -88,13 +125,12 @@ def _outputs(card: ModelCard) -> tuple[str, ...]:
     return tuple(name.casefold() for name in names)
 
 
-def _first_layer(
-    given: torch.Tensor, names: tuple[str, ...], known: tuple[str, ...]
-) -> torch.Tensor:
+def _first_layer(given: torch.Tensor, inputs: _Names) -> torch.Tensor:
     """Weights [feature, channel, *kernel] for other channels, or renamed ones.
 
     What a cascade adds begins at 0, so that the network is at first what it was.
     """
+    names, known = inputs.own, inputs.known
     if len(names) == len(known) and not set(names) & set(known):
         return given
     mean = given.mean(dim=1)
@@ -103,11 +139,10 @@ def _first_layer(
     return torch.stack(columns, dim=1)
 
 
-def _by_name(
-    weight: torch.Tensor, given: torch.Tensor, names: tuple[str, ...], known: tuple[str, ...]
-) -> torch.Tensor:
+def _by_name(weight: torch.Tensor, given: torch.Tensor, outputs: _Names) -> torch.Tensor:
     """Rows of outputs that both know taken from the model; the others as they are."""
     if given.shape[1:] != weight.shape[1:]:  # of a network of another width
         return given
-    rows = [given[known.index(n)] if n in known else weight[i] for i, n in enumerate(names)]
+    known = outputs.known
+    rows = [given[known.index(n)] if n in known else weight[i] for i, n in enumerate(outputs.own)]
     return torch.stack(rows)

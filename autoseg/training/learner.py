@@ -1,7 +1,6 @@
 """What training changes: weights, the optimiser's moments, the moving mean. All of it is saved."""
 
 import copy
-import re
 from collections.abc import Iterator
 
 import torch
@@ -9,11 +8,11 @@ from torch import nn
 
 from autoseg.device import Device
 from autoseg.errors import AutosegError
+from autoseg.networks import family_of
 from autoseg.planning.plan import Configuration
 
 ADAM_SECOND_MOMENT = 0.999
 SMALLEST_SCALE = 1.0  # of half precision; gradients that overflow even then are not finite
-PART = re.compile(r"(stem|encoder|decoder)\.?(?:(?:upsample|stages|heads)\.)?(\d*)")
 
 
 class Learner:
@@ -21,8 +20,8 @@ class Learner:
 
     def __init__(self, network: nn.Module, configuration: Configuration, device: Device) -> None:
         self.network = network
-        self.plan = plan = configuration.training
-        self.optimizer = make_optimizer(network, configuration)
+        self.plan = plan = configuration.run.training
+        self.optimizer = make_optimizer(network, configuration, device)
         self.scaler = torch.amp.GradScaler(
             device.torch_device.type, enabled=device.precision == "fp16"
         )
@@ -39,12 +38,18 @@ class Learner:
         self.scaler.scale(loss / self.plan.accumulated_batches).backward()  # type: ignore[no-untyped-call]
 
     def step(self, learning_rate: float, iteration: int) -> torch.Tensor:
-        """Change the weights; the norm that the gradient had before it was clipped."""
+        """Change the weights; the norm that the gradient had before it was clipped.
+
+        Where that is not finite the weights stay as they are.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["rate_factor"]
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.gradient_clip_norm)
-        self.scaler.step(self.optimizer)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+        else:
+            self._step_if_finite(norm)
         taken = self._update_scale()
         self.optimizer.zero_grad(set_to_none=True)
         if not taken:  # half precision overflowed, and the next step is scaled less
@@ -54,6 +59,13 @@ class Learner:
             decay = min(self.plan.ema_decay, (1 + iteration) / (10 + iteration))
             _move_towards(self.average, self.network, 1 - decay)
         return norm
+
+    def _step_if_finite(self, norm: torch.Tensor) -> None:
+        if self.optimizer.defaults.get("fused"):  # decides on the device, which is not waited for
+            self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif torch.isfinite(norm):
+            self.optimizer.step()
 
     def _update_scale(self) -> bool:
         """Whether the step was taken; a scale that has fallen to nothing lets its gradient show."""
@@ -74,45 +86,72 @@ class Learner:
         """Put back what `named_moments` gave."""
         moment, _, name = named.partition(".")
         parameter = self.network.get_parameter(name)
-        # Adam counts its steps in memory.
-        where = value.device if moment == "step" else parameter.device
+        # Adam counts its steps in memory, unless it is fused.
+        counts_here = moment == "step" and not self.optimizer.defaults.get("fused")
+        where = value.device if counts_here else parameter.device
         self.optimizer.state[parameter][moment] = value.to(where)
 
 
-def make_optimizer(network: nn.Module, configuration: Configuration) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, configuration: Configuration, device: Device
+) -> torch.optim.Optimizer:
     """The plan's optimiser over all parameters that are to be trained.
 
     Parts that the plan freezes stop asking for gradients. Raises AutosegError when there are none
     of a name, or rates are to differ by layer in a network whose layers are not known.
     """
-    plan, levels = configuration.training, len(configuration.network.stages)
+    plan = configuration.run.training
     _freeze(network, plan.frozen)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            factor = 1.0
-            if plan.layer_decay < 1:
-                factor = plan.layer_decay ** _distance_from_output(name, levels)
+            factor = _rate_factor(name, configuration)
             groups.setdefault(factor, []).append(parameter)
     if not groups:
         raise AutosegError("training.frozen: nothing is left to be trained. Freeze fewer parts.")
     described = [
         {"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()
     ]
+    fused = device.torch_device.type == "cuda"
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(
             described,
             lr=plan.learning_rate,
             betas=(plan.momentum, ADAM_SECOND_MOMENT),
             weight_decay=plan.weight_decay,
+            fused=fused,
         )
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         described,
         lr=plan.learning_rate,
         momentum=plan.momentum,
         weight_decay=plan.weight_decay,
         nesterov=plan.momentum > 0,
+        fused=fused,
     )
+    return _with_still_momentum(sgd) if sgd.defaults["fused"] and plan.momentum else sgd
+
+
+def _with_still_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
+    """A fused optimiser whose first step may be one that is skipped: torch would then leave the
+    momentum as the memory happened to be. From 0 a first step is what it always is."""
+    for group in sgd.param_groups:
+        for parameter in group["params"]:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+def _rate_factor(name: str, configuration: Configuration) -> float:
+    """The share of the learning rate that a parameter learns at."""
+    decay, network = configuration.run.training.layer_decay, configuration.model.network
+    if decay == 1:
+        return 1.0
+    levels = family_of(network.kind).levels_from_output(network, name)
+    if levels is None:
+        raise AutosegError(
+            f"training.layer_decay: {name} is in no known layer of {network.kind}. Leave it at 1."
+        )
+    return decay**levels
 
 
 def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
@@ -130,17 +169,6 @@ def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
             )
         for parameter in parts:
             parameter.requires_grad_(False)
-
-
-def _distance_from_output(name: str, levels: int) -> int:
-    """How many resolutions lie between a layer and the output, along the U's two arms."""
-    match = PART.match(name)
-    if match is None:
-        raise AutosegError(
-            f"training.layer_decay: {name} is in no known layer of a U-Net. Leave it at 1."
-        )
-    level = int(match[2] or 0)
-    return level if match[1] == "decoder" else 2 * (levels - 1) - level
 
 
 @torch.no_grad()

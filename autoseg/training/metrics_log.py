@@ -13,15 +13,19 @@ MOVING = 0.9  # what the moving mean keeps of itself each epoch
 
 
 class EpochSummary(Record):
-    """One epoch. Dice values are those of random patches of the held-out cases, per class name."""
+    """One epoch. Dice values are those of random patches of the held-out cases, per class name.
+
+    `skipped_steps` had no finite gradient; the training loss is the mean of the others.
+    """
 
     epoch: int
     iteration: int
     elapsed_s: float
     learning_rate: float
-    train_loss: float
+    train_loss: float | None
     validation_loss: float | None
     patch_dice: dict[str, float | None]
+    skipped_steps: int = 0
 
 
 class TrainingListener(Protocol):

@@ -1,23 +1,34 @@
 """Which patches to train on: foreground oversampled, every draw keyed so that runs repeat."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from autoseg.augmentation.masks import change_mask
 from autoseg.augmentation.policy import draw_augmentation, no_augmentation
-from autoseg.augmentation.sample import RawSample
+from autoseg.augmentation.sample import FloatArray, RawSample, SampleAugmentation
 from autoseg.augmentation.spatial import source_box
-from autoseg.geometry import Shape3
-from autoseg.planning.plan import AugmentationPlan, TrainingPlan
+from autoseg.geometry import Box, Shape3
+from autoseg.networks.inputs import SOURCES
+from autoseg.planning.run_plan import AugmentationPlan, TrainingPlan
 from autoseg.preprocessing.store import StoredCase
 
 Purpose = Literal["training", "validation"]
 PURPOSE_KEY: dict[Purpose, int] = {"training": 0, "validation": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPatch:
+    """Where one sample comes from, and what is to happen to it.
+
+    `box` holds all that the augmentation needs; `centre_vox` is the patch's centre inside it.
+    """
+
+    case_id: str
+    box: Box
+    centre_vox: FloatArray
+    augmentation: SampleAugmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +50,52 @@ class PatchSampler:
 
     def draw(self, step: int, indices: Iterable[int] | None = None) -> list[RawSample]:
         """The raw samples of one step, or those of a batch that a process has as its share."""
-        chosen = range(self.batch_size) if indices is None else indices
-        return [self._draw_sample(step, index) for index in chosen]
+        chosen = self.choose(step, indices)
+        return [read_sample(self.cases[patch.case_id], patch) for patch in chosen]
 
-    def choose(self, step: int, index: int) -> tuple[np.random.Generator, str, list[int]]:
-        """A sample's own random generator, its case, and the first voxel of its patch."""
+    def choose(self, step: int, indices: Iterable[int] | None = None) -> list[ChosenPatch]:
+        """What `draw` reads, chosen without reading any voxel."""
+        chosen = range(self.batch_size) if indices is None else indices
+        return [self._choose_patch(step, index) for index in chosen]
+
+    def _choose_patch(self, step: int, index: int) -> ChosenPatch:
         rng = np.random.default_rng((self.seed, PURPOSE_KEY[self.purpose], step, index))
         case_id = list(self.cases)[rng.integers(len(self.cases))]
-        forced = self._is_forced(index, rng)
-        return rng, case_id, choose_start(self.cases[case_id], self.patch_size_vox, forced, rng)
-
-    def _draw_sample(self, step: int, index: int) -> RawSample:
-        rng, case_id, start = self.choose(step, index)
         case, size = self.cases[case_id], self.patch_size_vox
+        start = choose_start(case, size, self._is_forced(step, index, rng), rng)
         channels = case.image.shape[0]
         if self.augmentation is None:
             augmentation = no_augmentation(channels)
         else:
             augmentation = draw_augmentation(self.augmentation, channels, size, rng)
         box, centre = source_box(start, size, augmentation)
-        patch = case.read(box)
-        previous = patch.previous
-        if previous is not None:
-            previous = change_mask(previous, augmentation.mask)
-        return RawSample(
-            case_id, patch.image, patch.label, patch.outside, previous, centre, augmentation
-        )
+        return ChosenPatch(case_id, box, centre, augmentation)
 
-    def _is_forced(self, index: int, rng: np.random.Generator) -> bool:
-        """Whether a sample is centred on foreground: the last of a batch are, or any by chance."""
+    def _is_forced(self, step: int, index: int, rng: np.random.Generator) -> bool:
+        """Whether a sample is centred on foreground: the last are of those that the optimiser takes
+        a step with, in however many batches, or any by chance."""
         fraction = self.training.foreground_fraction
         if self.training.oversampling == "probabilistic":
             return bool(rng.random() < fraction)
-        return index >= round(self.batch_size * (1 - fraction))
+        batches = self.training.accumulated_batches if self.purpose == "training" else 1
+        place = step % batches * self.batch_size + index
+        return place >= round(batches * self.batch_size * (1 - fraction))
+
+
+def read_sample(case: StoredCase, chosen: ChosenPatch) -> RawSample:
+    """A chosen patch's voxels; maps of other inputs are changed as drawn."""
+    patch = case.read(chosen.box)
+    drawn = chosen.augmentation.mask
+    maps = {kind: SOURCES[kind].simulate(values, drawn) for kind, values in patch.maps.items()}
+    return RawSample(
+        case_id=chosen.case_id,
+        image=patch.image,
+        label=patch.label,
+        outside=patch.outside,
+        maps=maps,
+        centre_vox=chosen.centre_vox,
+        augmentation=chosen.augmentation,
+    )
 
 
 def choose_start(
@@ -91,27 +115,7 @@ def choose_start(
         classes = sorted(case.class_locations)
         locations = case.class_locations[classes[rng.integers(len(classes))]]
     if locations is not None:
-        voxel = locations[rng.integers(len(locations))].astype(int)
+        voxel = locations[int(rng.integers(len(locations)))].astype(int)
         centred = [int(v) - patch // 2 for v, patch in zip(voxel, patch_size_vox, strict=True)]
         return [min(max(c, low), high) for c, (low, high) in zip(centred, bounds, strict=True)]
     return [int(rng.integers(low, high + 1)) for low, high in bounds]
-
-
-def prefetch(
-    draw: Callable[[int], list[RawSample]], steps: Iterator[int], threads: int, ahead: int
-) -> Generator[list[RawSample], None, None]:
-    """Yield the samples of each step in order, while threads read those that follow.
-
-    An error while reading is raised here, at its step.
-    """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="sampling")
-    pending: deque[Future[list[RawSample]]] = deque()
-    try:
-        for step in steps:
-            pending.append(pool.submit(draw, step))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

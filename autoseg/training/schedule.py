@@ -1,62 +1,44 @@
 """How long to train, and the learning rate along the way."""
 
 import math
-from dataclasses import dataclass
+from typing import Self
 
-from autoseg.errors import AutosegError
-from autoseg.planning.plan import TrainingPlan
+from pydantic import Field, model_validator
+
+from autoseg.planning.run_plan import TrainingPlan
+from autoseg.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How long a user wants to train; at most one is given, else the plan's length holds."""
+class Budget(Record):
+    """The length of a training: epochs, iterations, or seconds of wall time; at most one is given,
+    else the plan's length holds."""
 
-    epochs: int | None = None
-    iterations: int | None = None
-    minutes: float | None = None
-    hours: float | None = None
+    epochs: int | None = Field(default=None, gt=0)
+    iterations: int | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(length is not None for length in (self.epochs, self.iterations, self.seconds)) > 1:
+            raise ValueError("only one of epochs, iterations and seconds can be given")
+        return self
 
     @property
     def is_given(self) -> bool:
-        return self != PLANNED
+        return self != Budget()
 
-
-PLANNED = Length()
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The length of a training: iterations, or seconds of wall time; exactly one is set."""
-
-    iterations: int | None = None
-    seconds: float | None = None
+    def settled(self, plan: TrainingPlan) -> "Budget":
+        """The same length in iterations or seconds, the plan's where none is given."""
+        if self.iterations is not None or self.seconds is not None:
+            return self
+        return Budget(iterations=(self.epochs or plan.epochs) * plan.iterations_per_epoch)
 
     def fraction(self, iteration: int, elapsed_s: float) -> float:
-        """How much of the budget is used, 0 to 1; the training ends at 1."""
+        """How much of a settled budget is used, 0 to 1; the training ends at 1."""
         if self.iterations is not None:
             return min(1.0, iteration / self.iterations)
         assert self.seconds is not None
         return min(1.0, elapsed_s / self.seconds)
-
-
-def make_budget(plan: TrainingPlan, length: Length) -> Budget:
-    """The budget that a user asked for, or the plan's. Raises AutosegError unless positive."""
-    given = {
-        "--epochs": length.epochs,
-        "--iterations": length.iterations,
-        "--minutes": length.minutes,
-        "--hours": length.hours,
-    }
-    for flag, value in given.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise AutosegError(f"{flag} {value}: must be a number above 0.")
-    if length.hours is not None:
-        return Budget(seconds=length.hours * 3600)
-    if length.minutes is not None:
-        return Budget(seconds=length.minutes * 60)
-    if length.iterations is not None:
-        return Budget(iterations=length.iterations)
-    return Budget(iterations=(length.epochs or plan.epochs) * plan.iterations_per_epoch)
 
 
 def learning_rate(plan: TrainingPlan, fraction: float) -> float:

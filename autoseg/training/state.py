@@ -1,6 +1,10 @@
-"""Where a training stands, on disk: weights, moments and position in one file."""
+"""Where a training stands, on disk: weights, moments and position in one file, and the one before.
+
+Two generations are kept, so that whatever happens to the newer one, at most one is lost.
+"""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,13 @@ from pydantic import Field
 
 from autoseg.checkpoint import read_metadata, read_tensors, save_tensors
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import Configuration, Form
+from autoseg.planning.plan import Configuration
+from autoseg.planning.run_plan import Execution
 from autoseg.records import Record, parse_record
 from autoseg.training.learner import Learner
+from autoseg.training.schedule import Budget
+
+log = logging.getLogger(__name__)
 
 STATE_KEY = "training_state"
 WEIGHT, AVERAGE, MOMENT = "weight.", "average.", "moment."
@@ -25,40 +33,40 @@ class Position(Record):
     iteration: int
     elapsed_s: float
     stopped_early: bool = False
+    epoch_losses: tuple[float, ...] = ()  # of the steps since the last epoch ended
+    skipped: int = 0  # steps of the epoch whose gradient was not finite
 
 
 class SavedState(Record):
     """The position, what was being trained, for how long, from which seed, and how it was run.
 
-    `scaler` is the state of the gradient scaler, empty unless training in half precision.
+    `planned` is the configuration of the plan, `configuration` that of this training, whose batches
+    may be smaller. `scaler` is the state of the gradient scaler, empty unless training in half
+    precision.
     """
 
     position: Position
+    planned: Configuration
     configuration: Configuration
-    budget_iterations: int | None
-    budget_seconds: float | None
+    budget: Budget
     seed: int
-    form: Form
+    execution: Execution
     scaler: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class StateFile:
-    """One training's state under `resume/`."""
+class StateFiles:
+    """One training's state, and the one before it."""
 
-    path: Path
+    newest: Path
+    previous: Path
 
-    @classmethod
-    def of(cls, folder: Path) -> "StateFile":
-        return cls(folder / "resume" / "state.safetensors")
-
-    def exists(self) -> bool:
-        return self.path.is_file()
+    def exist(self) -> bool:
+        return self.newest.is_file() or self.previous.is_file()
 
     def read(self) -> SavedState:
-        """The state without its tensors. Raises AutosegError when it is absent or damaged."""
-        metadata = read_metadata(self.path)
-        return parse_record(SavedState, json.loads(metadata[STATE_KEY]), str(self.path))
+        """The newest state that is whole, without its tensors. Raises AutosegError when none is."""
+        return _described(self._whole())
 
     def save(self, learner: Learner, state: SavedState) -> None:
         """Write everything atomically: the previous state stays until the new one is whole."""
@@ -67,17 +75,15 @@ class StateFile:
         if learner.average is not None:
             tensors |= _prefixed(AVERAGE, learner.average.state_dict())
         state = state.model_copy(update={"scaler": learner.scaler.state_dict()})
-        save_tensors(self.path, tensors, {STATE_KEY: state.model_dump_json()})
+        if self.newest.is_file():
+            self.newest.replace(self.previous)
+        save_tensors(self.newest, tensors, {STATE_KEY: state.model_dump_json()})
 
-    def load(self, learner: Learner, configuration: Configuration) -> SavedState:
-        """Put everything back. Raises AutosegError when another plan was trained."""
-        state = self.read()
-        tensors, _ = read_tensors(self.path)
-        if state.configuration != configuration:
-            raise AutosegError(
-                f"{self.path}: this training was begun with another plan. Train anew with "
-                "--overwrite, or restore the plan."
-            )
+    def load(self, learner: Learner) -> SavedState:
+        """Put everything back, and say where the training stands."""
+        path = self._whole()
+        state = _described(path)
+        tensors, _ = read_tensors(path)
         learner.network.load_state_dict(_of_prefix(WEIGHT, tensors))
         if learner.average is not None:
             learner.average.load_state_dict(_of_prefix(AVERAGE, tensors))
@@ -85,7 +91,27 @@ class StateFile:
             learner.set_moment(named, value)
         if state.scaler and learner.scaler.is_enabled():
             learner.scaler.load_state_dict(state.scaler)
+        if path == self.previous:  # else the damaged one would take its place when next saved
+            self.newest.unlink(missing_ok=True)
         return state
+
+    def _whole(self) -> Path:
+        """The newest file that can be read."""
+        if not self.previous.is_file():
+            return self.newest
+        try:
+            _described(self.newest)
+        except AutosegError as damage:
+            log.warning("%s The state before it is taken.", damage)
+            return self.previous
+        return self.newest
+
+
+def _described(path: Path) -> SavedState:
+    metadata = read_metadata(path)
+    if STATE_KEY not in metadata:
+        raise AutosegError(f"{path}: holds no state of a training. Train anew with --overwrite.")
+    return parse_record(SavedState, json.loads(metadata[STATE_KEY]), str(path))
 
 
 def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,29 +1,74 @@
-"""Batches that processes augment on the CPU, while the GPU trains."""
+"""Batches that processes augment on the CPU, while the GPU trains.
+
+The training chooses what to read, so no process needs to know where classes lie. Each makes whole
+steps by the very functions that the training device would call, and so with the same result.
+"""
 
 import multiprocessing
+import os
 import signal
-from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import replace
-from typing import Any
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from autoseg.augmentation.masks import change_mask
-from autoseg.augmentation.policy import draw_augmentation, no_augmentation
+from autoseg.augmentation.policy import augment_patches, no_augmentation
 from autoseg.augmentation.sample import RawSample
+from autoseg.augmentation.spatial import Patches
 from autoseg.errors import AutosegError
-from autoseg.geometry import Box
-from autoseg.preprocessing.store import StoredCase, open_case, with_previous
-from autoseg.training.sampling import PatchSampler
+from autoseg.geometry import Shape3
+from autoseg.parallel import explain_failure
+from autoseg.preprocessing.parts import DamagedCaseError
+from autoseg.preprocessing.store import StoredCase, open_case, with_map
+from autoseg.training.prefetch import make_ahead
+from autoseg.training.sampling import ChosenPatch, PatchSampler, read_sample
 
-BATCHES_AHEAD = 4
-INSTALL = "training.augment_on = workers needs batchgenerators: pip install 'autoseg[workers]'."
+CPU = torch.device("cpu")
+DIED = (
+    "A process that augments (training.augment_on = workers) died, most likely for want of memory. "
+    "Close other programs, or set training.augment_on=device."
+)
 
-_state: dict[str, Any] = {}  # of a worker process: its sampler and its policy
+
+@dataclass(frozen=True, slots=True)
+class StepMaker:
+    """Makes the finished samples of a step, in a process of its own.
+
+    Cases travel by path, where they have one, and are opened when they are first read.
+    """
+
+    cases: dict[str, StoredCase]
+    patch_size_vox: Shape3
+    planar: bool
+    opened: dict[str, StoredCase] = field(default_factory=dict)
+
+    def make(self, chosen: list[ChosenPatch]) -> list[RawSample]:
+        """Samples to which nothing is left to be done. Errors name the cases."""
+        raw = [self._read(patch) for patch in chosen]
+        with _named(", ".join(patch.case_id for patch in chosen)):
+            patches = augment_patches(raw, self.patch_size_vox, self.planar, CPU)
+        return [_finished(sample, patches, index) for index, sample in enumerate(raw)]
+
+    def _read(self, chosen: ChosenPatch) -> RawSample:
+        name = chosen.case_id
+        with _named(name):
+            if name not in self.opened:
+                self.opened[name] = _opened(self.cases[name])
+            return read_sample(self.opened[name], chosen)
+
+
+@contextmanager
+def _named(cases: str) -> Iterator[None]:
+    """Errors with the cases' names, of a kind that can leave the process."""
+    try:
+        yield
+    except Exception as error:
+        raise AutosegError(explain_failure(cases, error)) from error
 
 
 def make_batches(
@@ -31,89 +76,83 @@ def make_batches(
 ) -> Generator[list[RawSample], None, None]:
     """The finished samples of each step in order, made ahead by processes.
 
-    Each sample is keyed by seed, step and index, so the number of processes changes nothing. Raises
-    AutosegError when batchgenerators is not installed.
+    They are what the sampler draws, augmented, however many processes there are. An error is raised
+    at its step. Once this generator is closed no process is left.
     """
-    assert sampler.augmentation is not None
-    try:
-        from autoseg.augmentation.on_cpu import CpuPolicy
-    except ImportError:
-        raise AutosegError(INSTALL) from None
-    CpuPolicy(sampler.augmentation, sampler.patch_size_vox)  # says here what it cannot do
-    by_path = {name: _closed(case) for name, case in sampler.cases.items()}
     pool = ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("spawn"),
         initializer=_begin,
-        initargs=(replace(sampler, cases=by_path),),
+        initargs=(step_maker(sampler),),
     )
-    pending: deque[list[Future[RawSample]]] = deque()
+
+    def submit(step: int) -> Future[list[RawSample]]:
+        try:
+            return pool.submit(_make_step, sampler.choose(step, share))
+        except DamagedCaseError as damage:  # found while choosing, to be raised at its step
+            failed: Future[list[RawSample]] = Future()
+            failed.set_exception(damage)
+            return failed
+
     try:
-        for step in steps:
-            pending.append([pool.submit(_make_sample, step, index) for index in share])
-            if len(pending) > BATCHES_AHEAD:
-                yield [sample.result() for sample in pending.popleft()]
-        while pending:
-            yield [sample.result() for sample in pending.popleft()]
+        yield from make_ahead(submit, steps, processes)
+    except BrokenProcessPool as death:
+        raise AutosegError(DIED) from death
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+
+
+def step_maker(sampler: PatchSampler) -> StepMaker:
+    """What travels to a process: no voxels of cases that have a path, and no class locations."""
+    assert sampler.augmentation is not None
+    cases = {name: _closed(case) for name, case in sampler.cases.items()}
+    return StepMaker(cases, sampler.patch_size_vox, sampler.augmentation.planar)
 
 
 def _closed(case: StoredCase) -> StoredCase:
-    """A case as it travels to another process: by its path, where it has one."""
+    case = replace(case, class_locations={}, annotated_locations=None)
     if case.path is None:
         return case
-    return replace(case, image=None, label=None, outside_mask=None, previous_label=None)
+    return replace(case, image=None, label=None, outside_mask=None, maps={})
 
 
 def _opened(case: StoredCase) -> StoredCase:
     if case.path is None:
         return case
-    opened = open_case(case.path, check=False)  # which was done before
-    return with_previous(opened, case.previous_path) if case.previous_path else opened
+    opened = open_case(case.path)
+    for kind, path in case.map_paths.items():
+        opened = with_map(opened, kind, path)
+    return opened
 
 
-def _begin(sampler: PatchSampler) -> None:
-    from autoseg.augmentation.on_cpu import CpuPolicy
-
-    assert sampler.augmentation is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training ends them
-    torch.set_num_threads(1)
-    cases = {name: _opened(case) for name, case in sampler.cases.items()}
-    _state["sampler"] = replace(sampler, cases=cases)
-    _state["policy"] = CpuPolicy(sampler.augmentation, sampler.patch_size_vox)
-
-
-def _make_sample(step: int, index: int) -> RawSample:
-    return augmented_sample(_state["sampler"], _state["policy"], step, index)
-
-
-def augmented_sample(sampler: PatchSampler, policy: Any, step: int, index: int) -> RawSample:
-    """One finished sample: the patch that the policy made, with nothing left to do to it."""
-    from autoseg.augmentation.on_cpu import largest_reach
-
-    assert sampler.augmentation is not None
-    patch_vox = np.array(sampler.patch_size_vox)
-    rng, case_id, start = sampler.choose(step, index)
-    case = sampler.cases[case_id]
-    reach = np.maximum(largest_reach(sampler.augmentation, sampler.patch_size_vox), patch_vox)
-    reach += (reach - patch_vox) % 2  # so that patch and box have one centre
-    first = np.array(start) - (reach - patch_vox) // 2
-    patch = case.read(Box(start=tuple(first.tolist()), stop=tuple((first + reach).tolist())))
-    masks: list[NDArray[Any]] = [patch.label]
-    if patch.outside is not None:
-        masks.append(patch.outside)
-    if patch.previous is not None:
-        channels = len(patch.image)
-        drawn = draw_augmentation(sampler.augmentation, channels, sampler.patch_size_vox, rng)
-        masks.append(change_mask(patch.previous, drawn.mask))
-    image, made = policy(patch.image, np.stack(masks).astype(np.uint8), int(rng.integers(2**32)))
-    return RawSample(
-        case_id=case_id,
-        image=image,
-        label=made[0],
-        outside=None if patch.outside is None else made[1] > 0,
-        previous=None if patch.previous is None else made[-1],
-        centre_vox=(patch_vox - 1) / 2,
-        augmentation=no_augmentation(len(image)),
+def _finished(sample: RawSample, patches: Patches, index: int) -> RawSample:
+    return replace(
+        sample,
+        image=patches.image[index].numpy(),
+        label=patches.label[index].numpy(),
+        outside=None if patches.outside is None else patches.outside[index].numpy(),
+        maps={kind: values[index].numpy() for kind, values in patches.maps.items()},
+        augmentation=no_augmentation(len(sample.image)),
     )
+
+
+_makers: list[StepMaker] = []  # of a worker process: its only one
+
+
+def _begin(maker: StepMaker) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training ends them
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    _makers.append(maker)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this process when a killed training leaves it behind."""
+    parent.join()
+    os._exit(1)
+
+
+def _make_step(chosen: list[ChosenPatch]) -> list[RawSample]:
+    return _makers[0].make(chosen)

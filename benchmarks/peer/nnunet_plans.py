@@ -68,7 +68,7 @@ def write_dataset(spec: dict) -> None:
 def make_plan(spec: dict) -> dict:
     """The plans of a planner; without a memory target, of the one it has by itself."""
     write_dataset(spec)
-    memory = {} if spec["memory_gb"] is None else {"gpu_memory_target_in_gb": spec["memory_gb"]}
+    memory = {} if spec["memory_gib"] is None else {"gpu_memory_target_in_gb": spec["memory_gib"]}
     planner = PLANNERS[spec["planner"]](1, **memory)
     planner.determine_reader_writer = lambda: ExperimentPlanner  # only its name is used
     plans = planner.plan_experiment()

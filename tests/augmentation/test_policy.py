@@ -1,3 +1,5 @@
+"""Covers: sample."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +14,8 @@ from autoseg.augmentation.policy import (
 )
 from autoseg.augmentation.sample import RawSample
 from autoseg.planning.decisions import AugmentationSettings
-from autoseg.planning.plan import AugmentationPlan
 from autoseg.planning.rules import load_rule_set
+from autoseg.planning.run_plan import AugmentationPlan
 from tests.planning.test_rules import FACTS
 
 PATCH = (8, 10, 12)
@@ -27,9 +29,8 @@ def published(planar: bool = False) -> AugmentationPlan:
 
 
 def test_transforms_come_as_often_and_as_strong_as_the_policy_says() -> None:
-    drawn = [
-        draw_augmentation(published(), 1, PATCH, np.random.default_rng(i)) for i in range(4000)
-    ]
+    policy = published()
+    drawn = [draw_augmentation(policy, 1, PATCH, np.random.default_rng(i)) for i in range(4000)]
     share_warped = np.mean([d.matrix is not None for d in drawn])
     assert share_warped == pytest.approx(1 - 0.8 * 0.8, abs=0.03)
     assert np.mean([d.noise_std > 0 for d in drawn]) == pytest.approx(0.1, abs=0.02)
@@ -47,8 +48,9 @@ def test_transforms_come_as_often_and_as_strong_as_the_policy_says() -> None:
 
 
 def test_planar_patches_turn_within_their_slices() -> None:
+    policy = published(True)
     for seed in range(200):
-        matrix = draw_augmentation(published(True), 1, PATCH, np.random.default_rng(seed)).matrix
+        matrix = draw_augmentation(policy, 1, PATCH, np.random.default_rng(seed)).matrix
         if matrix is not None:
             np.testing.assert_allclose(matrix[0], [1, 0, 0])
             np.testing.assert_allclose(matrix[:, 0], [1, 0, 0])
@@ -67,7 +69,7 @@ def test_voxels_outside_the_body_return_to_0() -> None:
     image = np.where(outside, 0, rng.normal(size=(2, 8, 8, 8))).astype(np.float32)
     noisy = replace(no_augmentation(2), noise_std=1.0)
     label = np.zeros((8, 8, 8), np.uint8)
-    sample = RawSample("a", image, label, outside, None, np.full(3, 3.5), noisy)
-    batch = augment_batch([sample], BatchShape((8, 8, 8), (0,), False, 0), torch.device("cpu"))
+    sample = RawSample("a", image, label, outside, {}, np.full(3, 3.5), noisy)
+    batch = augment_batch([sample], BatchShape((8, 8, 8), (0,), False), torch.device("cpu"))
     assert not batch.image[0, 0][torch.from_numpy(outside)].any()
     assert batch.image[0, 1][torch.from_numpy(outside)].any()

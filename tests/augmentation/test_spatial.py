@@ -40,7 +40,7 @@ def sample(
     box, centre = source_box(start, PATCH, augmentation)
     patch = case.read(box)
     return RawSample(
-        "case", patch.image, patch.label, patch.outside, patch.previous, centre, augmentation
+        "case", patch.image, patch.label, patch.outside, patch.maps, centre, augmentation
     )
 
 
@@ -134,13 +134,12 @@ def test_voxels_move_no_further_than_control_points() -> None:
 
 
 def test_the_previous_mask_moves_with_the_label(case: StoredCase) -> None:
-    with_mask = replace(case, previous_label=case.label)
+    with_mask = replace(case, maps={"stage_mask": case.label})
     matrix = rotation_matrix(np.deg2rad([20, -30, 10]))
     samples = [
         sample(with_mask, (14, 15, 16), matrix, mirrored_axes=(1,)),
         sample(with_mask, (3, 4, 5), None, mirrored_axes=(0,)),
     ]
     patches = cut_patches(samples, PATCH, CPU)
-    assert patches.previous is not None
-    assert torch.equal(patches.previous, patches.label)
+    assert torch.equal(patches.maps["stage_mask"], patches.label)
     assert len(torch.unique(patches.label)) == 3

@@ -1,3 +1,5 @@
+"""Covers: layouts.naming, layouts.nnunet_raw, layouts.plain, layouts.recognition, reading."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -6,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.dataset.layouts import open_dataset
 from autoseg.dataset.layouts.naming import group_channels
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
 

@@ -1,4 +1,7 @@
-"""What dataset.json, the Decathlon, tables and numbered objects can say beyond the ordinary."""
+"""What dataset.json, the Decathlon, tables and numbered objects can say beyond the ordinary.
+
+Covers: layouts.description, layouts.manifest, layouts.msd.
+"""
 
 import json
 from pathlib import Path
@@ -8,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.dataset.dataset import Region
-from autoseg.dataset.layouts import open_dataset, survey_dataset
+from autoseg.dataset.labels import Region
+from autoseg.dataset.layouts.recognition import open_dataset, survey_dataset
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import make_fingerprint

@@ -1,3 +1,5 @@
+"""Covers: metrics."""
+
 from pathlib import Path
 
 import nibabel as nib

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.images.volume import file_ending, read_image
-from autoseg.pipeline.plan import check_dataset
+from autoseg.images.formats import file_ending
+from autoseg.images.volume import read_image
+from autoseg.pipeline.check import check_dataset
 
 ODD = Path(__file__).parents[3] / "shared" / "data" / "odd_headers"
 PINNED = json.loads((Path(__file__).parent / "odd_headers.json").read_text())

@@ -1,3 +1,5 @@
+"""Covers: raw."""
+
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from PIL import Image
 
 from autoseg.errors import AutosegError
 from autoseg.images.formats import (
-    READERS,
+    ENDINGS,
     file_ending,
     read_raw,
 )
@@ -164,14 +166,14 @@ def test_a_nifti_with_its_voxels_elsewhere_is_refused(tmp_path: Path) -> None:
         read_raw(tmp_path / "a.nii")
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_text_named_like_an_image_is_refused(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"a{ending}").write_text("Not an image.\n" * 100)
     with pytest.raises(AutosegError, match=f"a{ending}: cannot be read"):
         read_raw(tmp_path / f"a{ending}")
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_folder_named_like_an_image_is_refused(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"a{ending}").mkdir()
     with pytest.raises(AutosegError, match="this is a folder"):

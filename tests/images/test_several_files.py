@@ -1,3 +1,5 @@
+"""Covers: text_headers."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Covers: tiff_tags."""
+
 from pathlib import Path
 from typing import Any
 

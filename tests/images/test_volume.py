@@ -12,7 +12,8 @@ from nibabel.eulerangles import euler2mat
 from PIL import Image
 
 from autoseg.errors import AutosegError
-from autoseg.images.volume import READERS, Volume, read_image, read_labels, write_labels
+from autoseg.images.formats import ENDINGS
+from autoseg.images.volume import Volume, read_image, read_labels, write_labels
 
 OBLIQUE = from_matvec(euler2mat(0.2, -0.1, 0.3) @ np.diag([0.7, 0.8, -2.5]), [10, -20, 30])
 
@@ -230,7 +231,7 @@ def test_a_palette_picture_is_its_indices_as_labels_and_its_colours_as_image(
     np.testing.assert_array_equal(image[:, 0], np.moveaxis(colours[indices], -1, 0))
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_images_and_labels_of_every_format_have_finite_grids(tmp_path: Path, ending: str) -> None:
     array = np.random.default_rng(0).integers(0, 4, (8, 9)).astype(np.uint8)  # [y, x]
     path = tmp_path / f"scan{ending}"

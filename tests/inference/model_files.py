@@ -5,11 +5,17 @@ from pathlib import Path
 import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
-from autoseg.dataset.dataset import LabelScheme
-from autoseg.planning.plan import Configuration, NetworkPlan, StagePlan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
-from tests.planning.specified import CPU, Scans, made_up_fingerprint
+from autoseg.dataset.labels import LabelScheme
+from autoseg.planning.model_plan import (
+    ConfigurationName,
+    InputPlan,
+    ScanInput,
+    SemanticPlan,
+    StageMaskInput,
+    StagePlan,
+)
+from autoseg.planning.plan import Configuration
+from tests.planning.specified import CPU, Scans, configure, made_up_fingerprint
 
 PATCH = (8, 16, 16)
 
@@ -22,8 +28,7 @@ def small_configuration(
 ) -> Configuration:
     """Two resolutions of few features, on a grid of one's own."""
     scans = Scans((16, 16, 16), (1, 1, 1), count=50)
-    plan = make_plan(made_up_fingerprint(scans), load_rule_set("cpu"), CPU)
-    planned = plan.configurations["3d_fullres"]
+    planned = configure(made_up_fingerprint(scans), "cpu", CPU)
     dims = len(patch_size_vox)
     stages = tuple(
         StagePlan(
@@ -35,17 +40,35 @@ def small_configuration(
         )
         for stride in (1, 2)
     )
-    network: NetworkPlan = planned.network.model_copy(update={"stages": stages})
+    network = planned.model.network.model_copy(update={"stages": stages})
+    model = {"patch_size_vox": patch_size_vox, "network": network}
     return planned.model_copy(
         update={
             "name": "2d" if dims == 2 else "3d_fullres",
-            "spatial_dims": dims,
-            "patch_size_vox": patch_size_vox,
-            "target_spacing_mm": spacing_mm,
-            "network": network,
+            "grid": planned.grid.model_copy(update={"target_spacing_mm": spacing_mm}),
+            "model": planned.model.model_copy(update=model),
             "inference": planned.inference.model_copy(update={"mirror_axes": mirrored}),
         }
     )
+
+
+def second_stage(
+    configuration: Configuration, previous: ConfigurationName = "3d_lowres"
+) -> Configuration:
+    """The same as a later stage of a cascade; what it sees is known when its classes are."""
+    inputs = (*configuration.model.inputs, StageMaskInput(stage=previous, classes=()))
+    model = configuration.model.model_copy(update={"inputs": inputs})
+    return configuration.model_copy(update={"name": "3d_cascade_fullres", "model": model})
+
+
+def with_labels(configuration: Configuration, labels: LabelScheme) -> Configuration:
+    """The same for other classes or regions."""
+    model = {
+        "inputs": tuple(_of_classes(source, labels) for source in configuration.model.inputs),
+        "task": SemanticPlan(classes=len(labels.values), regions=labels.region_classes()),
+    }
+    changed = configuration.model.model_copy(update=model)
+    return configuration.model_copy(update={"model": changed})
 
 
 def write_model(
@@ -56,8 +79,9 @@ def write_model(
         values=tuple(range(classes)),
         names=("background", *(f"class_{index}" for index in range(1, classes))),
     )
+    configuration = with_labels(configuration, labels)
     torch.manual_seed(seed)
-    network = build_network(configuration, labels)
+    network = build_network(configuration.model)
     card = ModelCard(
         plan_name="small",
         configuration=configuration,
@@ -70,3 +94,9 @@ def write_model(
     )
     save_model(path, network, card)
     return path
+
+
+def _of_classes(source: InputPlan, labels: LabelScheme) -> InputPlan:
+    if isinstance(source, ScanInput):
+        return source
+    return source.model_copy(update={"classes": labels.names[1:]})

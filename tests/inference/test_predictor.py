@@ -1,3 +1,7 @@
+"""Covers: engines.cache, engines.onnx_engine, engines.openvino_engine, engines.request,
+engines.torch_engine, probabilities, provenance, whole_scan.
+"""
+
 import shutil
 import subprocess
 import sys
@@ -16,6 +20,7 @@ from scipy.special import softmax
 
 from autoseg import extensions
 from autoseg.checkpoint import load_model, save_model
+from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
@@ -23,11 +28,13 @@ from autoseg.inference import models, whole_scan
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
-from autoseg.inference.sliding_window import Economy
-from autoseg.inference.whole_scan import Wanted
+from autoseg.inference.sliding_window import Batching
+from autoseg.inference.whole_scan import RequestedMaps
+from autoseg.planning.plan import Configuration
+from autoseg.tasks.semantic import SemanticTask
 from tests.inference.model_files import small_configuration, write_model
 
-EVERYWHERE = Economy(1, torch.device("cpu"))
+EVERYWHERE = Batching(1, torch.device("cpu"))
 needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 needs_onnxruntime = pytest.mark.skipif(
     not find_spec("onnxruntime"), reason="onnxruntime is not installed"
@@ -50,19 +57,33 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(folder / "a.safetensors", small_configuration())
 
 
+def with_network(**options: Any) -> Configuration:
+    """The small configuration with another network."""
+    plain = small_configuration()
+    network = plain.model.network.model_copy(update=options)
+    model = plain.model.model_copy(update={"network": network})
+    return plain.model_copy(update={"model": model})
+
+
 def load(*models: Path, memory_gib: float | None = None) -> Predictor:
     return Predictor.load(models, "cpu", "fp32", "torch", memory_gib)
 
 
+def test_provenance_names_a_gpu_as_the_command_line_does(model: Path, scan: Volume) -> None:
+    predictor = load(model)
+    elsewhere = replace(predictor, device=Device(torch.device("cuda", 1), "fp32"))
+    assert elsewhere._provenance(predictor.prepare(scan, "scan"), []).device == "gpu:1"
+
+
 def probability_of(predictor: Predictor, scan: Volume, group: int) -> np.ndarray:
     """Softmax of one group's logits on the scan's grid, by scipy."""
-    stack = predictor.prepare(scan, "scan").stacks[group]
-    _, height, width = stack.placement.crop.shape
+    placed = predictor.prepare(scan, "scan").scans[group]
+    _, height, width = placed.placement.crop.shape
     column = Column((0, height), (0, width))
     chosen = predictor.groups[group]
-    whole = np.zeros((3, *stack.placement.source_shape_vox), np.float32)
-    for block in chosen.blocks(stack, [column], 5, EVERYWHERE, predictor.device):
-        crop_of(whole, stack.placement)[:, *block.place] = block.values[:3].numpy()
+    whole = np.zeros((3, *placed.placement.source_shape_vox), np.float32)
+    for block in chosen.blocks(placed, [column], 5, EVERYWHERE, predictor.device):
+        crop_of(whole, placed.placement)[:, *block.place] = block.values[:3].numpy()
     found: np.ndarray = softmax(whole.astype(np.float64), axis=0)
     return found
 
@@ -114,7 +135,7 @@ def test_configurations_are_averaged_as_probabilities(
     predictor = load(model, other)
     assert len(predictor.groups) == 2
     mean = (probability_of(predictor, scan, 0) + probability_of(predictor, scan, 1)) / 2
-    found = predictor(scan, wanted=Wanted(probability_file=tmp_path / "scan.npz"))
+    found = predictor(scan, requested=RequestedMaps(probability_file=tmp_path / "scan.npz"))
     clear = np.diff(np.sort(mean, axis=0)[-2:], axis=0)[0] > 1e-5
     np.testing.assert_array_equal(found.labels.array[clear], mean.argmax(0)[clear])
     written = np.load(tmp_path / "scan.npz")["probabilities"]
@@ -129,7 +150,7 @@ def test_uncertainty_is_entropy_and_the_share_that_disagrees(
     other = write_model(tmp_path / "b.safetensors", small_configuration(), seed=1, fold=1)
     predictor = load(model, other)
     assert len(predictor.groups) == 1
-    found = predictor(scan, wanted=Wanted(uncertainty=True))
+    found = predictor(scan, requested=RequestedMaps(uncertainty=True))
     np.testing.assert_array_equal(found.labels.array, predictor(scan).labels.array)
     assert found.entropy is not None and found.disagreement is not None
     expected = stats.entropy(probability_of(predictor, scan, 0), axis=0)
@@ -138,7 +159,7 @@ def test_uncertainty_is_entropy_and_the_share_that_disagrees(
     assert share.min() >= 0 and share.max() <= 1
     differ = load(model)(scan).labels.array != load(other)(scan).labels.array
     assert share[differ].mean() > share[~differ].mean() + 0.1
-    assert load(model)(scan, wanted=Wanted(uncertainty=True)).disagreement is None
+    assert load(model)(scan, requested=RequestedMaps(uncertainty=True)).disagreement is None
 
 
 def test_a_file_of_probabilities_is_whole_or_absent(
@@ -147,9 +168,9 @@ def test_a_file_of_probabilities_is_whole_or_absent(
     def fails(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(whole_scan, "probabilities", fails)
+    monkeypatch.setattr(SemanticTask, "probabilities", fails)
     with pytest.raises(KeyboardInterrupt):
-        load(model)(scan, wanted=Wanted(probability_file=tmp_path / "scan.npz"))
+        load(model)(scan, requested=RequestedMaps(probability_file=tmp_path / "scan.npz"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,10 +221,7 @@ def test_engines_agree(
 def test_engines_agree_on_every_network(
     tmp_path: Path, scan: Volume, options: dict[str, Any], engine: EngineName
 ) -> None:
-    plain = small_configuration()
-    network = plain.network.model_copy(update=options)
-    configuration = plain.model_copy(update={"network": network})
-    model = write_model(tmp_path / "m.safetensors", configuration)
+    model = write_model(tmp_path / "m.safetensors", with_network(**options))
     found = Predictor.load([model], "cpu", "fp32", engine)(scan)
     assert np.mean(found.labels.array != load(model)(scan).labels.array) < 1e-3
 
@@ -260,10 +278,9 @@ def test_a_network_that_openvino_cannot_run_is_run_by_torch(
         EntryPoint, "load", lambda self: lambda plan, channels, outputs: Whimsical()
     )
     monkeypatch.setattr(extensions, "entry_points", lambda group: [point])
-    plain = small_configuration()
-    network = plain.network.model_copy(update={"kind": "whimsical"})
-    configuration = plain.model_copy(update={"network": network})
-    model = write_model(tmp_path / "m.safetensors", configuration)
+    model = write_model(
+        tmp_path / "m.safetensors", with_network(kind="whimsical", deep_supervision=False)
+    )
     assert Predictor.load([model], "cpu", "fp32")(scan).provenance.engine == "torch"
     assert "Networks are run by torch: OpenVINO cannot run this network" in caplog.text
     for engine in ("openvino", "onnxruntime"):

@@ -8,7 +8,7 @@ from skimage.transform import resize
 
 from autoseg.geometry import Box, Placement, Shape3
 from autoseg.inference.restore import Column, Span, crop_of, restored_blocks
-from autoseg.planning.plan import ResamplingPlan
+from autoseg.planning.grid_plan import ResamplingPlan
 
 PLAN = ResamplingPlan(image_order=3, label_order=1, logits_order=1, separate_axis_ratio=3)
 

@@ -1,3 +1,5 @@
+"""Covers: ensemble."""
+
 import itertools
 
 import numpy as np
@@ -9,12 +11,25 @@ from scipy import ndimage
 from torch import nn
 
 from autoseg.inference.ensemble import Ensemble
-from autoseg.inference.sliding_window import Economy, gaussian_weight, predict_logits, tile
+from autoseg.inference.sliding_window import Batching, gaussian_weight, predict_logits, tile
+from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.plan import InferencePlan
+from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.semantic import SemanticTask
 
-PLAN = InferencePlan(step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(0, 1, 2))
+PLAN = InferencePlan(
+    step_fraction=0.5,
+    gaussian_sigma_fraction=0.125,
+    mirror_axes=(0, 1, 2),
+    median_shape_vox=(30, 30, 30),
+)
 PATCH = (8, 12, 10)
-ECONOMY = Economy(inputs_at_once=16, sums_on=torch.device("cpu"))
+TASK = SemanticTask(
+    SemanticPlan(classes=2),
+    LossPlan(kind="ce_dice", batch_dice=False, dice_smooth=1e-5),
+    ("background", "organ"),
+)
+BATCHING = Batching(inputs_at_once=16, sums_on=torch.device("cpu"))
 Span = tuple[int, int]
 
 
@@ -45,7 +60,7 @@ def whole_by_definition(image: torch.Tensor) -> torch.Tensor:
 def test_slabs_together_are_the_whole_average(shape: tuple[int, int, int]) -> None:
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     everywhere = ((0, shape[1]), (0, shape[2]))
-    slabs = list(predict_logits(image, position_engine, PATCH, PLAN, everywhere, ECONOMY))
+    slabs = list(predict_logits(image, position_engine, PATCH, PLAN, everywhere, BATCHING))
     assert torch.cat(slabs, dim=1).shape == (2, *shape)
     torch.testing.assert_close(torch.cat(slabs, dim=1), whole_by_definition(image))
     if shape[0] > 20:
@@ -55,7 +70,7 @@ def test_slabs_together_are_the_whole_average(shape: tuple[int, int, int]) -> No
 @pytest.mark.parametrize("column", [((0, 11), (3, 24)), ((10, 25), (0, 1)), ((12, 13), (7, 9))])
 def test_a_column_is_cut_out_of_the_whole_average(column: tuple[Span, Span]) -> None:
     image = torch.randn(1, 21, 25, 24, generator=torch.Generator().manual_seed(0))
-    slabs = predict_logits(image, position_engine, PATCH, PLAN, column, ECONOMY)
+    slabs = predict_logits(image, position_engine, PATCH, PLAN, column, BATCHING)
     y, x = (slice(*span) for span in column)
     torch.testing.assert_close(
         torch.cat(list(slabs), dim=1), whole_by_definition(image)[:, :, y, x]
@@ -71,7 +86,7 @@ def test_patches_of_air_are_run_once() -> None:
         seen.extend(patches)
         return position_engine(patches)
 
-    slabs = list(predict_logits(image, engine, PATCH, PLAN, ((0, 12), (0, 60)), ECONOMY))
+    slabs = list(predict_logits(image, engine, PATCH, PLAN, ((0, 12), (0, 60)), BATCHING))
     torch.testing.assert_close(torch.cat(slabs, dim=1), whole_by_definition(image))
     assert len(tile((60,), (10,), 0.5).starts[0]) == 11
     assert len(seen) == 3  # two with something in them, and one of air
@@ -118,7 +133,7 @@ class Asymmetric(nn.Module):
 @pytest.mark.parametrize("at_once", [1, 5, 100])
 def test_mirror_images_and_folds_are_averaged(at_once: int) -> None:
     networks = [Asymmetric(), Asymmetric(), nn.Conv3d(1, 2, 1)]
-    engine = Ensemble(networks, 3, (0, 2), decides_regions=False, inputs_at_once=at_once)
+    engine = Ensemble(networks, 3, (0, 2), TASK, inputs_at_once=at_once)
     patches = torch.randn(2, 1, 4, 5, 6)
     expected = torch.zeros(2, 2, 4, 5, 6)
     with torch.no_grad():

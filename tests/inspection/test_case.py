@@ -1,3 +1,5 @@
+"""Covers: cached, statistics."""
+
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 import autoseg.inspection.cached
-from autoseg.dataset.dataset import Case, ChannelSource, LabelScheme
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.case import Inspection, inspect_case

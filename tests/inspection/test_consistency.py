@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.dataset.dataset import Case, Dataset, LabelScheme
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.consistency import SidePair, dataset_problems, side_pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import make_fingerprint

@@ -9,13 +9,14 @@ import SimpleITK as sitk  # noqa: N813
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
-from autoseg.images.volume import Volume, nifti_header_of, read_image
+from autoseg.images.raw import nifti_header_of
+from autoseg.images.volume import Volume, read_image
 from autoseg.inspection.repair import onto_grid
-from autoseg.pipeline.plan import check_dataset
+from autoseg.pipeline.check import check_dataset
 
 TURNED = from_matvec(euler2mat(0.2, -0.1, 0.3) @ np.diag([2.0, 1.5, 3.0]), [-20, -15, -10])
 STRAIGHT = from_matvec(np.diag([-1.0, 1.0, 1.5]), [15, -12, -11])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -12,25 +12,21 @@ import torch
 from autoseg import extensions
 from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
 from autoseg.cli import main
-from autoseg.dataset.dataset import LabelScheme, Region
+from autoseg.dataset.labels import LabelScheme, Region
 from autoseg.errors import AutosegError
 from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_folders import read_checkpoint
 from autoseg.interop.nnunet_models import import_models
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
-from autoseg.records import read_json
+from autoseg.records import Record, read_json
 from tests.conftest import SHARED_DATA
-from tests.planning.specified import Scans, gpu, made_up_fingerprint
+from tests.inference.model_files import with_labels
+from tests.planning.specified import Scans, gpu, made_up_fingerprint, plan_of
 
 MODEL = SHARED_DATA / "nnunet_model"
 NAME = "Dataset123_Made_up"
 # What predicting reads of a configuration.
-READ = {
-    "name", "spatial_dims", "orientation", "axis_order", "target_spacing_mm", "patch_size_vox",
-    "normalization", "resampling", "network", "inference", "previous_stage",
-}  # fmt: skip
+READ = {"name", "grid", "model", "inference"}
 ORGANS = LabelScheme(values=(0, 1, 2), names=("background", "liver", "tumour"))
 REGIONS = LabelScheme(
     values=(0, 1, 3),
@@ -40,6 +36,7 @@ REGIONS = LabelScheme(
     ignore=4,
 )
 
+R = TypeVar("R", bound=Record)
 Edit = Callable[[Configuration], Configuration]
 
 
@@ -48,34 +45,33 @@ def plan(rules: str) -> Plan:
     """A plan for large anisotropic scans of two channels, whose axes are permuted."""
     scans = Scans((400, 420, 100), (0.7, 0.7, 2.5), count=50)
     fingerprint = made_up_fingerprint(scans, channels=("CT", "MRI"))
-    return make_plan(fingerprint, load_rule_set(rules), gpu(8))
+    return plan_of(fingerprint, rules, gpu(8))
 
 
 def narrow(configuration: Configuration) -> Configuration:
     """With a network of few features."""
     stages = [
         stage.model_copy(update={"features": 3 + min(index, 3)})
-        for index, stage in enumerate(configuration.network.stages)
+        for index, stage in enumerate(configuration.model.network.stages)
     ]
-    return changed(configuration, network={"stages": tuple(stages)})
+    return changed(configuration, model={"network": {"stages": tuple(stages)}})
 
 
-def changed(configuration: Configuration, **parts: Any) -> Configuration:
-    """With other values, of the configuration or, given as dictionaries, of its parts."""
+def changed(record: R, **parts: Any) -> R:
+    """With other values, of the record or, given as dictionaries, of its parts."""
     update = {
-        name: getattr(configuration, name).model_copy(update=value)
-        if isinstance(value, dict)
-        else value
+        name: changed(getattr(record, name), **value) if isinstance(value, dict) else value
         for name, value in parts.items()
     }
-    return configuration.model_copy(update=update)
+    return record.model_copy(update=update)
 
 
 def save(
     folder: Path, configuration: Configuration, labels: LabelScheme = ORGANS, **card: Any
 ) -> Path:
     """A model whose every weight is another number."""
-    network = build_network(configuration, labels)
+    configuration = with_labels(configuration, labels)
+    network = build_network(configuration.model)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)
     facts = {
@@ -113,11 +109,12 @@ def as_planned(configuration: Configuration) -> Configuration:
 
 
 def canonical(configuration: Configuration) -> Configuration:
-    return changed(configuration, orientation="canonical")
+    return changed(configuration, grid={"orientation": "canonical"})
 
 
 def other_ratio(configuration: Configuration) -> Configuration:
-    return changed(configuration, resampling={"separate_axis_ratio": 2.0, "image_order": 1})
+    resampling = {"separate_axis_ratio": 2.0, "image_order": 1}
+    return changed(configuration, grid={"resampling": resampling})
 
 
 def unmirrored(configuration: Configuration) -> Configuration:
@@ -140,7 +137,7 @@ KINDS: dict[str, tuple[str, str, LabelScheme, Edit]] = {
 def test_importing_what_was_exported_gives_the_same_model(tmp_path: Path, kind: str) -> None:
     rules, name, labels, edit = KINDS[kind]
     planned = plan(rules).configuration(name)
-    assert planned.axis_order != (0, 1, 2)
+    assert planned.grid.axis_order != (0, 1, 2)
     path = save(tmp_path, edit(narrow(planned)), labels)
     (folder,) = export_models([path], tmp_path / "results", NAME).folders
     assert folder == tmp_path / "results" / NAME / f"nnUNetTrainer__made_up__{name}"
@@ -220,11 +217,11 @@ def test_a_real_model_comes_back_as_it_was(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[Edit, str]] = {
     "squeeze": (
-        lambda c: changed(c, network={"squeeze_excitation": True}),
+        lambda c: changed(c, model={"network": {"squeeze_excitation": True}}),
         "its network has squeeze and excitation",
     ),
     "upsampling": (
-        lambda c: changed(c, network={"upsampling": "interpolated"}),
+        lambda c: changed(c, model={"network": {"upsampling": "interpolated"}}),
         "its upsampling is interpolated",
     ),
     "window": (
@@ -248,7 +245,8 @@ def test_networks_of_other_packages_are_refused(
 ) -> None:
     point = EntryPoint("plain_again", "autoseg.networks.unet:PlainUNet", "autoseg.networks")
     monkeypatch.setattr(extensions, "entry_points", lambda group: [point])
-    other = changed(narrow(plan("nnunet").configuration("2d")), network={"kind": "plain_again"})
+    kind = {"network": {"kind": "plain_again"}}
+    other = changed(narrow(plan("nnunet").configuration("2d")), model=kind)
     with pytest.raises(AutosegError, match="its network is plain_again; nnU-Net has plain_unet"):
         export_models([save(tmp_path, other)], tmp_path / "results", NAME)
 
@@ -278,7 +276,7 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     paths = [
         save(tmp_path / "a", full),
         save(tmp_path / "b", full),
-        save(tmp_path / "c", changed(full, patch_size_vox=(64, 64, 64)), fold=1),
+        save(tmp_path / "c", changed(full, model={"patch_size_vox": (64, 64, 64)}), fold=1),
         save(tmp_path / "d", canonical(full), fold=2),
         save(tmp_path / "e", cascade),
     ]
@@ -296,7 +294,7 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 def test_what_to_tell_nnunet_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configuration = changed(
         narrow(plan("nnunet").configuration("2d")),
-        resampling={"keep_within": 0.05},
+        grid={"resampling": {"keep_within": 0.05}},
         inference={"step_fraction": 0.75},
     )
     arguments = ["export", "nnunet", str(save(tmp_path, configuration)), "--out", str(tmp_path)]

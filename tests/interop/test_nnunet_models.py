@@ -1,4 +1,7 @@
-"""Models that nnU-Net v2 trained, read by autoseg: the same masks, and nothing run or guessed."""
+"""Models that nnU-Net v2 trained, read by autoseg: the same masks, and nothing run or guessed.
+
+Covers: nnunet_folders, nnunet_weights.
+"""
 
 import json
 import os
@@ -75,9 +78,9 @@ def test_a_model_says_what_it_was_trained_for(trained: Path, tmp_path: Path) -> 
     assert (card.fold, card.plan_name) == (0, "nnUNetPlansSmall")
     assert card.labels.names == ("background", "Anterior", "Posterior")
     configuration = card.configuration
-    assert configuration.patch_size_vox == (40, 56, 40)
+    assert configuration.model.patch_size_vox == (40, 56, 40)
     assert configuration.inference.mirror_axes == (0, 1, 2)
-    assert [stage.features for stage in configuration.network.stages] == [16, 32, 64, 128]
+    assert [stage.features for stage in configuration.model.network.stages] == [16, 32, 64, 128]
 
 
 def test_a_zip_holds_the_same_as_a_folder(copied: Path, tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_scans_are_turned_as_their_reader_turns_them(
 ) -> None:
     change(copied / "plans.json", lambda plans: plans.update(image_reader_writer=reader))
     (path,) = import_models(copied, tmp_path / "out")
-    assert read_card(path).configuration.orientation == orientation
+    assert read_card(path).configuration.grid.orientation == orientation
 
 
 def test_a_folder_may_be_called_anything(
@@ -273,12 +276,12 @@ def test_configurations_inherit(trained: Path) -> None:
     path = trained / "dataset.json"
     description = json.loads(path.read_text())
     lowres = configuration_of(plans, "3d_lowres", description, path)
-    assert (lowres.name, lowres.target_spacing_mm) == ("3d_lowres", (2, 2, 2))
+    assert (lowres.name, lowres.grid.target_spacing_mm) == ("3d_lowres", (2, 2, 2))
     cascade = configuration_of(plans, "3d_cascade_fullres", description, path)
     assert cascade.previous_stage == "3d_lowres"
     slices = configuration_of(plans, "2d", description, path)
-    assert slices.spatial_dims == 2
-    assert slices.augmentation.planar
+    assert slices.model.spatial_dims == 2
+    assert slices.run.augmentation.planar
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:

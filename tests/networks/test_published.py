@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from autoseg.interop.nnunet_weights import converted_weights, network_plan
-from autoseg.networks import network_builder
+from autoseg.networks import family_of
 
 DATA = Path(__file__).parent / "data"
 
@@ -33,7 +33,7 @@ def published_weights(file: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def test_published_weights_give_the_published_logits(name: str) -> None:
     file = np.load(DATA / f"{name}.npz")
     plan = network_plan({"architecture": json.loads(str(file["architecture"]))})
-    network = network_builder(plan.kind)(plan, 2, 3)
+    network = family_of(plan.kind).build(plan, 2, 3)
     network.load_state_dict(converted_weights(published_weights(file), len(plan.stages)))
     with torch.no_grad():
         found = network(torch.from_numpy(file["image"]), all_resolutions=True)

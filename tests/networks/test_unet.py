@@ -1,13 +1,16 @@
+"""Covers: blocks, extension, family."""
+
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
 from autoseg import extensions
 from autoseg.errors import AutosegError
-from autoseg.networks import NETWORKS, network_builder
+from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.blocks import (
     ConvShape,
     ResidualBlock,
@@ -15,8 +18,15 @@ from autoseg.networks.blocks import (
     SqueezeExcitation,
     initialize,
 )
+from autoseg.networks.extension import extension_family
 from autoseg.networks.unet import PlainUNet
-from autoseg.planning.plan import NetworkKind, NetworkPlan, StagePlan, Upsampling
+from autoseg.planning.model_plan import (
+    BUILT_IN_NETWORKS,
+    NetworkKind,
+    StagePlan,
+    UNetPlan,
+    Upsampling,
+)
 
 KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 
@@ -31,7 +41,7 @@ class Shape:
     blocks: list[int]
     decoder_blocks: int = 2
 
-    def plan(self, kind: NetworkKind) -> NetworkPlan:
+    def plan(self, kind: NetworkKind) -> UNetPlan:
         stages = tuple(
             StagePlan(
                 features=features,
@@ -42,7 +52,7 @@ class Shape:
             )
             for i, features in enumerate(self.features)
         )
-        return NetworkPlan(
+        return UNetPlan(
             kind=kind,
             stages=stages,
             norm="instance",
@@ -75,7 +85,7 @@ SLICES = Shape(
 
 
 def test_the_table_has_every_kind() -> None:
-    assert set(NETWORKS) == set(KINDS)
+    assert set(FAMILIES) == set(KINDS) == set(BUILT_IN_NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +96,13 @@ def test_the_published_six_stage_network_has_its_parameters(
     kind: NetworkKind, shape: Shape, millions: float
 ) -> None:
     with torch.device("meta"):
-        network = NETWORKS[kind](shape.plan(kind), 1, 3)
+        network = FAMILIES[kind].build(shape.plan(kind), 1, 3)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_have_the_patchs_shape_at_every_resolution(kind: NetworkKind) -> None:
-    network = NETWORKS[kind](ANISOTROPIC.plan(kind), 2, 5)
+    network = FAMILIES[kind].build(ANISOTROPIC.plan(kind), 2, 5)
     image = torch.randn(1, 2, 8, 16, 16)
     assert network(image).shape == (1, 5, 8, 16, 16)
     # The lowest of the decoder's outputs would weigh nothing, so it is not computed.
@@ -101,7 +111,7 @@ def test_logits_have_the_patchs_shape_at_every_resolution(kind: NetworkKind) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_dimensions_work_alike(kind: NetworkKind) -> None:
-    network = NETWORKS[kind](SLICES.plan(kind), 1, 2)
+    network = FAMILIES[kind].build(SLICES.plan(kind), 1, 2)
     outputs = network(torch.randn(1, 1, 32, 16), all_resolutions=True)
     assert [tuple(o.shape[2:]) for o in outputs] == [(32, 16), (16, 8)]
     assert torch.equal(network(torch.ones(1, 1, 32, 16)), network(torch.ones(1, 1, 32, 16)))
@@ -109,7 +119,7 @@ def test_two_dimensions_work_alike(kind: NetworkKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_learns(kind: NetworkKind) -> None:
-    network = NETWORKS[kind](SLICES.plan(kind), 1, 2)
+    network = FAMILIES[kind].build(SLICES.plan(kind), 1, 2)
     outputs = network(torch.randn(1, 1, 32, 16), all_resolutions=True)
     torch.autograd.backward([output.square().mean() for output in outputs])
     without = {name for name, p in network.named_parameters() if p.grad is None}
@@ -133,7 +143,7 @@ def test_every_way_up_restores_the_patchs_shape(
         update={"upsampling": upsampling, "squeeze_excitation": True}
     )
     patch = (8, 16, 16) if shape is ANISOTROPIC else (32, 16)
-    network = NETWORKS[kind](plan, 1, 2)
+    network = FAMILIES[kind].build(plan, 1, 2)
     assert network(torch.randn(2, 1, *patch)).shape == (2, 2, *patch)
 
 
@@ -156,6 +166,31 @@ def test_a_network_of_another_package_is_found_by_its_entry_point(
 ) -> None:
     point = EntryPoint("plain_again", "autoseg.networks.unet:PlainUNet", "autoseg.networks")
     monkeypatch.setattr(extensions, "entry_points", lambda group: [point])
-    assert network_builder("plain_again") is PlainUNet
+    family_of.cache_clear()
+    assert family_of("plain_again").build is PlainUNet
     with pytest.raises(AutosegError, match=r"'swin' is neither built in.*\(plain_again\)"):
-        network_builder("swin")
+        family_of("swin")
+    family_of.cache_clear()
+
+
+def test_a_package_may_bring_a_whole_family() -> None:
+    assert extension_family(FAMILIES["plain_unet"]) is FAMILIES["plain_unet"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [ANISOTROPIC, SLICES])
+def test_patches_are_multiples_of_all_strides_together(kind: NetworkKind, shape: Shape) -> None:
+    divisor = FAMILIES[kind].patch_divisor(shape.plan(kind))
+    assert divisor == tuple(np.prod(shape.strides, axis=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_as_many_resolutions_from_the_output_as_lie_between(kind: NetworkKind) -> None:
+    plan = SLICES.plan(kind)
+    network = FAMILIES[kind].build(plan, 1, 2)
+    levels = {n: FAMILIES[kind].levels_from_output(plan, n) for n, _ in network.named_parameters()}
+    assert {levels[n] for n in levels if n.startswith("decoder.stages.1.")} == {1}
+    assert {levels[n] for n in levels if n.startswith("encoder.3.")} == {3}
+    assert {levels[n] for n in levels if n.startswith(("encoder.0.", "stem."))} == {6}
+    assert None not in levels.values()
+    assert FAMILIES[kind].levels_from_output(plan, "backbone.weight") is None

@@ -1,28 +1,25 @@
+"""Covers: check, planning.likeness."""
+
 import json
 import re
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-import autoseg.pipeline.measuring
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
 from autoseg.dataset.synthetic import write_dataset
-from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.pipeline.measuring import measured_plan, plan_that_fits
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
-from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.rules import load_rule_set
-from autoseg.training.measure import measure_training
+from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.planning.model_plan import ScanInput
+from autoseg.planning.plan import Plan
+from autoseg.records import read_json, save_json
 from autoseg.work_folder import WorkFolder
 
 
-def make_plan(dataset: Path, work: Path, **request: Any) -> Plan:
-    return plan_dataset(dataset, WorkFolder(work), PlanRequest(**request), workers=1).plan
+def make_plan(dataset: Path, work: Path, **job: Any) -> Plan:
+    return plan_dataset(PlanJob(dataset=dataset, work=work, **job), workers=1).plan
 
 
 def save_untrained(plan: Plan, path: Path, name: str = "3d_fullres") -> Path:
@@ -37,8 +34,7 @@ def save_untrained(plan: Plan, path: Path, name: str = "3d_fullres") -> Path:
         trained_iterations=1,
         trained_seconds=1.0,
     )
-    network = build_network(configuration, plan.labels)
-    save_model(path, network, card)
+    save_model(path, build_network(configuration.model), card)
     return path
 
 
@@ -55,10 +51,12 @@ def test_a_plan_like_a_model_keeps_all_that_its_weights_need(
     model = save_untrained(original, tmp_path / "model.safetensors")
     plan = make_plan(other_dataset, tmp_path / "two", target="cpu", like=model)
     kept, source = plan.configurations["3d_fullres"], original.configurations["3d_fullres"]
-    for field in ("target_spacing_mm", "patch_size_vox", "network", "orientation", "axis_order"):
-        assert getattr(kept, field) == getattr(source, field)
-    assert kept.normalization[0].statistics == source.normalization[0].statistics
-    assert kept.training.epochs == 40  # the schedule is that of the new data's rules
+    for field in ("target_spacing_mm", "orientation", "axis_order"):
+        assert getattr(kept.grid, field) == getattr(source.grid, field)
+    for field in ("patch_size_vox", "network"):
+        assert getattr(kept.model, field) == getattr(source.model, field)
+    assert kept.grid.normalization[0].statistics == source.grid.normalization[0].statistics
+    assert kept.run.training.epochs == 40  # the schedule is that of the new data's rules
     reasons = {d.name: d.because for d in plan.decisions}
     assert {"loss", "training", "expectation"} <= set(reasons)
     assert not {"features", "pooling", "memory_gib"} & set(reasons)  # of a network not used
@@ -70,79 +68,21 @@ def test_models_that_do_not_suit_the_data_are_refused(
     tmp_path: Path, synthetic_dataset: Path, other_dataset: Path
 ) -> None:
     original = make_plan(synthetic_dataset, tmp_path / "one", target="cpu")
-    plan = original.model_copy(
+    one = original.configurations["3d_fullres"]
+    inputs = (ScanInput(channels=("a", "b")),)
+    grid = {"normalization": one.grid.normalization * 2}
+    two = one.model_copy(
         update={
-            "configurations": {
-                "3d_fullres": original.configurations["3d_fullres"].model_copy(
-                    update={"normalization": original.configurations["2d"].normalization * 2}
-                )
-            },
-            "channel_names": ("a", "b"),
+            "grid": one.grid.model_copy(update=grid),
+            "model": one.model.model_copy(update={"inputs": inputs}),
         }
+    )
+    plan = original.model_copy(
+        update={"configurations": {"3d_fullres": two}, "channel_names": ("a", "b")}
     )
     model = save_untrained(plan, tmp_path / "two_channels.safetensors")
     with pytest.raises(AutosegError, match="the model has 2 channels, but the dataset has 1"):
         make_plan(other_dataset, tmp_path / "two", target="cpu", like=model)
-
-
-def test_a_training_step_is_really_run(tmp_path: Path, synthetic_dataset: Path) -> None:
-    plan = make_plan(synthetic_dataset, tmp_path / "work", target="cpu")
-    measurement = measure_training(
-        plan.configurations["3d_fullres"], plan.labels, Device(torch.device("cpu"), "fp32")
-    )
-    assert measurement.peak_memory_gib is not None and measurement.step_seconds is not None
-    assert 0.005 < measurement.peak_memory_gib < 4
-    assert 0.001 < measurement.step_seconds < 60
-
-
-def test_what_does_not_fit_is_planned_smaller(
-    tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = PlanRequest(rules="nnunet", target="cpu")
-    outcome = plan_dataset(synthetic_dataset, WorkFolder(tmp_path / "work"), request, workers=1)
-    measured: list[int] = []  # voxels of each batch
-
-    def pretend(configuration: Configuration, plan: Plan) -> tuple[float | None, float | None]:
-        measured.append(configuration.batch_size * prod(configuration.patch_size_vox))
-        if len(measured) == 1:
-            return None, None  # out of memory
-        return (4.0, 1.0) if len(measured) == 2 else (1.5, 0.25)
-
-    monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
-    monkeypatch.setattr(autoseg.pipeline.measuring, "usable_memory_gib", lambda machine: 2.0)
-    plan = measured_plan(outcome.plan, outcome.fingerprint, load_rule_set("nnunet"), None)
-    assert measured[0] > measured[1] > measured[2]
-    decision = next(
-        d for d in plan.decisions if (d.name, d.configuration) == ("expectation", "3d_fullres")
-    )
-    assert decision.rule_id == "expectation.measured"
-    assert (decision.value["memory_gib"], decision.value["step_seconds"]) == (1.5, 0.25)
-
-
-def test_training_begins_with_a_batch_that_fits(
-    tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = make_plan(synthetic_dataset, tmp_path / "work", target="cpu", rules="nnunet")
-    large = plan.configurations["3d_fullres"].model_copy(update={"batch_size": 8})
-    plan = plan.model_copy(update={"configurations": {"3d_fullres": large}})
-
-    def pretend(configuration: Configuration, plan: Plan) -> tuple[float | None, float | None]:
-        return configuration.batch_size * 0.01, 0.5
-
-    monkeypatch.setattr(autoseg.pipeline.measuring, "measure", pretend)
-    fitting = plan_that_fits(plan, "3d_fullres", usable_gib=0.05)
-    assert fitting.configurations["3d_fullres"].batch_size == 4
-    assert any(d.rule_id == "batch_size.measured" for d in fitting.decisions)
-    assert plan_that_fits(fitting, "3d_fullres", usable_gib=0.05) == fitting
-    with pytest.raises(AutosegError, match="do not fit into"):
-        plan_that_fits(plan, "3d_fullres", usable_gib=0.001)
-
-
-def test_measuring_on_a_machine_that_is_elsewhere_is_refused(
-    tmp_path: Path, synthetic_dataset: Path
-) -> None:
-    with pytest.raises(AutosegError, match="--measure runs on this machine"):
-        make_plan(synthetic_dataset, tmp_path / "work", target="gpu:24", measure=True)
 
 
 def test_warnings_are_on_the_plans_screen(
@@ -178,3 +118,47 @@ def test_check_lists_everything_and_fails_only_on_errors(
     assert main(["check", str(tmp_path / "data"), "--workers", "1"]) == 1
     table = capsys.readouterr().out
     assert "error" in table and "case_001_0000.nii.gz" in table and "2 errors" in table
+
+
+def test_a_plan_of_an_older_format_is_refused_until_it_is_made_anew(
+    tmp_path: Path, synthetic_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    plan = make_plan(synthetic_dataset, work.root, target="cpu")
+    path = work.plan_path(plan.name)
+    new = read_json(path)
+    model = work.fold(plan.name, plan.recommended, 0).model
+    model.parent.mkdir(parents=True)
+    for older in (new | {"format_version": 1}, {k: new[k] for k in new if k != "format_version"}):
+        save_json(older, path)
+        model.touch()
+        again = ["plan", str(synthetic_dataset), "--for", "cpu", "--workers", "1"]
+        for words in (["explain"], ["prepare"], ["train", "--fold", "0"], again):
+            assert main([*words, "--work", str(work.root)]) == 1
+            told = capsys.readouterr().err
+            assert "cpu.json: a plan of format 1, where this version of autoseg knows 2" in told
+            assert "`autoseg plan DATASET --overwrite`" in told and "--name" in told
+        assert model.exists()
+        assert main([*again, "--work", str(work.root), "--overwrite"]) == 0
+        assert work.plan(None).configurations == plan.configurations
+        assert not model.exists()
+        model.parent.mkdir(parents=True)
+
+
+def test_a_work_folder_of_an_older_version_is_planned_anew_when_it_may_be(
+    tmp_path: Path, synthetic_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    make_plan(synthetic_dataset, work.root, target="cpu")
+    state = read_json(work.root / "work.json")
+    del state["format_version"]
+    state["machine"] = {"gpu_name": None, "gpu_memory_gb": 0.0, "cores": 2, "memory_gb": 16.0}
+    save_json(state, work.root / "work.json")
+    again = ["plan", str(synthetic_dataset), "--for", "cpu", "--workers", "1"]
+    for words in (["explain"], ["prepare"], ["train", "--fold", "0"], again):
+        assert main([*words, "--work", str(work.root)]) == 1
+        told = capsys.readouterr().err
+        assert "another version of autoseg made this work folder" in told
+        assert "--overwrite" in told
+    assert main([*again, "--work", str(work.root), "--overwrite"]) == 0
+    assert work.state().current_plan == "cpu"

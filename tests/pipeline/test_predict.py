@@ -1,4 +1,7 @@
-"""`autoseg predict` with all that it can write, on files as they come."""
+"""`autoseg predict` with all that it can write, on files as they come.
+
+Covers: inference.probabilities.
+"""
 
 import json
 import shutil
@@ -11,6 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
+from autoseg.checkpoint import METADATA_KEY, read_tensors, save_tensors
 from autoseg.cli import main
 from autoseg.dataset.dataset import Case, ChannelSource
 from autoseg.inference.predictor import Predictor
@@ -111,6 +115,23 @@ def test_what_cannot_be_done_is_said_at_once(
         assert message in capsys.readouterr().err
 
 
+def test_a_model_of_an_older_format_is_refused_with_the_way_out(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    tensors, metadata = read_tensors(Path(model))
+    card = json.loads(metadata[METADATA_KEY])
+    for version, way_out in ((1, "Train or import it again."), (99, "Upgrade autoseg.")):
+        other = tmp_path / f"format_{version}.safetensors"
+        described = json.dumps(card | {"format_version": version})
+        save_tensors(other, tensors, {METADATA_KEY: described})
+        assert predict(scans, tmp_path / "out", "--model", other) == 1
+        told = capsys.readouterr().err
+        assert f"format_{version}.safetensors: model format {version} is not the one that" in told
+        assert way_out in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_slice_for_a_model_of_volumes_is_warned_of(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +144,7 @@ def test_a_slice_for_a_model_of_volumes_is_warned_of(
 
 def test_one_thing_after_another_gives_the_same_masks(tmp_path: Path, model: str) -> None:
     scans = write_scans(tmp_path / "in", 3)
-    for name, extra in (("ahead", []), ("alone", ["--workers", "0"])):
+    for name, extra in (("ahead", []), ("alone", ["--one-at-a-time"])):
         assert predict(scans, tmp_path / name, "--model", model, *extra) == 0
     for path in sorted((tmp_path / "ahead").glob("*.nii.gz")):
         assert path.read_bytes()[20:] == (tmp_path / "alone" / path.name).read_bytes()[20:]

@@ -1,9 +1,11 @@
-"""From a dataset to models: cascades, regions, several devices, a model to start from."""
+"""From a dataset to models: cascades, regions, several devices, a model to start from.
+
+Covers: cascade, executors, figures, prepare, planning.overrides.
+"""
 
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,86 +16,48 @@ import pytest
 import torch
 
 from autoseg.checkpoint import read_card
-from autoseg.cli import main
+from autoseg.cli import main, verbs
+from autoseg.cli.arguments import make_parser
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.images.volume import read_image
 from autoseg.inference.predictor import Predictor
 from autoseg.pipeline.executors import command, train_on
-from autoseg.pipeline.plan import PlanRequest, plan_dataset
-from autoseg.pipeline.train import TrainRequest, train_fold, training_order
-from autoseg.planning.plan import Plan
+from autoseg.pipeline.train import TrainJob, jobs_in_order, train_fold
 from autoseg.records import read_json, save_json
 from autoseg.training.metrics_log import SilentListener
-from autoseg.training.schedule import Length
-from autoseg.work_folder import WorkFolder
-
-QUICK = (
-    "training.iterations_per_epoch=2",
-    "training.validation_iterations=1",
-    "inference.mirror_axes=[]",
-    "inference.step_fraction=1",
-)
-RULES = """
-[[rule]]
-id = "memory.tiny"
-decides = "memory_gib"
-value = { fixed_gib = 0.005 }
-because = "a patch so small that a coarser configuration helps"
-source = "this test"
-
-[[rule]]
-id = "network.tiny"
-decides = "network"
-because = "quick"
-source = "this test"
-
-[rule.value]
-kind = "plain_unet"
-base_features = 4
-max_features = 8
-blocks = [1]
-decoder_blocks = 1
-bias = true
-deep_supervision = true
-"""
+from autoseg.training.schedule import Budget
+from autoseg.work_folder import FoldFolder, WorkFolder
+from tests.pipeline.tiny import QUICK, plan_quickly, train, write_rules
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    (folder / "ruleset.toml").write_text('title = "tiny"\nextends = "cpu"\n')
-    (folder / "tiny.toml").write_text(RULES)
-    return folder
-
-
-def plan_quickly(dataset: Path, work: WorkFolder, rules: Path, *settings: str) -> Plan:
-    request = PlanRequest(rules=str(rules), target="cpu", settings=(*QUICK, *settings))
-    return plan_dataset(dataset, work, request, workers=1).plan
-
-
-def train(work: WorkFolder, **request: Any) -> Any:
-    asked = TrainRequest(**{"length": Length(iterations=2)} | request)
-    return train_fold(work, asked, SilentListener(), Event())
+    return write_rules(tmp_path / "tiny")
 
 
 def test_a_cascade_trains_its_first_stage_before_its_second(tmp_path: Path, rules: Path) -> None:
     write_dataset(tmp_path / "data", 2, shape_vox=(56, 56, 40))
     work = WorkFolder(tmp_path / "work")
     plan_quickly(tmp_path / "data", work, rules)
-    request = TrainRequest(fold=0, configuration="3d_cascade_fullres", length=Length(iterations=2))
-    order = training_order(work, [request])
+    job = TrainJob(
+        fold=0,
+        work=work.root,
+        configuration="3d_cascade_fullres",
+        budget=Budget(iterations=2),
+    )
+    order = jobs_in_order([job])
     assert [(r.configuration, r.fold) for r in order] == [
         ("3d_lowres", 0),
         ("3d_lowres", 1),
         ("3d_cascade_fullres", 0),
     ]
     with pytest.raises(AutosegError, match=r"(?s)case_000: no fold of 3d_lowres has predicted it"):
-        train_fold(work, request, SilentListener(), Event())
-    results = [train_fold(work, r, SilentListener(), Event()) for r in order]
-    assert training_order(work, [request]) == [request]
-    stages = [result.folder / "model.safetensors" for result in (results[0], results[2])]
+        train_fold(job, SilentListener(), Event())
+    results = [train_fold(j, SilentListener(), Event()) for j in order]
+    again = job.model_copy(update={"start": "over"})
+    assert jobs_in_order([again]) == [again]
+    stages = [FoldFolder(result.folder).model for result in (results[0], results[2])]
     with pytest.raises(AutosegError, match="needs a model of 3d_lowres beside it"):
         Predictor.load(stages[1:])
     scan = tmp_path / "data" / "imagesTr" / "case_001_0000.nii.gz"
@@ -132,11 +96,12 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
     work = WorkFolder(tmp_path / "work")
     plan = plan_quickly(tmp_path / "data", work, rules)
     assert plan.labels.ignore == 9
-    result = train(work, fold=0, configuration="3d_fullres", length=Length(iterations=40))
+    result = train(work, fold=0, configuration="3d_fullres", budget=Budget(iterations=40))
     evaluation = result.evaluation
+    assert evaluation is not None
     assert list(evaluation.classes) == ["whole", "inner", "lesion"]
     case_id = next(iter(evaluation.cases))
-    mask = nib.load(result.folder / "validation" / f"{case_id}.nii.gz")
+    mask = nib.load(FoldFolder(result.folder).mask(case_id))
     truth = nib.load(tmp_path / "data" / "labelsTr" / f"{case_id}.nii.gz")
     found, expected = np.asarray(mask.dataobj), np.asarray(truth.dataobj)
     annotated = expected != 9
@@ -145,22 +110,24 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
         a, b = np.isin(found, values) & annotated, np.isin(expected, values) & annotated
         dice = 2 * (a & b).sum() / (a.sum() + b.sum())
         assert evaluation.cases[case_id][name].dice == pytest.approx(dice)
-    assert evaluation.classes["whole"].dice > 0.3
+    whole = evaluation.classes["whole"].dice
+    assert whole is not None and whole > 0.3
 
 
 def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> None:
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
     work = WorkFolder(tmp_path / "work")
     plan = plan_quickly(tmp_path / "data", work, rules)
-    requests = [TrainRequest(fold=f, length=Length(iterations=2), seed=3) for f in (0, 1)]
-    train_on(["cpu", "cpu"], work, requests, Event())
+    budget = Budget(iterations=2)
+    jobs = [TrainJob(fold=f, work=work.root, budget=budget, seed=3) for f in (0, 1)]
+    train_on(["cpu", "cpu"], jobs, Event())
     for fold in (0, 1):
         folder = work.fold(plan.name, plan.recommended, fold)
-        card = read_card(folder / "model.safetensors")
+        card = read_card(folder.model)
         assert card.trained_iterations == 2
         assert card.held_out == work.splits().folds[fold].validation
     with pytest.raises(AutosegError, match=r"fold 0: its process ended with exit code 1"):
-        train_on(["cuda:9"], work, [replace(requests[0], overwrite=True)], Event())
+        train_on(["gpu:9"], [jobs[0].model_copy(update={"start": "over"})], Event())
 
 
 @pytest.mark.slow
@@ -175,18 +142,39 @@ def test_torchrun_trains_every_fold_with_two_processes(tmp_path: Path, rules: Pa
     assert done.stdout.count("held-out cases, predicted in full") == 2
     for fold in (0, 1):
         folder = work.fold(plan.name, plan.recommended, fold)
-        assert read_card(folder / "model.safetensors").trained_iterations == 3
+        assert read_card(folder.model).trained_iterations == 3
 
 
 def test_a_process_is_told_all_that_was_asked(tmp_path: Path) -> None:
-    request = TrainRequest(
-        fold=None, plan_name="p", length=Length(hours=2.5), resume=True, initial_model=Path("m")
+    job = TrainJob(
+        fold=None,
+        work=tmp_path,
+        plan="p",
+        budget=Budget(seconds=9000),
+        device="gpu:1",
+        start="resume",
+        initial_model=Path("m"),
     )
-    words = command(WorkFolder(tmp_path), request, "cuda:1")
+    words = command(job)
     assert words[0] == sys.executable
     text = " ".join(words[1:])
-    assert text.startswith("-m autoseg train --fold all --device cuda:1 --work")
-    assert "--plan p --hours 2.5 --init m --resume" in text
+    assert text.startswith(f"-m autoseg train --fold all --work {tmp_path} --device gpu:1")
+    assert "--plan p --minutes 150.0 --init m --resume" in text
+
+
+def test_a_process_understands_the_job_as_it_was_meant(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    for given in (
+        {"fold": 1, "configuration": "2d", "budget": Budget(epochs=3), "seed": 7},
+        {"fold": None, "plan": "p", "budget": Budget(seconds=100), "start": "over"},
+        {"fold": 0, "budget": Budget(iterations=9), "initial_model": Path("m"), "device": "gpu:1"},
+        {"fold": 0, "start": "resume"},
+    ):
+        job = TrainJob.model_validate({"work": work.root} | given)
+        told = make_parser().parse_args(command(job)[3:])
+        assert verbs._train_jobs(told) == [job]
 
 
 def test_training_starts_from_a_model_of_other_labels(
@@ -195,7 +183,7 @@ def test_training_starts_from_a_model_of_other_labels(
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
     work = WorkFolder(tmp_path / "work")
     plan_quickly(tmp_path / "data", work, rules)
-    model = train(work, fold=0).folder / "model.safetensors"
+    model = FoldFolder(train(work, fold=0).folder).model
     write_regions(tmp_path / "other")
     arguments = ["plan", str(tmp_path / "other"), "--work", str(tmp_path / "new"), "--for", "cpu"]
     settings = ["--set", *QUICK]
@@ -213,14 +201,19 @@ def test_masks_of_models_that_saw_the_cases_never_train_a_second_stage(
     write_dataset(tmp_path / "data", 3, shape_vox=(56, 56, 40))
     work = WorkFolder(tmp_path / "work")
     plan_quickly(tmp_path / "data", work, rules)
-    request = TrainRequest(fold=0, configuration="3d_cascade_fullres", length=Length(iterations=1))
-    for stage in training_order(work, [request])[:-1]:
-        train_fold(work, stage, SilentListener(), Event())
+    job = TrainJob(
+        fold=0,
+        work=work.root,
+        configuration="3d_cascade_fullres",
+        budget=Budget(iterations=1),
+    )
+    for stage in jobs_in_order([job])[:-1]:
+        train_fold(stage, SilentListener(), Event())
     folds = read_json(work.root / "splits.json")
     folds["folds"] = folds["folds"][1:] + folds["folds"][:1]
     save_json(folds, work.root / "splits.json")
     with pytest.raises(AutosegError, match="has seen cases that are held out now"):
-        train_fold(work, request, SilentListener(), Event())
+        train_fold(job, SilentListener(), Event())
 
 
 def test_short_memory_says_what_to_change_and_by_how_much(
@@ -234,8 +227,8 @@ def test_short_memory_says_what_to_change_and_by_how_much(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("autoseg.training.trainer.train_model", too_much)
-    wanted = r"4 patches of .*--set batch_size=2 training.accumulated_batches=2.*--measure"
-    with pytest.raises(AutosegError, match=wanted):
+    requested = r"4 patches of .*--set batch_size=2 training.accumulated_batches=2.*--measure"
+    with pytest.raises(AutosegError, match=requested):
         train(work, fold=0)
 
 
@@ -245,19 +238,24 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
     work = WorkFolder(tmp_path / "work")
     plan_quickly(tmp_path / "data", work, rules)
-    folder = train(work, fold=0).folder
-    before = (folder / "resume" / "state.safetensors").read_bytes()
+    folder = FoldFolder(train(work, fold=0).folder)
+    before = folder.state.read_bytes()
+
+    write = Path.write_bytes
 
     def full(self: Path, content: bytes) -> int:
+        if folder.resume not in self.parents:
+            return write(self, content)
         with self.open("wb") as file:
             file.write(content[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(AutosegError, match="disk is full"):
-        train(work, fold=0, resume=True, length=Length(iterations=4))
-    assert (folder / "resume" / "state.safetensors").read_bytes() == before
-    assert [p.name for p in (folder / "resume").iterdir()] == ["state.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(AutosegError, match="disk is full"):
+            train(work, fold=0, start="resume", budget=Budget(iterations=4))
+    assert [path.read_bytes() for path in folder.resume.iterdir()] == [before]
+    assert train(work, fold=0, start="resume", budget=Budget(iterations=4)).iterations == 4
 
 
 def test_settings_are_checked_and_remembered(
@@ -287,9 +285,23 @@ def test_settings_are_checked_and_remembered(
     chosen = ["training.epochs=7", "3d_fullres.training.optimizer=adamw"]
     assert main([*arguments, "--set", *chosen, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    trainings = {name: c["training"] for name, c in plan["configurations"].items()}
+    trainings = {name: c["run"]["training"] for name, c in plan["configurations"].items()}
     assert {t["epochs"] for t in trainings.values()} == {7}
     assert trainings["3d_fullres"]["optimizer"] == "adamw"
     assert trainings["2d"]["optimizer"] == "sgd"
-    assert main(["explain", "training.epochs", "--work", str(tmp_path / "w")]) == 0
+    assert main(["explain", "run.training.epochs", "--work", str(tmp_path / "w")]) == 0
     assert "set by hand; the rules had decided 40" in capsys.readouterr().out
+
+
+def test_an_earlier_training_stays_until_another_one_can_begin(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    trained = FoldFolder(train(work, fold=0, configuration="3d_fullres").folder)
+    (damaged,) = (work.root / "prepared").glob("*/case_000.prepared")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(bytes(content))
+    with pytest.raises(AutosegError, match="prepare --verify"):
+        train(work, fold=0, configuration="3d_fullres", start="over")
+    assert trained.model.is_file() and trained.summary.is_file() and trained.state.is_file()

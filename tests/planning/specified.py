@@ -1,18 +1,21 @@
 """Datasets given by numbers alone, and their plans: for tests, and to compare with nnU-Net v2's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import LabelScheme
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.description import declared_channels, declared_labels
 from autoseg.geometry import Box, Shape3, Spacing3
 from autoseg.inspection.fingerprint import ClassStats, Fingerprint
 from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
+from autoseg.networks import family_of
+from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
+from autoseg.planning.planner import PlanningInputs, make_plan
+from autoseg.planning.rules import RuleSet, load_rule_set
+from autoseg.planning.search import Families, NetworkFamily
 
 RULE_SETS = {
     "ExperimentPlanner": "nnunet",
@@ -83,9 +86,27 @@ def made_up_fingerprint(
     )
 
 
+def untraced(kind: str) -> NetworkFamily:
+    """A family whose networks are not traced, for tests of many plans: nobody asks what they
+    take."""
+    return replace(family_of(kind), cost=lambda model: NetworkCost(1, 1, 1, 1, 1))
+
+
+def plan_of(
+    fingerprint: Fingerprint,
+    rules: RuleSet | str,
+    machine: Machine,
+    name: str | None = None,
+    families: Families = untraced,
+) -> Plan:
+    """The plan by a rule set, or by the built-in one or folder of a name."""
+    rule_set = load_rule_set(rules) if isinstance(rules, str) else rules
+    return make_plan(PlanningInputs(fingerprint, rule_set, machine, families), name)
+
+
 def configure(fingerprint: Fingerprint, rules: str, machine: Machine) -> Configuration:
     """The configuration at full resolution."""
-    return make_plan(fingerprint, load_rule_set(rules), machine).configurations["3d_fullres"]
+    return plan_of(fingerprint, rules, machine).configurations["3d_fullres"]
 
 
 def specified_plan(spec: dict[str, Any]) -> Plan:
@@ -111,7 +132,7 @@ def specified_plan(spec: dict[str, Any]) -> Plan:
         intensity=tuple(IntensityStats(**intensity) for intensity in spec["intensity"]),
     )
     machine = gpu(17, name="one that is here") if memory_gib is None else gpu(memory_gib)
-    return make_plan(fingerprint, load_rule_set(RULE_SETS[spec["planner"]]), machine)
+    return plan_of(fingerprint, RULE_SETS[spec["planner"]], machine)
 
 
 def _three(values: list[Any]) -> tuple[Any, Any, Any]:
@@ -121,13 +142,14 @@ def _three(values: list[Any]) -> tuple[Any, Any, Any]:
 
 def fields_of_ours(plan: Configuration) -> dict[str, Any]:
     """A configuration in words that nnU-Net's can be put into as well."""
-    network = plan.network
+    grid, model = plan.grid, plan.model
+    network, normalization = model.network, grid.normalization
     return {
-        "transpose": list(plan.axis_order),
-        "spacing": list(plan.target_spacing_mm),
-        "median_shape": list(plan.median_shape_vox),
-        "patch_size": list(plan.patch_size_vox),
-        "batch_size": plan.batch_size,
+        "transpose": list(grid.axis_order),
+        "spacing": list(grid.target_spacing_mm),
+        "median_shape": list(plan.inference.median_shape_vox),
+        "patch_size": list(model.patch_size_vox),
+        "batch_size": plan.run.batch_size,
         "network": network.kind,
         "operators": [f"bias={network.bias}", network.norm, network.activation],
         "features": [stage.features for stage in network.stages],
@@ -135,10 +157,10 @@ def fields_of_ours(plan: Configuration) -> dict[str, Any]:
         "kernel_sizes": [list(stage.kernel_size) for stage in network.stages],
         "blocks": [stage.blocks for stage in network.stages],
         "decoder_blocks": [stage.decoder_blocks for stage in network.stages[:-1]],
-        "batch_dice": plan.loss.batch_dice,
-        "normalization": [channel.kind for channel in plan.normalization],
-        "mask": [channel.masked for channel in plan.normalization],
-        "intensity": [channel.statistics.model_dump() for channel in plan.normalization],
-        "resampling": plan.resampling.model_dump(),
+        "batch_dice": plan.run.loss.batch_dice,
+        "normalization": [channel.kind for channel in normalization],
+        "mask": [channel.masked for channel in normalization],
+        "intensity": [channel.statistics.model_dump() for channel in normalization],
+        "resampling": grid.resampling.model_dump(),
         "previous_stage": plan.previous_stage,
     }

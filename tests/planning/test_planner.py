@@ -1,18 +1,20 @@
+"""Covers: choices, decision_log, facts, grid_plan, model_plan, run_plan, search."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3, Spacing3
 from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.machine import Machine
+from autoseg.networks import family_of
+from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
-from autoseg.planning.plan import NetworkPlan, StagePlan
-from autoseg.planning.planner import class_weights, make_plan
-from autoseg.planning.rules import load_rule_set
-from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint
+from autoseg.planning.model_plan import NetworkPlan, StageMaskInput, StagePlan
+from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint, plan_of
 
 RARE = ((0.1, 1.0), (0.02, 0.5), (0.0, 0.0))  # image and case fraction of three classes
 
@@ -47,50 +49,50 @@ def test_the_memory_estimate_is_the_published_one() -> None:
 def test_hippocampus_gets_the_plan_that_nnunet_makes(hippocampus: Path) -> None:
     fingerprint = make_fingerprint(open_dataset(hippocampus), workers=1)
     plan = configure(fingerprint, "nnunet", gpu(8))
-    assert plan.patch_size_vox == (40, 56, 40)
-    assert plan.median_shape_vox == (36, 50, 35)
-    assert [s.features for s in plan.network.stages] == [32, 64, 128, 256]
-    assert plan.network.patch_divisor == (8, 8, 8)
-    assert [n.kind for n in plan.normalization] == ["zscore"]
-    assert not plan.loss.batch_dice
+    assert plan.model.patch_size_vox == (40, 56, 40)
+    assert plan.inference.median_shape_vox == (36, 50, 35)
+    assert [s.features for s in plan.model.network.stages] == [32, 64, 128, 256]
+    assert family_of("plain_unet").patch_divisor(plan.model.network) == (8, 8, 8)
+    assert [n.kind for n in plan.grid.normalization] == ["zscore"]
+    assert not plan.run.loss.batch_dice
 
 
 def test_thick_slices_come_first_and_stay_thick() -> None:
     scans = Scans((256, 256, 20), (0.8, 0.8, 5))
     plan = configure(made_up_fingerprint(scans), "nnunet", gpu(8))
-    assert plan.axis_order == (2, 0, 1)
-    assert plan.target_spacing_mm == (5, 0.8, 0.8)
-    assert plan.network.stages[0].kernel_size == (1, 3, 3)
+    assert plan.grid.axis_order == (2, 0, 1)
+    assert plan.grid.target_spacing_mm == (5, 0.8, 0.8)
+    assert plan.model.network.stages[0].kernel_size == (1, 3, 3)
 
 
 def test_a_coarse_axis_takes_its_tenth_percentile() -> None:
     both = made_up_fingerprint(
         Scans((24, 256, 256), (4, 1, 1), count=10), Scans((24, 256, 256), (8, 1, 1), count=30)
     )
-    assert configure(both, "nnunet", gpu(8)).target_spacing_mm == (4, 1, 1)
+    assert configure(both, "nnunet", gpu(8)).grid.target_spacing_mm == (4, 1, 1)
 
 
 def test_large_scans_sum_dice_over_the_batch() -> None:
     scans = Scans((400, 512, 512), (1, 0.8, 0.8))
     plan = configure(made_up_fingerprint(scans), "nnunet", gpu(8))
-    assert plan.loss.batch_dice
-    assert plan.batch_size == 2
+    assert plan.run.loss.batch_dice
+    assert plan.run.batch_size == 2
 
 
 def test_a_cascade_is_full_resolution_after_low_resolution() -> None:
     scans = Scans((400, 512, 512), (1, 0.8, 0.8))
-    configurations = make_plan(
-        made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(8)
-    ).configurations
+    configurations = plan_of(made_up_fingerprint(scans), "nnunet", gpu(8)).configurations
     full, cascade = configurations["3d_fullres"], configurations["3d_cascade_fullres"]
-    changed = {"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"}
-    assert cascade == full.model_copy(update=changed)
-    assert not configurations["3d_lowres"].loss.batch_dice
+    mask = StageMaskInput(stage="3d_lowres", classes=("organ",))
+    model = full.model.model_copy(update={"inputs": (*full.model.inputs, mask)})
+    assert cascade == full.model_copy(update={"name": "3d_cascade_fullres", "model": model})
+    assert (full.previous_stage, cascade.previous_stage) == (None, "3d_lowres")
+    assert not configurations["3d_lowres"].run.loss.batch_dice
 
 
 def test_single_slices_are_planned_in_two_dimensions_only() -> None:
     scans = Scans((1, 400, 300), (999, 1, 1), count=30)
-    plan = make_plan(made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(8))
+    plan = plan_of(made_up_fingerprint(scans), "nnunet", gpu(8))
     assert list(plan.configurations) == ["2d"]
     assert plan.recommended == "2d"
 
@@ -99,15 +101,15 @@ def test_a_slice_thinner_than_half_the_target_counts_nothing_in_the_median() -> 
     """As nnU-Net plans these two, although both are resampled to a single slice at least."""
     thin, thick = Scans((1, 200, 200), (0.3, 1, 1)), Scans((1, 200, 200), (1, 1, 1))
     plan = configure(made_up_fingerprint(thin, thick), "nnunet", gpu(8))
-    assert plan.median_shape_vox == (200, 1, 200)
-    assert plan.patch_size_vox == (224, 1, 224)
+    assert plan.inference.median_shape_vox == (200, 1, 200)
+    assert plan.model.patch_size_vox == (224, 1, 224)
 
 
 def test_a_spacing_on_the_way_to_low_resolution_may_have_no_network() -> None:
     """Coarser on its long axis only, the patch cannot be pooled; a few steps on it can again."""
     scans = Scans((562, 62, 366), (4.9429, 0.1, 1.6), count=100)
-    plans = make_plan(made_up_fingerprint(scans), load_rule_set("nnunet"), gpu(6))
-    assert plans.configurations["3d_lowres"].median_shape_vox[1] < 8
+    plans = plan_of(made_up_fingerprint(scans), "nnunet", gpu(6))
+    assert plans.configurations["3d_lowres"].inference.median_shape_vox[1] < 8
 
 
 @pytest.mark.parametrize(
@@ -119,14 +121,17 @@ def test_low_resolution_is_left_out_where_it_has_no_network(
     shape_vox: Shape3, spacing_mm: Spacing3
 ) -> None:
     fingerprint = made_up_fingerprint(Scans(shape_vox, spacing_mm))
-    plan = make_plan(fingerprint, load_rule_set("cpu"), CPU)
+    plan = plan_of(fingerprint, "cpu", CPU)
     assert list(plan.configurations) == ["2d", "3d_fullres"]
 
 
 def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:
     scans = Scans((60, 60, 60), (1, 1, 1), cropped_vox=(42, 60, 60))
     plan = configure(made_up_fingerprint(scans, channels=("CT", "PET")), "nnunet", gpu(8))
-    assert [(n.kind, n.masked) for n in plan.normalization] == [("ct", False), ("zscore", True)]
+    assert [(n.kind, n.masked) for n in plan.grid.normalization] == [
+        ("ct", False),
+        ("zscore", True),
+    ]
 
 
 @pytest.mark.parametrize(("rules", "memory_gib"), [("nnunet", 8), ("residual_l", 24)])
@@ -137,15 +142,15 @@ def test_presets_ignore_the_gpu_that_is_here_but_not_memory_that_is_given(
     preset = configure(fingerprint, rules, here(80))
     assert preset == configure(fingerprint, rules, gpu(memory_gib))
     given = configure(fingerprint, rules, gpu(80))
-    assert np.prod(given.patch_size_vox) > np.prod(preset.patch_size_vox)
+    assert np.prod(given.model.patch_size_vox) > np.prod(preset.model.patch_size_vox)
 
 
 def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
     fingerprint = made_up_fingerprint(Scans((400, 512, 512), (1, 0.8, 0.8)))
-    plan = make_plan(fingerprint, load_rule_set("cpu"), CPU)
+    plan = plan_of(fingerprint, "cpu", CPU)
     configuration = plan.configurations["3d_fullres"]
-    assert configuration.network.stages[0].features == 16
-    assert np.prod(configuration.patch_size_vox) < 400_000
+    assert configuration.model.network.stages[0].features == 16
+    assert np.prod(configuration.model.patch_size_vox) < 400_000
     reasons = {d.name: d.because for d in plan.decisions}
     assert "no NVIDIA GPU" in reasons["machine"]
     assert "on a CPU" in reasons["network"]
@@ -153,7 +158,7 @@ def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
 
 def test_every_choice_has_a_decision() -> None:
     fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
-    plan = make_plan(fingerprint, load_rule_set("default"), here(24))
+    plan = plan_of(fingerprint, "default", here(24))
     for name in ("2d", "3d_fullres"):
         by_name = {d.name: d for d in plan.decisions if d.configuration in (None, name)}
         assert by_name.keys() >= {
@@ -163,8 +168,8 @@ def test_every_choice_has_a_decision() -> None:
             "inference", "expectation", "machine", "recommended",
         }  # fmt: skip
         configuration = plan.configuration(name)
-        assert by_name["patch_size_vox"].value == configuration.patch_size_vox
-        assert by_name["batch_size"].value == configuration.batch_size
+        assert by_name["patch_size_vox"].value == configuration.model.patch_size_vox
+        assert by_name["batch_size"].value == configuration.run.batch_size
         assert by_name["memory_gib"].value == pytest.approx(24 * 0.9)
 
 
@@ -183,7 +188,7 @@ def test_too_little_memory_is_not_blamed_on_the_scans() -> None:
 def test_pictures_of_unlike_pixels_are_recommended_as_slices() -> None:
     fine = Scans((1, 200, 200), (99.9, 0.1, 0.1), count=30)
     coarse = Scans((1, 200, 200), (199.8, 0.2, 0.2), count=30)
-    plan = make_plan(made_up_fingerprint(fine, coarse), load_rule_set("default"), gpu(24))
+    plan = plan_of(made_up_fingerprint(fine, coarse), "default", gpu(24))
     assert plan.recommended == "2d"
 
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoseg.dataset.dataset import instance_classes
+from autoseg.dataset.labels import instance_classes
 from autoseg.geometry import Box
 from autoseg.postprocessing.instances import Instance, InstanceRule, label_instances
 from tests.postprocessing.test_touching import ellipsoid

@@ -3,7 +3,7 @@ import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.statistics import IntensityStats
-from autoseg.planning.plan import ChannelNormalization, NormalizationKind
+from autoseg.planning.grid_plan import ChannelNormalization, NormalizationKind
 from autoseg.preprocessing.normalize import normalize
 
 STATISTICS = IntensityStats(

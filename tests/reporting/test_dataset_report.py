@@ -1,3 +1,5 @@
+"""Covers: dataset_charts, dataset_tables, examples."""
+
 import base64
 import io
 import re
@@ -9,23 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autoseg.dataset.dataset import LabelScheme, Problem, Region
-from autoseg.dataset.layouts import open_dataset
+from autoseg.dataset.labels import LabelScheme, Region
+from autoseg.dataset.layouts.recognition import open_dataset
+from autoseg.dataset.problems import Problem
 from autoseg.dataset.synthetic import make_scan, write_dataset, write_scan
 from autoseg.inspection.fingerprint import Fingerprint, make_fingerprint
 from autoseg.machine import Machine
 from autoseg.planning.plan import Plan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
 from autoseg.reporting.charts import drawable
 from autoseg.reporting.dataset_report import DatasetReport, write_dataset_report
 from autoseg.reporting.dataset_tables import class_rows, overview
 from autoseg.reporting.examples import example_scans
+from tests.planning.specified import plan_of
 
 
 def planned(fingerprint: Fingerprint) -> Plan:
     machine = Machine(gpu_name="any", gpu_memory_gib=8, cores=8, memory_gib=64, bf16=True)
-    return make_plan(fingerprint, load_rule_set("default"), machine)
+    return plan_of(fingerprint, "default", machine)
 
 
 def report_of(folder: Path) -> DatasetReport:
@@ -75,19 +77,15 @@ def test_numbers_in_tables_are_those_of_the_records(content: DatasetReport, tmp_
     html = render(content, tmp_path)
     configuration = content.plan.configuration(None)
     lesion = next(c for c in content.fingerprint.classes if c.name == "lesion")
-    expected = next(
-        d
-        for d in content.plan.decisions
-        if (d.name, d.configuration) == ("expectation", content.plan.recommended)
-    )
-    patch = " × ".join(str(size) for size in configuration.patch_size_vox)  # noqa: RUF001
+    expected = content.plan.expected[content.plan.recommended]
+    patch = " × ".join(str(size) for size in configuration.model.patch_size_vox)  # noqa: RUF001
     for cell in (
         patch,
-        configuration.loss.kind,
+        configuration.run.loss.kind,
         f"{100 * lesion.image_fraction:.3g}",
         f"{lesion.component_volume_mm3_median:.3g}",
-        f"{configuration.normalization[0].statistics.median:.3g}",
-        f"{expected.value['memory_gib']:.3g}",
+        f"{configuration.grid.normalization[0].statistics.median:.3g}",
+        f"{expected.memory_gib:.3g}",
     ):
         assert f">{cell}</td>" in html, cell
     assert all(d.rule_id in html for d in content.plan.decisions)

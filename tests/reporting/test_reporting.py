@@ -1,3 +1,5 @@
+"""Covers: charts, curves, mosaic, page, report."""
+
 import io
 import json
 from pathlib import Path
@@ -6,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autoseg.evaluation.evaluate import Evaluation, Mean
-from autoseg.evaluation.metrics import ClassScore
+from autoseg.evaluation.evaluate import Evaluation
+from autoseg.evaluation.metrics import ClassScore, Mean
 from autoseg.reporting.charts import COLOURS
 from autoseg.reporting.curves import draw_progress
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import IGNORED
-from autoseg.planning.plan import LossKind, LossPlan
+from autoseg.dataset.labels import IGNORED
+from autoseg.planning.run_plan import BUILT_IN_LOSSES, LossKind, LossPlan
 from autoseg.tasks.losses import (
     LOSSES,
     compare,
@@ -21,6 +21,7 @@ Floats = NDArray[np.floating[Any]]
 
 KINDS: tuple[LossKind, ...] = get_args(LossKind)
 REGIONS = ((1, 2), (2,), (0, 3))  # for four classes; overlapping, and with the background
+Regions = tuple[tuple[int, ...], ...]
 VARIANTS: dict[str, dict[str, Any]] = {
     "sample by sample": {},
     "over the batch": {"batch_dice": True},
@@ -59,12 +60,14 @@ def random_batch(ignoring: bool) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-def loss_of(logits: torch.Tensor, target: torch.Tensor, plan: LossPlan) -> torch.Tensor:
-    return find_loss(plan.kind)(compare(logits, target, plan), plan)
+def loss_of(
+    logits: torch.Tensor, target: torch.Tensor, plan: LossPlan, regions: Regions = ()
+) -> torch.Tensor:
+    return find_loss(plan.kind)(compare(logits, target, plan, regions), plan)
 
 
-def outputs_of(plan: LossPlan, logits: torch.Tensor) -> torch.Tensor:
-    return logits[:, : len(plan.regions)] if plan.regions else logits
+def outputs_of(regions: Regions, logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, : len(regions)] if regions else logits
 
 
 def beside_another(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -79,14 +82,16 @@ def beside_another(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
 class Reference:
     """The losses by their definitions: one class, one sample, one voxel after the other."""
 
-    def __init__(self, logits: torch.Tensor, target: torch.Tensor, plan: LossPlan) -> None:
-        self.plan = plan
+    def __init__(
+        self, logits: torch.Tensor, target: torch.Tensor, plan: LossPlan, regions: Regions
+    ) -> None:
+        self.plan, self.regions = plan, regions
         samples, outputs = logits.shape[:2]
         x = logits.numpy().reshape(samples, outputs, -1)
         self.target = target.numpy().reshape(samples, -1)
         self.beside = np.stack([beside_another(t) for t in target.numpy()]).reshape(samples, -1)
-        self.groups = plan.regions or tuple((index,) for index in range(outputs))
-        if plan.regions:
+        self.groups = regions or tuple((index,) for index in range(outputs))
+        if regions:
             self.probability = 1 / (1 + np.exp(-x))
         else:
             self.probability = np.exp(x) / np.exp(x).sum(1, keepdims=True)
@@ -99,7 +104,7 @@ class Reference:
             weight = (self.plan.class_weights or [1] * 4)[index]
             weight += self.plan.boundary_weight * self.beside[sample, voxel]
             p = self.probability[sample, :, voxel]
-            if self.plan.regions:
+            if self.regions:
                 for output, group in enumerate(self.groups):
                     found.append((p[output] if index in group else 1 - p[output], weight))
             else:
@@ -110,7 +115,7 @@ class Reference:
     def overlap(self, false_positive_weight: float, false_negative_weight: float) -> Floats:
         counts = []
         for sample, output in np.ndindex(self.probability.shape[:2]):
-            if output == 0 and not self.plan.regions:
+            if output == 0 and not self.regions:
                 continue
             annotated = self.target[sample] != IGNORED
             p = self.probability[sample, output][annotated]
@@ -142,7 +147,7 @@ class Reference:
 
 
 def test_the_table_has_every_kind() -> None:
-    assert set(LOSSES) == set(KINDS)
+    assert set(LOSSES) == set(KINDS) == set(BUILT_IN_LOSSES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,35 +156,35 @@ def test_the_table_has_every_kind() -> None:
 def test_losses_are_what_their_definitions_say(
     kind: LossKind, variant: str, ignoring: bool
 ) -> None:
-    plan = loss_plan(kind, **VARIANTS[variant])
+    changes = dict(VARIANTS[variant])
+    regions: Regions = changes.pop("regions", ())
+    plan = loss_plan(kind, **changes)
     logits, target = random_batch(ignoring)
-    logits = outputs_of(plan, logits)
-    expected = Reference(logits, target, plan).loss()
+    logits = outputs_of(regions, logits)
+    expected = Reference(logits, target, plan, regions).loss()
     tolerance = 1e-4 if ignoring and kind == "focal_tversky" else 1e-10  # its base has a floor
-    assert float(loss_of(logits, target, plan)) == pytest.approx(expected, abs=tolerance)
+    assert float(loss_of(logits, target, plan, regions)) == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("regions", [(), REGIONS])
 @pytest.mark.parametrize("ignoring", [False, True])
 def test_gradients_are_those_of_finite_differences(
-    kind: LossKind, regions: tuple[tuple[int, ...], ...], ignoring: bool
+    kind: LossKind, regions: Regions, ignoring: bool
 ) -> None:
-    plan = loss_plan(kind, regions=regions, class_weights=(0.5, 1.0, 2.0, 4.0))
+    plan = loss_plan(kind, class_weights=(0.5, 1.0, 2.0, 4.0))
     logits, target = random_batch(ignoring)
-    logits = outputs_of(plan, logits)[..., :2].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: loss_of(x, target[..., :2], plan), logits)
+    logits = outputs_of(regions, logits)[..., :2].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss_of(x, target[..., :2], plan, regions), logits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("regions", [(), REGIONS])
-def test_ignored_voxels_have_no_gradient(
-    kind: LossKind, regions: tuple[tuple[int, ...], ...]
-) -> None:
-    plan = loss_plan(kind, regions=regions)
+def test_ignored_voxels_have_no_gradient(kind: LossKind, regions: Regions) -> None:
+    plan = loss_plan(kind)
     logits, target = random_batch(ignoring=True)
-    logits = outputs_of(plan, logits).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss_of(logits, target, plan), logits)
+    logits = outputs_of(regions, logits).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(logits, target, plan, regions), logits)
     ignored = (target == IGNORED)[:, None].expand_as(gradient)
     assert (gradient[ignored] == 0).all()
     assert (gradient[~ignored] != 0).any()
@@ -189,12 +194,12 @@ def test_ignored_voxels_have_no_gradient(
 @pytest.mark.parametrize("regions", [(), REGIONS])
 @pytest.mark.parametrize("smooth", [0.0, 1e-5])
 def test_a_batch_that_nobody_annotated_teaches_nothing(
-    kind: LossKind, regions: tuple[tuple[int, ...], ...], smooth: float
+    kind: LossKind, regions: Regions, smooth: float
 ) -> None:
-    plan = loss_plan(kind, regions=regions, dice_smooth=smooth)
+    plan = loss_plan(kind, dice_smooth=smooth)
     logits, target = random_batch(ignoring=False)
-    logits = outputs_of(plan, logits).requires_grad_()
-    loss = loss_of(logits, torch.full_like(target, IGNORED), plan)
+    logits = outputs_of(regions, logits).requires_grad_()
+    loss = loss_of(logits, torch.full_like(target, IGNORED), plan, regions)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.isfinite()
     assert (gradient == 0).all()
@@ -202,15 +207,13 @@ def test_a_batch_that_nobody_annotated_teaches_nothing(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("regions", [(), REGIONS])
-def test_a_perfect_prediction_has_the_lowest_loss(
-    kind: LossKind, regions: tuple[tuple[int, ...], ...]
-) -> None:
-    plan = loss_plan(kind, regions=regions)
+def test_a_perfect_prediction_has_the_lowest_loss(kind: LossKind, regions: Regions) -> None:
+    plan = loss_plan(kind)
     _, target = random_batch(ignoring=True)
     groups = regions or tuple((index,) for index in range(4))
     truth = torch.stack([torch.isin(target, torch.tensor(group)) for group in groups], 1)
     logits = (100.0 * truth - 50.0).requires_grad_()
-    loss = loss_of(logits, target, plan)
+    loss = loss_of(logits, target, plan, regions)
     (gradient,) = torch.autograd.grad(loss, logits)
     lowest = 0.0 if kind == "focal_tversky" else -1.0
     assert loss.item() == pytest.approx(lowest, abs=1e-4)

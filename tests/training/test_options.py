@@ -1,5 +1,9 @@
-"""Every way to train that a plan can ask for."""
+"""Every way to train that a plan can ask for.
 
+Covers: execution, learner.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,31 +15,22 @@ import pytest
 import torch
 
 from autoseg import extensions
-from autoseg.checkpoint import (
-    METADATA_KEY,
-    build_network,
-    load_model,
-    read_card,
-    read_tensors,
-    save_model,
-    save_tensors,
-)
-from autoseg.dataset.dataset import IGNORED, LabelScheme, Region
-from autoseg.device import Device
+from autoseg.checkpoint import load_model, read_card, save_model
+from autoseg.dataset.labels import IGNORED, LabelScheme, Region
 from autoseg.errors import AutosegError
-from autoseg.planning.plan import Form, LossPlan, NetworkPlan, RandomRange
+from autoseg.networks import family_of
+from autoseg.planning.model_plan import NetworkPlan, StageMaskInput
+from autoseg.planning.run_plan import Execution, LossPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
 from autoseg.tasks.losses import Comparison
-from autoseg.training import execution
-from autoseg.training.execution import Trial, fastest_form, in_form
-from autoseg.training.initialization import initialize_from
+from autoseg.training.bookkeeping import card_at, state_files
+from autoseg.training.execution import Trial, executed, fastest_execution, laid_out
+from autoseg.training.job import Training
 from autoseg.training.learner import Learner, make_optimizer
 from autoseg.training.metrics_log import Scores
-from autoseg.training.state import StateFile
-from autoseg.training.trainer import BEST, TrainingJob, train_model
-from tests.training.test_trainer import Recorder, job_in
+from autoseg.training.trainer import train_model
+from tests.training.blobs import CPU, Recorder, changed_training, training_in, training_with
 
-CPU = Device(torch.device("cpu"), "fp32")
 OPTIONS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-4, "momentum": 0.9},
     "cosine and warm-up": {"schedule": "cosine", "warmup_fraction": 0.2},
@@ -43,29 +38,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "moving mean": {"ema_decay": 0.9},
     "by chance": {"oversampling": "probabilistic"},
     "frozen": {"frozen": ("encoder.0",), "layer_decay": 0.8},
-    "channels last": {"form": "channels_last"},
+    "channels last": {"execution": "channels_last"},
 }
-
-
-def job_with(folder: Path, iterations: int, **training: Any) -> TrainingJob:
-    return changed_job(job_in(folder, iterations), training=training)
-
-
-def changed_job(job: TrainingJob, **parts: dict[str, Any]) -> TrainingJob:
-    configuration = job.configuration
-    for name, changes in parts.items():
-        part = getattr(configuration, name).model_copy(update=changes)
-        configuration = configuration.model_copy(update={name: part})
-    return replace(job, card=job.card.model_copy(update={"configuration": configuration}))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_any_training_learns_and_resumes_to_the_bit(tmp_path: Path, option: str) -> None:
     changes = OPTIONS[option]
     whole, first, second = Recorder(), Recorder(stop_at=12), Recorder()
-    job = job_with(tmp_path / "whole", 25, **changes)
-    network, _ = train_model(job, whole, Event(), resume=False)
-    parts = job_with(tmp_path / "parts", 25, **changes)
+    training = training_with(tmp_path / "whole", 25, **changes)
+    network, _ = train_model(training, whole, Event(), resume=False)
+    parts = training_with(tmp_path / "parts", 25, **changes)
     train_model(parts, first, first.stop, resume=False)
     resumed, _ = train_model(parts, second, Event(), resume=True)
     for name, weight in network.state_dict().items():
@@ -75,17 +58,17 @@ def test_any_training_learns_and_resumes_to_the_bit(tmp_path: Path, option: str)
 
 
 def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
-    job = job_with(tmp_path, 3, frozen=("encoder.0",), layer_decay=0.5)
-    network, _ = train_model(job, Recorder(), Event(), resume=False)
+    training = training_with(tmp_path, 3, frozen=("encoder.0",), layer_decay=0.5)
+    network, _ = train_model(training, Recorder(), Event(), resume=False)
     stopped = Event()
     stopped.set()
-    start, _ = train_model(job_with(tmp_path / "b", 1), Recorder(), stopped, resume=False)
-    stages = len(job.configuration.network.stages)
+    start, _ = train_model(training_with(tmp_path / "b", 1), Recorder(), stopped, resume=False)
+    stages = len(training.configuration.model.network.stages)
     unused = f"decoder.heads.{stages - 2}."
     for name, weight in network.state_dict().items():
         same = torch.equal(weight, start.state_dict()[name])
         assert same == (name.startswith(("encoder.0.", unused))), name
-    optimizer = make_optimizer(network, job.configuration)
+    optimizer = make_optimizer(network, training.configuration, CPU)
     factors = {group["rate_factor"]: len(group["params"]) for group in optimizer.param_groups}
     assert max(factors) == 1
     assert min(factors) == 0.5 ** (2 * (stages - 1) - 1)  # encoder.1, since encoder.0 is frozen
@@ -93,14 +76,14 @@ def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
 
 def test_a_frozen_part_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AutosegError, match=r"no part 'backbone'\. Parts: decoder, encoder"):
-        train_model(job_with(tmp_path, 1, frozen=("backbone",)), Recorder(), Event(), False)
+        train_model(training_with(tmp_path, 1, frozen=("backbone",)), Recorder(), Event(), False)
 
 
 def test_the_moving_mean_is_what_its_formula_says(tmp_path: Path) -> None:
-    job = job_with(tmp_path, 1, ema_decay=0.7)
+    training = training_with(tmp_path, 1, ema_decay=0.7)
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 2, 1)
-    learner = Learner(network, job.configuration, CPU)
+    learner = Learner(network, training.configuration, CPU)
     mean = network.weight.detach().clone()
     for step in range(30):
         loss = (network(torch.randn(1, 1, 2, 2, 2)) ** 2).mean()
@@ -115,8 +98,8 @@ def test_the_moving_mean_is_what_its_formula_says(tmp_path: Path) -> None:
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     network = torch.nn.Conv3d(1, 2, 1)
-    job = job_with(tmp_path, 1, accumulated_batches=2)
-    learner = Learner(network, job.configuration, CPU)
+    training = training_with(tmp_path, 1, accumulated_batches=2)
+    learner = Learner(network, training.configuration, CPU)
     x = torch.randn(4, 1, 2, 2, 2)
     for part in (x[:2], x[2:]):
         learner.add_gradient((network(part) ** 2).mean())
@@ -128,21 +111,23 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
 
 
 def test_a_stalled_training_ends_early_and_is_finished(tmp_path: Path) -> None:
-    job = job_with(tmp_path, 1000, early_stop_epochs=2, learning_rate=1e-9, keep_best=True)
+    training = training_with(
+        tmp_path, 1000, early_stop_epochs=2, learning_rate=1e-9, keep_best=True
+    )
     recorder = Recorder()
-    _, position = train_model(job, recorder, Event(), resume=False)
+    _, position = train_model(training, recorder, Event(), resume=False)
     assert position.stopped_early
     assert position.iteration < 100
-    assert StateFile.of(tmp_path).read().position == position
-    assert read_card(tmp_path / BEST).chosen_on_validation
-    again = Scores.read(tmp_path / "metrics.jsonl")
+    assert state_files(training).read().position == position
+    assert read_card(training.folder.best).chosen_on_validation
+    again = Scores.read(training.folder.metrics)
     assert again.has_stalled(2)
     assert not again.has_stalled(None)
-    _, resumed = train_model(job, Recorder(), Event(), resume=True)
+    _, resumed = train_model(training, Recorder(), Event(), resume=True)
     assert resumed == position  # killed before its cases were scored, it learns no more
 
 
-def regions_and_ignored(job: TrainingJob) -> TrainingJob:
+def regions_and_ignored(training: Training) -> Training:
     """Nested regions, and a label that nobody drew beyond a few slices."""
     labels = LabelScheme(
         values=(0, 1, 2),
@@ -151,12 +136,12 @@ def regions_and_ignored(job: TrainingJob) -> TrainingJob:
         region_order=(1, 2),
         ignore=3,
     )
-    job = changed_job(job, loss={"regions": labels.region_classes()})
+    training = changed_training(training, task={"classes": 3, "regions": labels.region_classes()})
     return replace(
-        job,
-        card=job.card.model_copy(update={"labels": labels}),
-        train_cases={n: _partly(c) for n, c in job.train_cases.items()},
-        validation_cases={n: _partly(c) for n, c in job.validation_cases.items()},
+        training,
+        card=training.card.model_copy(update={"labels": labels}),
+        train_cases={n: _partly(c) for n, c in training.train_cases.items()},
+        validation_cases={n: _partly(c) for n, c in training.validation_cases.items()},
     )
 
 
@@ -180,72 +165,45 @@ def _partly(case: StoredCase) -> StoredCase:
 
 def test_regions_are_learned_from_what_is_annotated(tmp_path: Path) -> None:
     recorder = Recorder()
-    job = regions_and_ignored(job_in(tmp_path, 150))
-    network, _ = train_model(job, recorder, Event(), resume=False)
+    training = regions_and_ignored(training_in(tmp_path, 150))
+    network, _ = train_model(training, recorder, Event(), resume=False)
     dice = recorder.epochs[-1].patch_dice
     assert dice["whole"] is not None and dice["whole"] > 0.8
     assert dice["core"] is not None and dice["core"] > 0.4
-    assert network(torch.zeros(1, 1, *job.configuration.patch_size_vox)).shape[1] == 2
+    assert network(torch.zeros(1, 1, *training.configuration.model.patch_size_vox)).shape[1] == 2
 
 
 def test_the_second_stage_sees_the_masks_of_the_first(tmp_path: Path) -> None:
     exact = {"mask_morphology_vox": RandomRange(probability=0, range=(1, 1))}
-    job = changed_job(job_in(tmp_path, 150), augmentation=exact)
+    training = changed_training(training_in(tmp_path, 150), augmentation=exact)
     rng = np.random.default_rng(0)
 
     def noise_with_mask(case: StoredCase) -> StoredCase:
         return replace(
             case,
             image=rng.normal(size=case.image.shape).astype(np.float32),
-            previous_label=case.label,
+            maps={"stage_mask": case.label},
         )
 
-    cascade = job.configuration.model_copy(update={"previous_stage": "3d_lowres"})
-    job = replace(
-        job,
-        card=job.card.model_copy(update={"configuration": cascade}),
-        train_cases={n: noise_with_mask(c) for n, c in job.train_cases.items()},
-        validation_cases={n: noise_with_mask(c) for n, c in job.validation_cases.items()},
+    mask = StageMaskInput(stage="3d_lowres", classes=("blob",))
+    inputs = (*training.configuration.model.inputs, mask)
+    training = changed_training(training, model={"inputs": inputs})
+    assert training.configuration.previous_stage == "3d_lowres"
+    training = replace(
+        training,
+        train_cases={n: noise_with_mask(c) for n, c in training.train_cases.items()},
+        validation_cases={n: noise_with_mask(c) for n, c in training.validation_cases.items()},
     )
     recorder = Recorder()
-    train_model(job, recorder, Event(), resume=False)
+    train_model(training, recorder, Event(), resume=False)
     dice = recorder.epochs[-1].patch_dice["blob"]
     assert dice is not None and dice > 0.6  # which noise alone could not give
 
 
-def test_initial_weights_are_loaded_adapted_and_reported(tmp_path: Path) -> None:
-    job = job_in(tmp_path / "a", 5)
-    network, position = train_model(job, Recorder(), Event(), resume=False)
-    save_model(tmp_path / "model.safetensors", network, job.card_at(position))
-    job = job_in(tmp_path / "b", 1)
-    labels = LabelScheme(values=(0, 1, 2), names=("background", "other", "blob"))
-    normalization = job.configuration.normalization[0]
-    configuration = job.configuration.model_copy(update={"normalization": (normalization,) * 2})
-    card = job.card.model_copy(
-        update={
-            "labels": labels,
-            "configuration": configuration,
-            "channel_names": ("contrast", "image"),
-        }
-    )
-    fresh = build_network(configuration, labels)
-    report = initialize_from(fresh, card, tmp_path / "model.safetensors")
-    own, given = fresh.state_dict(), network.state_dict()
-    assert report.adapted[0] == "encoder.0.0.conv.weight"
-    assert set(report.adapted[1:]) == {n for n in own if n.startswith("decoder.heads.")}
-    assert not report.left
-    first = "encoder.0.0.conv.weight"
-    assert torch.equal(own[first][:, 1:], given[first])  # of one name
-    assert torch.equal(own[first][:, :1], given[first])  # the mean of all that is known
-    head = "decoder.heads.0.weight"
-    assert torch.equal(own[head][[0, 2]], given[head])
-    assert "weights loaded" in report.text()
-
-
 def test_half_precision_skips_steps_that_overflow(tmp_path: Path) -> None:
-    job = job_with(tmp_path, 1)
+    training = training_with(tmp_path, 1)
     network = torch.nn.Conv3d(1, 2, 1)
-    learner = Learner(network, job.configuration, CPU)
+    learner = Learner(network, training.configuration, CPU)
     learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     before = network.weight.detach().clone()
     learner.add_gradient((network(torch.ones(1, 1, 2, 2, 2)) ** 2).mean() * 100)
@@ -258,37 +216,28 @@ def test_half_precision_skips_steps_that_overflow(tmp_path: Path) -> None:
     assert not torch.equal(network.weight, before)
 
 
-def test_a_model_of_another_network_is_refused(tmp_path: Path) -> None:
-    job = job_in(tmp_path, 1)
-    other = {f"other.{i}": torch.zeros(2) for i in range(3)}
-    model = tmp_path / "model.safetensors"
-    save_tensors(model, other, {METADATA_KEY: job.card.model_dump_json()})
-    network = build_network(job.configuration, job.labels)
-    with pytest.raises(AutosegError, match="not one of its weights fits"):
-        initialize_from(network, job.card, model)
-    assert read_tensors(model)[0].keys() == other.keys()
-
-
-@pytest.mark.parametrize("form", get_args(Form)[:2])
-def test_forms_change_no_result(form: Form) -> None:
+@pytest.mark.parametrize("execution", get_args(Execution)[:2])
+def test_executions_change_no_result(execution: Execution) -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.Conv3d(4, 2, 1))
     image = torch.randn(2, 2, 6, 6, 6)
     expected = network(image)
-    found = in_form(network, form)(execution.image_in_form(image, form))
+    found = executed(network, execution)(laid_out(image, execution))
     torch.testing.assert_close(found, expected)
 
 
 def test_without_a_compiler_networks_run_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(network: torch.nn.Module) -> torch.nn.Module:
         raise RuntimeError("no C++ compiler found\nwhere it was looked for")
 
     monkeypatch.setattr(torch, "compile", fails)
     network = torch.nn.Conv3d(1, 2, 3)
-    form = fastest_form(Trial(network, torch.randn(1, 1, 8, 8, 8), {}, CPU))
-    assert form in ("eager", "channels_last")
+    plan = training_in(tmp_path, 1).configuration.model.network
+    without = plan.model_copy(update={"deep_supervision": False})
+    chosen = fastest_execution(Trial(network, without, torch.randn(1, 1, 8, 8, 8), CPU))
+    assert chosen in ("eager", "channels_last")
     assert "Networks are not run compiled here: no C++ compiler found" in caplog.text
 
 
@@ -302,6 +251,15 @@ def foreign_loss(seen: Comparison, plan: LossPlan) -> torch.Tensor:
     return seen.mean(seen.cross_entropy)
 
 
+@pytest.fixture
+def families_anew() -> Iterator[None]:
+    """Families of other packages are looked up once in a process."""
+    family_of.cache_clear()
+    yield
+    family_of.cache_clear()
+
+
+@pytest.mark.usefixtures("families_anew")
 def test_networks_and_losses_of_other_packages_train_and_predict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,17 +269,17 @@ def test_networks_and_losses_of_other_packages_train_and_predict(
         "autoseg.losses": EntryPoint("foreign_ce", f"{here}:foreign_loss", "autoseg.losses"),
     }
     monkeypatch.setattr(extensions, "entry_points", lambda group: [points[group]])
-    job = changed_job(
-        job_in(tmp_path, 10),
+    training = changed_training(
+        training_in(tmp_path, 10),
         network={"kind": "foreign", "deep_supervision": False},
         loss={"kind": "foreign_ce"},
     )
     recorder = Recorder()
-    network, position = train_model(job, recorder, Event(), resume=False)
+    network, position = train_model(training, recorder, Event(), resume=False)
     assert recorder.losses[-1] < recorder.losses[0]
-    save_model(tmp_path / "model.safetensors", network, job.card_at(position))
+    save_model(tmp_path / "model.safetensors", network, card_at(training, position))
     card, loaded = load_model(tmp_path / "model.safetensors")
-    assert card.configuration.network.kind == "foreign"
+    assert card.configuration.model.network.kind == "foreign"
     assert loaded.state_dict().keys() == network.state_dict().keys()
     monkeypatch.setattr(extensions, "entry_points", lambda group: [])
     with pytest.raises(AutosegError, match="'foreign' is none of plain_unet, residual_unet"):

@@ -1,15 +1,17 @@
-import itertools
+import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from autoseg.planning.plan import TrainingPlan
 from autoseg.planning.rules import load_rule_set
+from autoseg.planning.run_plan import TrainingPlan
 from autoseg.preprocessing.store import StoredCase
-from autoseg.training.distributed import Team
-from autoseg.training.sampling import PatchSampler, choose_start, prefetch
+from autoseg.training.distributed import ProcessGroup
+from autoseg.training.sampling import PatchSampler, choose_start
+from autoseg.training.workers import _closed
 
 PATCH = (8, 10, 12)
 TRAINING: TrainingPlan = load_rule_set("nnunet").default("training")
@@ -46,6 +48,31 @@ def test_a_batch_of_two_has_one_forced_sample() -> None:
     assert not all(samples[0].label.any() for samples in drawn)
 
 
+@pytest.mark.parametrize(("batches", "forced"), [(2, {1}), (3, {2}), (6, {4, 5})])
+def test_foreground_is_counted_over_all_batches_of_a_step(batches: int, forced: set[int]) -> None:
+    case = case_of((60, 60, 60), {1: (30, 31, 32)})
+    sampler = sampler_of(case, batch_size=1, accumulated_batches=batches, foreground_fraction=0.33)
+    centred = [sampler.draw(step)[0].label[4, 5, 6] == 1 for step in range(10 * batches)]
+    for place in range(batches):
+        share = np.mean(centred[place::batches])
+        assert share == 1 if place in forced else share < 0.5
+
+
+def test_batches_of_a_step_hold_as_much_foreground_as_one_large_batch() -> None:
+    case = case_of((60, 60, 60), {1: (30, 31, 32)})
+    whole = sampler_of(case, batch_size=4)
+    parts = sampler_of(case, batch_size=2, accumulated_batches=2)
+    held_out = replace(parts, purpose="validation")
+
+    def forced(sampler: PatchSampler, step: int, size: int) -> list[bool]:
+        rng = np.random.default_rng(0)
+        return [sampler._is_forced(step, index, rng) for index in range(size)]
+
+    assert forced(whole, 0, 4) == [False, False, False, True]
+    assert [*forced(parts, 6, 2), *forced(parts, 7, 2)] == [False, False, False, True]
+    assert forced(held_out, 0, 2) == forced(held_out, 1, 2) == [False, True]
+
+
 def test_rare_classes_are_chosen_as_often_as_common_ones() -> None:
     case = case_of((60, 60, 60), {1: (5, 5, 6), 2: (50, 50, 50)})
     common = np.tile([[5, 5, 6]], (1000, 1)).astype(np.uint16)
@@ -75,28 +102,6 @@ def test_small_cases_lie_in_the_middle_of_the_patch() -> None:
         assert start[2] in (-2, -1)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_steps_come_in_order_and_do_not_depend_on_threads(threads: int) -> None:
-    sampler = sampler_of(case_of((60, 60, 60), {1: (30, 31, 32)}))
-    fetched = prefetch(sampler.draw, itertools.count(5), threads, ahead=3)
-    for step in range(5, 15):
-        for found, expected in zip(next(fetched), sampler.draw(step), strict=True):
-            np.testing.assert_array_equal(found.image, expected.image)
-    fetched.close()
-
-
-def test_an_error_while_reading_is_raised_at_its_step() -> None:
-    def draw(step: int) -> list[object]:
-        if step == 2:
-            raise OSError("disk")
-        return []
-
-    fetched = prefetch(draw, iter(range(5)), threads=2, ahead=2)  # type: ignore[arg-type]
-    assert next(fetched) == next(fetched) == []
-    with pytest.raises(OSError, match="disk"):
-        next(fetched)
-
-
 def test_by_chance_any_sample_may_hold_foreground() -> None:
     case = case_of((60, 60, 60), {1: (30, 31, 32)})
     sampler = sampler_of(case, 2, oversampling="probabilistic", foreground_fraction=0.5)
@@ -119,6 +124,15 @@ def test_patches_are_drawn_around_what_is_annotated() -> None:
 def test_processes_share_a_batch_sample_by_sample() -> None:
     sampler = sampler_of(case_of((60, 60, 60), {1: (30, 31, 32)}), batch_size=5)
     whole = sampler.draw(7)
-    shared = [s for rank in range(2) for s in sampler.draw(7, Team(rank, 2).share(5))]
+    shared = [s for rank in range(2) for s in sampler.draw(7, ProcessGroup(rank, 2).share(5))]
     for found, expected in zip(shared, whole, strict=True):
         np.testing.assert_array_equal(found.image, expected.image)
+
+
+def test_a_case_travels_to_another_process_without_its_voxels(tmp_path: Path) -> None:
+    case = case_of((20, 20, 20), {1: (3, 4, 5)})
+    many = np.ones((10_000, 3), np.uint8)
+    case = replace(
+        case, class_locations={1: many}, annotated_locations=many, path=tmp_path / "a.prepared"
+    )
+    assert len(pickle.dumps(_closed(case))) < 1000

@@ -1,20 +1,18 @@
+import math
+
 import pytest
 import torch
+from pydantic import ValidationError
 
-from autoseg.errors import AutosegError
-from autoseg.planning.plan import TrainingPlan
-from autoseg.planning.planner import make_plan
-from autoseg.planning.rules import load_rule_set
-from autoseg.training.schedule import Budget, Length, learning_rate, make_budget
-from tests.planning.specified import CPU, Scans, made_up_fingerprint
+from autoseg.planning.run_plan import TrainingPlan
+from autoseg.training.schedule import Budget, learning_rate
+from tests.planning.specified import CPU, Scans, made_up_fingerprint, plan_of
 
 
 @pytest.fixture(scope="module")
 def plan() -> TrainingPlan:
-    made = make_plan(
-        made_up_fingerprint(Scans((40, 40, 40), (1, 1, 1), count=50)), load_rule_set("nnunet"), CPU
-    )
-    return made.configurations["3d_fullres"].training
+    fingerprint = made_up_fingerprint(Scans((40, 40, 40), (1, 1, 1), count=50))
+    return plan_of(fingerprint, "nnunet", CPU).configurations["3d_fullres"].run.training
 
 
 def test_the_rate_decays_from_the_plans_to_0(plan: TrainingPlan) -> None:
@@ -29,17 +27,24 @@ def test_minutes_follow_the_clock_and_iterations_do_not() -> None:
     assert Budget(iterations=100).fraction(iteration=101, elapsed_s=0) == 1
 
 
-def test_lengths_become_budgets(plan: TrainingPlan) -> None:
-    assert make_budget(plan, Length()).iterations == 1000 * 250
-    assert make_budget(plan, Length(epochs=2)).iterations == 500
-    assert make_budget(plan, Length(iterations=7)).iterations == 7
-    assert make_budget(plan, Length(minutes=1.5)).seconds == 90
-    assert make_budget(plan, Length(hours=2)).seconds == 7200
+def test_lengths_become_iterations_or_seconds(plan: TrainingPlan) -> None:
+    assert Budget().settled(plan) == Budget(iterations=1000 * 250)
+    assert Budget(epochs=2).settled(plan) == Budget(iterations=500)
+    assert Budget(iterations=7).settled(plan) == Budget(iterations=7)
+    assert Budget(seconds=90).settled(plan) == Budget(seconds=90)
+    assert [Budget().is_given, Budget(seconds=1).is_given] == [False, True]
 
 
-def test_a_length_must_be_positive(plan: TrainingPlan) -> None:
-    with pytest.raises(AutosegError, match="--minutes 0: must be a number above 0"):
-        make_budget(plan, Length(minutes=0))
+@pytest.mark.parametrize("wrong", [0, -1, math.inf, math.nan])
+@pytest.mark.parametrize("unit", ["epochs", "iterations", "seconds"])
+def test_a_length_must_be_a_number_above_0(unit: str, wrong: float) -> None:
+    with pytest.raises(ValidationError, match=unit):
+        Budget.model_validate({unit: wrong})
+
+
+def test_a_length_has_one_unit() -> None:
+    with pytest.raises(ValidationError, match="only one of epochs, iterations and seconds"):
+        Budget(epochs=1, seconds=60)
 
 
 def test_cosine_decay_is_torchs(plan: TrainingPlan) -> None:

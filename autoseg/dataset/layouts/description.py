@@ -1,9 +1,10 @@
 """What a `dataset.json` declares: channels and labels, in nnU-Net's and the Decathlon's way."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import MAX_CLASSES, MAX_LABEL_VALUE, LabelScheme, Region
+from autoseg.dataset.labels import MAX_CLASSES, MAX_LABEL_VALUE, LabelScheme, Region
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.records import read_json
 
@@ -48,21 +49,11 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
     problems: list[str] = []
     parsed = {str(name): _values(name, value, path, problems) for name, value in labels.items()}
     raise_if_any(problems, f"{path}: the labels cannot be used")
+    shown = ", ".join(f"{name}={value}" for name, value in labels.items())
     ignore = parsed.pop(IGNORE, None)
     values = sorted({value for group in parsed.values() for value in group})
-    if not values or values[0] != 0 or len(values) < 2:
-        problems.append(
-            f"{path}: labels need a background of value 0 and at least one other class; found "
-            f"{', '.join(f'{name}={value}' for name, value in labels.items())}."
-        )
-    if len(values) > MAX_CLASSES:
-        problems.append(f"{path}: {len(values)} labels are declared, {MAX_CLASSES} at most can be.")
-    if ignore is not None and (len(ignore) != 1 or (values and ignore[0] <= values[-1])):
-        problems.append(
-            f"{path}: the label 'ignore' is {list(ignore)}, but must be a single value that is "
-            "higher than all others."
-        )
-    raise_if_any(problems, f"{path}: the labels cannot be used")
+    mistakes = [f"{path}: {mistake}" for mistake in _mistakes(values, ignore, shown)]
+    raise_if_any(mistakes, f"{path}: the labels cannot be used")
     foreground = {name: group for name, group in parsed.items() if set(group) != {0}}
     regions: tuple[Region, ...] = ()
     order: tuple[int, ...] = ()
@@ -70,10 +61,7 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
         regions = tuple(Region(name=name, values=group) for name, group in foreground.items())
         order = _region_order(description, regions, values, path)
     elif len(values) != len(parsed):
-        raise AutosegError(
-            f"{path}: two labels have the same value: "
-            f"{', '.join(f'{name}={value}' for name, value in labels.items())}."
-        )
+        raise AutosegError(f"{path}: two labels have the same value: {shown}.")
     singles = {group[0]: name for name, group in parsed.items() if len(group) == 1}
     return LabelScheme(
         values=tuple(values),
@@ -82,6 +70,19 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
         region_order=order,
         ignore=ignore[0] if ignore else None,
     )
+
+
+def _mistakes(values: list[int], ignore: tuple[int, ...] | None, shown: str) -> Iterator[str]:
+    """What is wrong with the values of classes, and of voxels that nobody annotated."""
+    if not values or values[0] != 0 or len(values) < 2:
+        yield f"labels need a background of value 0 and at least one other class; found {shown}."
+    if len(values) > MAX_CLASSES:
+        yield f"{len(values)} labels are declared, {MAX_CLASSES} at most can be."
+    if ignore is not None and (len(ignore) != 1 or (values and ignore[0] <= values[-1])):
+        yield (
+            f"the label 'ignore' is {list(ignore)}, but must be a single value that is higher than "
+            "all others."
+        )
 
 
 def inverted_labels(description: dict[str, Any], path: Path) -> dict[str, Any]:

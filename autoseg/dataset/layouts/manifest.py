@@ -5,10 +5,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import INSTANCE_SCHEME, Case, Dataset, LabelScheme, Problem
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme
 from autoseg.dataset.layouts.description import declared_labels, read_description
 from autoseg.dataset.layouts.naming import components_of
-from autoseg.dataset.layouts.nnunet_raw import Folds, declared_folds, listed_but_missing
+from autoseg.dataset.layouts.nnunet_raw import declared_folds, listed_but_missing
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.formats import count_channels
 from autoseg.records import Record, parse_record
@@ -39,19 +41,10 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
     """
     path = _find(root)
     assert path is not None
-    labels: LabelScheme | None = None
-    folds: Folds = ()
-    if path.suffix == ".json":
-        content = read_description(path)
-        rows = _json_rows(content, path)
-        trained = {row.case for row in rows if row.group != "test"}
-        folds = declared_folds(content.get("folds", []), path, trained)
-        if content.get("instances"):
-            labels = INSTANCE_SCHEME
-        elif "labels" in content:
-            labels = declared_labels(content, path)
-    else:
-        rows = _csv_rows(path)
+    content = read_description(path) if path.suffix == ".json" else None
+    rows = _csv_rows(path) if content is None else _json_rows(content, path)
+    trained = {row.case for row in rows if row.group != "test"}
+    folds = declared_folds((content or {}).get("folds", []), path, trained)
     _check_rows(rows, path)
     complete = [
         row
@@ -69,11 +62,17 @@ def read_manifest(root: Path, problems: list[Problem]) -> Dataset:
         root=root,
         layout="manifest",
         channel_names=tuple(_numbered(tuple(rows[0].channels), counts)),
-        labels=labels,
+        labels=_labels(content or {}, path),
         cases=groups["train"],
         test_cases=groups["test"],
         folds=folds,
     )
+
+
+def _labels(content: dict[str, Any], path: Path) -> LabelScheme | None:
+    if content.get("instances"):
+        return INSTANCE_SCHEME
+    return declared_labels(content, path) if "labels" in content else None
 
 
 def _name_missing(row: Row, folder: Path, problems: list[Problem]) -> bool:

@@ -4,7 +4,7 @@ doi:10.1038/s41467-022-30695-9), and of nnU-Net v1, which lists files in the sam
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import Case, ChannelSource, Dataset, Problem
+from autoseg.dataset.dataset import Case, ChannelSource, Dataset
 from autoseg.dataset.layouts.description import (
     declared_channels,
     declared_labels,
@@ -13,6 +13,7 @@ from autoseg.dataset.layouts.description import (
 )
 from autoseg.dataset.layouts.naming import components_of, stem
 from autoseg.dataset.layouts.nnunet_raw import listed_but_missing
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
 from autoseg.images.formats import file_ending
 

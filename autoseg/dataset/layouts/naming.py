@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autoseg.dataset.dataset import ChannelSource
-from autoseg.images.formats import READERS, file_ending
+from autoseg.images.formats import ENDINGS, file_ending
 
 
 def stem(path: Path) -> str:
@@ -21,9 +21,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if file_ending(p) and not p.name.startswith("."))
 
 
-def with_any_ending(folder: Path, name: str, first: str = ".nii.gz") -> Path | None:
+def with_any_ending(folder: Path, name: str, first: str) -> Path | None:
     """The image of a name in a folder, whatever its ending; `first` is tried first."""
-    endings = dict.fromkeys([first, *READERS])
+    endings = dict.fromkeys([first, *ENDINGS])
     return next((p for e in endings if (p := folder / f"{name}{e}").is_file()), None)
 
 

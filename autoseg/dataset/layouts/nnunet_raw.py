@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.dataset import Case, ChannelSource, Dataset, Problem
+from autoseg.dataset.dataset import Case, ChannelSource, Dataset
 from autoseg.dataset.layouts.description import declared_channels, declared_labels, read_description
 from autoseg.dataset.layouts.naming import (
     components_of,
@@ -12,8 +12,9 @@ from autoseg.dataset.layouts.naming import (
     image_files,
     with_any_ending,
 )
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
-from autoseg.images.formats import READERS, count_channels
+from autoseg.images.formats import ENDINGS, count_channels
 from autoseg.records import read_json
 
 Folds = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -31,9 +32,9 @@ def read_nnunet_raw(root: Path, problems: list[Problem]) -> Dataset:
     names = declared_channels(description, path)
     labels = declared_labels(description, path)
     ending = str(description.get("file_ending", ".nii.gz"))
-    if ending not in READERS:
+    if ending not in ENDINGS:
         raise AutosegError(
-            f"{path}: file_ending is {ending!r}, but must be one of {', '.join(READERS)}."
+            f"{path}: file_ending is {ending!r}, but must be one of {', '.join(ENDINGS)}."
         )
     if "dataset" in description:
         cases = _mapped_cases(root, description["dataset"], names, problems)
@@ -79,15 +80,7 @@ def _cases(
             problems += channel_problems(case_id, channels, names)
         if label is None and part == "Tr":
             expected = root / f"labels{part}" / f"{case_id}{ending}"
-            problems.append(
-                Problem(
-                    kind="missing_file",
-                    case_id=case_id,
-                    file=str(expected),
-                    what="its label file does not exist.",
-                    fix="Add it, or remove the image.",
-                )
-            )
+            problems.append(_without_label(case_id, expected))
         if len(problems) == before:
             sources = (
                 components_of(channels[0], len(names))
@@ -96,6 +89,16 @@ def _cases(
             )
             cases.append(Case(case_id, sources, label, patient_id=case_id))
     return cases
+
+
+def _without_label(case_id: str, expected: Path) -> Problem:
+    return Problem(
+        kind="missing_file",
+        case_id=case_id,
+        file=str(expected),
+        what="its label file does not exist.",
+        fix="Add it, or remove the image.",
+    )
 
 
 def _one_file_each(groups: dict[str, dict[int, Path]], names: tuple[str, ...]) -> bool:

@@ -2,18 +2,13 @@
 
 from pathlib import Path
 
-from autoseg.dataset.dataset import (
-    INSTANCE_SCHEME,
-    Case,
-    ChannelSource,
-    Dataset,
-    LabelScheme,
-    Problem,
-)
+from autoseg.dataset.dataset import Case, ChannelSource, Dataset
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme
 from autoseg.dataset.layouts.description import declared_channels, declared_labels, read_description
-from autoseg.dataset.layouts.naming import group_channels, image_files, stem
+from autoseg.dataset.layouts.naming import components_of, group_channels, image_files, stem
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
-from autoseg.images.formats import READERS, count_channels
+from autoseg.images.formats import ENDINGS, count_channels
 
 
 def is_plain(root: Path) -> bool:
@@ -46,40 +41,53 @@ def _read_pairs(
     _name_twins(root / label_folder, problems)
     images = _images_by_case(root / "images", label_files)
     if not images:
-        raise AutosegError(f"{root / 'images'}: no images here. Known: {', '.join(READERS)}.")
-    for case_id in sorted(images.keys() - label_files.keys()):
-        what = f"there is no label of this name in {root}."
-        problems.append(_without_twin(case_id, images[case_id][0], what))
-    for case_id in sorted(label_files.keys() - images.keys()):
-        what = f"there is no image of this name in {root}."
-        problems.append(_without_twin(case_id, label_files[case_id], what))
+        raise AutosegError(f"{root / 'images'}: no images here. Known: {', '.join(ENDINGS)}.")
+    first_files = {case_id: paths[0] for case_id, paths in images.items()}
+    there = f"of this name in {root}."
+    problems += _without_twins(first_files, label_files, f"there is no label {there}")
+    problems += _without_twins(label_files, first_files, f"there is no image {there}")
     paired = {case_id: images[case_id] for case_id in sorted(images.keys() & label_files.keys())}
     if not paired:
         return Dataset(root, "plain", (), labels, ())
-    first_id, first = next(iter(paired.items()))
+    alike = _with_equal_channels(paired, problems)
     counts = _channel_counts(paired)
-    cases = []
-    for case_id, paths in paired.items():
-        if _suffixes(case_id, paths) != _suffixes(first_id, first):
-            what = f"has the channel files {_suffixes(case_id, paths)}, but {first_id} has "
-            what += f"{_suffixes(first_id, first)}."
-            fix = "Give every scan the same channels."
-            problems.append(
-                Problem(kind="channel_count", case_id=case_id, file=None, what=what, fix=fix)
-            )
-            continue
-        sources = tuple(
-            ChannelSource(path, component)
-            for path, count in zip(paths, counts, strict=True)
-            for component in range(count)
-        )
-        cases.append(Case(case_id, sources, label_files[case_id], patient_id=case_id))
     return Dataset(
         root=root,
         layout="instances" if label_folder == "instances" else "plain",
         channel_names=_channel_names(root / "dataset.json", sum(counts)),
         labels=labels,
-        cases=tuple(cases),
+        cases=tuple(
+            Case(case_id, _sources(paths, counts), label_files[case_id], patient_id=case_id)
+            for case_id, paths in alike.items()
+        ),
+    )
+
+
+def _with_equal_channels(
+    paired: dict[str, tuple[Path, ...]], problems: list[Problem]
+) -> dict[str, tuple[Path, ...]]:
+    """The cases whose channel files are called as the first case's; the others are named."""
+    first_id, first = next(iter(paired.items()))
+    expected = _suffixes(first_id, first)
+    alike = {}
+    for case_id, paths in paired.items():
+        found = _suffixes(case_id, paths)
+        if found == expected:
+            alike[case_id] = paths
+            continue
+        what = f"has the channel files {found}, but {first_id} has {expected}."
+        fix = "Give every scan the same channels."
+        problems.append(
+            Problem(kind="channel_count", case_id=case_id, file=None, what=what, fix=fix)
+        )
+    return alike
+
+
+def _sources(paths: tuple[Path, ...], counts: list[int]) -> tuple[ChannelSource, ...]:
+    return tuple(
+        source
+        for path, count in zip(paths, counts, strict=True)
+        for source in components_of(path, count)
     )
 
 
@@ -139,11 +147,14 @@ def _channel_names(description: Path, count: int) -> tuple[str, ...]:
     return tuple(f"channel_{index}" for index in range(count))
 
 
-def _without_twin(case_id: str, path: Path, what: str) -> Problem:
-    return Problem(
-        kind="missing_file",
-        case_id=case_id,
-        file=str(path),
-        what=what,
-        fix="Add it, or remove this file.",
-    )
+def _without_twins(files: dict[str, Path], others: dict[str, Path], what: str) -> list[Problem]:
+    return [
+        Problem(
+            kind="missing_file",
+            case_id=case_id,
+            file=str(files[case_id]),
+            what=what,
+            fix="Add it, or remove this file.",
+        )
+        for case_id in sorted(files.keys() - others.keys())
+    ]

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.inference.engines.order import RunOrder
+from autoseg.inference.engines.request import EngineRequest
 from autoseg.records import replacing
 
 log = logging.getLogger(__name__)
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 KEPT = 64  # of an engine, the last used ones
 
 
-def kept_path(order: RunOrder, described: str, suffix: str) -> Path | None:
-    """Where a network is kept that was made for an order, as `described`; None: nowhere."""
-    if order.cache is None:
+def kept_path(request: EngineRequest, described: str, suffix: str) -> Path | None:
+    """Where a network is kept that was made for an request, as `described`; None: nowhere."""
+    if request.cache is None:
         return None
-    content = f"{order.key} {order.patch_shape} {described}"
+    content = f"{request.key} {request.patch_shape} {described}"
     name = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return order.cache / f"{name}{suffix}"
+    return request.cache / f"{name}{suffix}"
 
 
 def recall(path: Path | None) -> bytes | None:
@@ -41,7 +41,7 @@ def keep(path: Path | None, content: bytes) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, synced=False) as temporary:
             temporary.write_bytes(content)
     except (OSError, AutosegError) as error:  # a cache that cannot be written is none
         log.info("The compiled network is not kept: %s", error)

@@ -14,7 +14,7 @@ import torch
 
 from autoseg.errors import AutosegError, EngineError
 from autoseg.inference.engines.cache import keep, kept_path, recall
-from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.inference.engines.request import EngineRequest, Runner
 from autoseg.machine import available_cores
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -23,7 +23,7 @@ NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ONLY_ERRORS = 3  # of ONNX Runtime's own messages
 
 
-def make_onnx_runner(order: RunOrder) -> Runner:
+def make_onnx_runner(request: EngineRequest) -> Runner:
     """The network as an ONNX graph, in single precision; a GPU rounds factors to TensorFloat-32.
 
     Raises AutosegError when ONNX Runtime is not installed for the device or cannot compute in its
@@ -35,22 +35,22 @@ def make_onnx_runner(order: RunOrder) -> Runner:
             "'autoseg[onnxruntime]', or use --engine torch."
         )
     onnxruntime = _import_onnxruntime()
-    here = order.device.torch_device
+    here = request.device.torch_device
     if PROVIDERS[here.type] not in onnxruntime.get_available_providers():
         raise AutosegError(
             "--engine onnxruntime: the one that is installed runs on CPUs only. Install "
             "onnxruntime-gpu in its place, or use --device cpu."
         )
-    if order.device.precision != "fp32":
+    if request.device.precision != "fp32":
         raise AutosegError(
-            f"--engine onnxruntime: computes in fp32, not in {order.device.precision}. Use "
+            f"--engine onnxruntime: computes in fp32, not in {request.device.precision}. Use "
             "--precision fp32, or --engine torch."
         )
-    session = _session(order)
+    session = _session(request)
     if session.get_providers()[0] != PROVIDERS[here.type]:
         raise AutosegError(
-            f"--engine onnxruntime: cannot use {here}; CUDA's or cuDNN's libraries are missing or "
-            "of another version than onnxruntime-gpu needs. Use --engine torch."
+            f"--engine onnxruntime: cannot use {request.device.name}; CUDA's or cuDNN's libraries "
+            "are missing or of another version than onnxruntime-gpu needs. Use --engine torch."
         )
     output_shape = session.get_outputs()[0].shape[1:]
     device = (here.type, here.index or 0, np.float32)
@@ -69,9 +69,9 @@ def make_onnx_runner(order: RunOrder) -> Runner:
     return run
 
 
-def _session(order: RunOrder) -> Any:
+def _session(request: EngineRequest) -> Any:
     onnxruntime = _import_onnxruntime()
-    here = order.device.torch_device
+    here = request.device.torch_device
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = ONLY_ERRORS
@@ -82,7 +82,7 @@ def _session(order: RunOrder) -> Any:
         "cuda": {"device_id": here.index or 0, "cudnn_conv_algo_search": "HEURISTIC"},
     }
     providers = [(PROVIDERS[here.type], choices[here.type])]
-    kept = kept_path(order, f"{torch.__version__} {version('onnxscript')}", ".onnx")
+    kept = kept_path(request, f"{torch.__version__} {version('onnxscript')}", ".onnx")
     graph = recall(kept)
     if graph is not None:
         try:
@@ -90,7 +90,7 @@ def _session(order: RunOrder) -> Any:
         except Exception:  # of many kinds: cut short
             graph = None
     try:
-        graph = _exported(order)
+        graph = _exported(request)
         session = onnxruntime.InferenceSession(graph, options, providers)
     except Exception as error:  # of many kinds
         reason = str(error).strip().partition("\n")[0]
@@ -110,12 +110,12 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _exported(order: RunOrder) -> bytes:
+def _exported(request: EngineRequest) -> bytes:
     """The network as ONNX, for any number of patches of one shape."""
-    example = torch.zeros(2, *order.patch_shape)
+    example = torch.zeros(2, *request.patch_shape)
     with _quiet("torch.onnx"):
         program = torch.onnx.export(
-            order.network.cpu().eval(),
+            request.network.cpu().eval(),
             (example,),
             dynamo=True,
             verbose=False,

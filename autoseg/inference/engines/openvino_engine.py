@@ -15,7 +15,7 @@ import torch
 
 from autoseg.errors import AutosegError, EngineError
 from autoseg.inference.engines.cache import keep, kept_path, recall
-from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.inference.engines.request import EngineRequest, Runner
 from autoseg.machine import available_cores
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def make_openvino_runner(order: RunOrder) -> Runner:
+def make_openvino_runner(request: EngineRequest) -> Runner:
     """The network compiled for this CPU, one patch at a time, with every core.
 
     Raises AutosegError when OpenVINO is not installed or cannot compute in the device's precision,
@@ -40,14 +40,14 @@ def make_openvino_runner(order: RunOrder) -> Runner:
             "--engine openvino: it is not installed. Install it with pip install "
             "'autoseg[openvino]', or use --engine torch."
         )
-    if order.device.torch_device.type != "cpu" or order.device.precision not in PRECISIONS:
+    if request.device.torch_device.type != "cpu" or request.device.precision not in PRECISIONS:
         raise AutosegError(
             f"--engine openvino: computes on the CPU in {' or '.join(PRECISIONS)}, not on "
-            f"{order.device.torch_device} in {order.device.precision}. Use --engine torch."
+            f"{request.device.name} in {request.device.precision}. Use --engine torch."
         )
     openvino = _import_openvino()
-    streams = _streams(order)
-    compiled = _compile(order, streams)
+    streams = _streams(request)
+    compiled = _compile(request, streams)
     own = threading.local()  # a request serves one thread at a time
 
     def run(patches: torch.Tensor) -> torch.Tensor:
@@ -62,29 +62,29 @@ def make_openvino_runner(order: RunOrder) -> Runner:
         for first in range(0, len(patches), streams):
             block = slice(first, first + streams)
             running = list(zip(own.requests, inputs[block], outputs[block], strict=False))
-            for request, one, logits in running:
-                request.set_output_tensor(openvino.Tensor(logits, shared_memory=True))
-                request.start_async([one], share_inputs=True)
-            for request, *_ in running:
-                request.wait()
+            for inference, one, logits in running:
+                inference.set_output_tensor(openvino.Tensor(logits, shared_memory=True))
+                inference.start_async([one], share_inputs=True)
+            for inference, *_ in running:
+                inference.wait()
         found: torch.Tensor = own.logits[: len(patches)]
         return found
 
     return run
 
 
-def _streams(order: RunOrder) -> int:
+def _streams(request: EngineRequest) -> int:
     """How many patches are run beside each other, each on cores of its own: where they are small.
 
     Two of 32x128x128 voxels on two cores take two thirds of the time of one after the other.
     """
-    return max(1, min(available_cores(), SMALL_VOXELS // prod(order.patch_shape[1:])))
+    return max(1, min(available_cores(), SMALL_VOXELS // prod(request.patch_shape[1:])))
 
 
-def _compile(order: RunOrder, streams: int) -> Any:
+def _compile(request: EngineRequest, streams: int) -> Any:
     openvino = _import_openvino()
     settings = {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[order.device.precision],
+        "INFERENCE_PRECISION_HINT": PRECISIONS[request.device.precision],
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": available_cores(),
@@ -92,7 +92,7 @@ def _compile(order: RunOrder, streams: int) -> Any:
     core = openvino.Core()
     cpu = f"{platform.machine()} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
     described = f"{settings} {openvino.__version__} {cpu}"
-    kept = kept_path(order, described, ".openvino")
+    kept = kept_path(request, described, ".openvino")
     blob = recall(kept)
     if blob is not None:
         with contextlib.suppress(RuntimeError):  # cut short, or of another build
@@ -101,9 +101,9 @@ def _compile(order: RunOrder, streams: int) -> Any:
         warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO relies on
         try:
             converted = openvino.convert_model(
-                order.network,
-                example_input=torch.zeros(1, *order.example_shape),
-                input=[(1, *order.patch_shape)],
+                request.network,
+                example_input=torch.zeros(1, *request.example_shape),
+                input=[(1, *request.patch_shape)],
             )
             compiled = core.compile_model(converted, "CPU", settings)
         except Exception as error:  # of many kinds, its own among them

@@ -2,15 +2,15 @@
 
 import torch
 
-from autoseg.inference.engines.order import Runner, RunOrder
+from autoseg.inference.engines.request import EngineRequest, Runner
 
 
-def make_torch_runner(order: RunOrder) -> Runner:
+def make_torch_runner(request: EngineRequest) -> Runner:
     """The network on its device, in the device's precision."""
-    network = order.network.to(order.device.torch_device).eval()
+    network = request.network.to(request.device.torch_device).eval()
 
     def run(patches: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), order.device.autocast():
+        with torch.inference_mode(), request.device.autocast():
             logits: torch.Tensor = network(patches)
         return logits.float()
 

@@ -1,3 +1,5 @@
+"""Covers: itk, nifti."""
+
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,8 @@ from nibabel.affines import from_matvec
 from autoseg.images.formats import (
     file_ending,
     read_raw,
-    stated_unit,
-    transforms_disagree,
 )
+from autoseg.images.nifti import stated_unit, transforms_disagree
 from tests.conftest import SHARED_DATA
 from tests.images.made import (
     OBLIQUE,

@@ -14,7 +14,7 @@ Runner = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class RunOrder:
+class EngineRequest:
     """A network to run on a device, for patches [channel, *space] of one shape.
 
     An engine that follows what a network does may do so with an input of the `example_shape`,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from autoseg.geometry import Grid
-from autoseg.inference.memory import Footprint, columns_that_fit
+from autoseg.inference.columns import Footprint, columns_that_fit
 from autoseg.inference.restore import interpolation_matrices
 from autoseg.machine import GIB
+from autoseg.networks import family_of
 from autoseg.preprocessing.prepare import prepare_scan
 from tests.inference.model_files import small_configuration, write_model
 
@@ -21,9 +22,17 @@ def footprint(outputs: int) -> Footprint:
     configuration = small_configuration((32, 128, 128), (2.5, 0.8, 0.8))
     scan = np.ones((1, 8, 300, 300), np.float32)
     grid = Grid((8, 300, 300), np.diag([0.7, 0.7, 2.5, 1]))
-    prepared = prepare_scan(scan, None, grid, configuration, "scan")
-    matrices = interpolation_matrices(prepared.placement, configuration.resampling)
-    return Footprint(configuration, prepared.placement, 1, outputs, 0, matrices)
+    prepared = prepare_scan(scan, None, grid, configuration.grid, "scan")
+    model = configuration.model
+    return Footprint(
+        configuration=configuration,
+        cost=family_of(model.network.kind).cost(model),
+        placement=prepared.placement,
+        channels=1,
+        outputs=outputs,
+        compared_models=0,
+        matrices=interpolation_matrices(prepared.placement, configuration.grid.resampling),
+    )
 
 
 def test_columns_cover_the_scan_and_are_as_few_as_memory_allows() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.geometry import Placement
+from autoseg.inference.merging import BYTES_AT_ONCE
 from autoseg.inference.restore import Column, Interpolation, Span
-from autoseg.inference.sliding_window import BYTES_AT_ONCE, reaching, tile
-from autoseg.planning.cost import convolution_elements
+from autoseg.inference.sliding_window import reaching, tile
+from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration
 
 CUTS = (1, 2, 3, 4, 6, 8, 12, 16)  # along y, and along x
@@ -25,11 +26,12 @@ DISAGREEMENT_HELD = 4  # and more of them, of all together, where their decision
 class Footprint:
     """What a scan takes that was put on a configuration's grid.
 
-    `channels` go into the network, and come out of it as `outputs`. With `compared_models` the
-    decisions of so many are held beside each other.
+    `channels` go into the network, which has its `cost`, and come out of it as `outputs`. With
+    `compared_models` the decisions of so many are held beside each other.
     """
 
     configuration: Configuration
+    cost: NetworkCost
     placement: Placement
     channels: int
     outputs: int
@@ -38,19 +40,21 @@ class Footprint:
 
     def network_bytes(self, inputs_at_once: int) -> int:
         """Memory of the network while it runs: about all that its convolutions write, once."""
-        plan = self.configuration
-        written = convolution_elements(plan.network, plan.patch_size_vox, self.outputs)
         held = LOGITS_HELD
         if self.compared_models:
             held += self.compared_models + DISAGREEMENT_HELD
-        voxels = prod(plan.patch_box_vox)
-        return 4 * inputs_at_once * (written + (held * self.outputs + 2 * self.channels) * voxels)
+        voxels = prod(self.configuration.model.patch_box_vox)
+        return (
+            4
+            * inputs_at_once
+            * (self.cost.elements + (held * self.outputs + 2 * self.channels) * voxels)
+        )
 
     def column_bytes(self, column: Column) -> int:
         """Memory of the sums of logits, and of what is being resampled."""
         y, x = self.source(column)
         plane = (y[1] - y[0]) * (x[1] - x[0])
-        sums = self.outputs * self.configuration.patch_box_vox[0] * plane
+        sums = self.outputs * self.configuration.model.patch_box_vox[0] * plane
         row = self.row_bytes(column)
         everything = self.placement.crop.shape[0] * row
         return 4 * sums + BLOCKS_HELD * max(row, min(BYTES_AT_ONCE, everything))
@@ -66,7 +70,7 @@ class Footprint:
 
     def patches(self, column: Column) -> int:
         """How many patches are run for a column."""
-        patch = self.configuration.patch_box_vox
+        patch = self.configuration.model.patch_box_vox
         step = self.configuration.inference.step_fraction
         tiling = tile(self.placement.resampled_shape_vox, patch, step)
         count = len(tiling.starts[0])

@@ -1,8 +1,9 @@
-"""What a training shows beside its numbers: pictures and TensorBoard's events in its folder."""
+"""What a training shows beside its numbers: figures and TensorBoard's events in its folder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from autoseg.work_folder import FoldFolder
 
 if TYPE_CHECKING:
     from autoseg.training.metrics_log import EpochSummary, TrainingListener
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
 EPOCHS_BETWEEN_EXAMPLES = 5
 
 
-class WithPictures:
+class WithFigures:
     """Passes a training's events on, draws `progress.png` and `examples.png`, feeds TensorBoard."""
 
-    def __init__(self, listener: "TrainingListener", folder: Path) -> None:
+    def __init__(self, listener: "TrainingListener", folder: FoldFolder) -> None:
         self.listener = listener
         self.folder = folder
         self.events: Any = None
@@ -30,9 +31,9 @@ class WithPictures:
         from autoseg.training.events import event_writer, write_events
 
         self.listener.on_epoch(summary, examples)
-        self.events = self.events or event_writer(self.folder / "tensorboard", summary.iteration)
+        self.events = self.events or event_writer(self.folder.tensorboard, summary.iteration)
         if self.events is not None:
             write_events(self.events, summary)
-        draw_progress(self.folder / "metrics.jsonl", self.folder / "progress.png")
+        draw_progress(self.folder.metrics, self.folder.progress)
         if examples and summary.epoch % EPOCHS_BETWEEN_EXAMPLES == 0:
-            draw_examples(examples, self.folder / "examples.png")
+            draw_examples(examples, self.folder.examples)

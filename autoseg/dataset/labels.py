@@ -1,0 +1,133 @@
+"""What labels mean: the values in label files, the classes and regions that they stand for."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from autoseg.records import Record
+
+# Class indices fit into a byte, together with three that are no classes.
+MAX_CLASSES = 253
+UNDECLARED = 253  # a value that the dataset does not know
+OUTSIDE = 254  # outside the body, while labels are resampled
+IGNORED = 255  # voxels that nobody annotated
+
+MAX_LABEL_VALUE = 2**16 - 2
+VOXELS_AT_ONCE = 2**20
+
+
+class Region(Record):
+    """A union of label values that is segmented as a whole; regions may overlap."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+class LabelScheme(Record):
+    """The classes: values as they are in label files, and names. Index 0 is the background.
+
+    Inside autoseg a class is its index in `values`, so values need not be consecutive. With
+    `regions` the network decides each of them on its own, and a mask is painted region by region,
+    in their order, each with its value of `region_order`. `ignore` is the value of voxels that
+    nobody annotated. With `instances` label files number objects: the classes are the object and
+    the border where objects touch.
+    """
+
+    values: tuple[int, ...] = Field(max_length=MAX_CLASSES)
+    names: tuple[str, ...]
+    regions: tuple[Region, ...] = ()
+    region_order: tuple[int, ...] = ()
+    ignore: int | None = None
+    instances: bool = False
+
+    @property
+    def declared_count(self) -> int:
+        """How many labels a `dataset.json` of this scheme lists, background and ignore included."""
+        classes = 1 + len(self.regions) if self.regions else len(self.values)
+        return classes + (self.ignore is not None)
+
+    @property
+    def output_count(self) -> int:
+        """How many outputs a network has: one for each region, or for each class."""
+        return len(self.regions) or len(self.values)
+
+    def all_names(self) -> tuple[str, ...]:
+        """The names of classes, and of regions where there are any."""
+        return (*self.names, *(region.name for region in self.regions))
+
+    def region_classes(self) -> tuple[tuple[int, ...], ...]:
+        """The class indices of each region; empty without regions."""
+        return tuple(
+            tuple(self.values.index(value) for value in region.values) for region in self.regions
+        )
+
+    def encode(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """File values to class indices (uint8), `IGNORED` where the value is the ignore label.
+
+        Raises ValueError with the values that are not declared.
+        """
+        if self.instances:
+            return instance_classes(labels)
+        table = np.full(MAX_LABEL_VALUE + 2, UNDECLARED, dtype=np.uint8)  # the last: no label
+        table[list(self.values)] = np.arange(len(self.values))
+        if self.ignore is not None:
+            table[self.ignore] = IGNORED
+        classes = np.empty(labels.shape, dtype=np.uint8)
+        flat, values = classes.reshape(-1), labels.reshape(-1)
+        for start in range(0, flat.size, VOXELS_AT_ONCE):  # indices take 8 bytes each
+            part = slice(start, start + VOXELS_AT_ONCE)
+            flat[part] = table.take(_as_table_index(values[part]))
+        if (classes == UNDECLARED).any():
+            raise ValueError(sorted({int(v) for v in np.unique(labels[classes == UNDECLARED])}))
+        return classes
+
+    def encode_mask(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Class indices of a mask that `decode` made, in which objects have no numbers any more."""
+        if self.instances:
+            return mask.astype(np.uint8)
+        return self.encode(mask)
+
+    def decode(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Class indices to file values, in the smallest unsigned type that holds them all.
+
+        With regions, index 0 is what lies in none of them, and index i what region i painted last.
+        """
+        values = (self.values[0], *self.region_order) if self.regions else self.values
+        table = np.asarray(values, dtype=np.min_scalar_type(max(values)))
+        decoded: NDArray[np.integer[Any]] = table[classes]
+        return decoded
+
+
+INSTANCE_SCHEME = LabelScheme(
+    values=(0, 1, 2), names=("background", "object", "border"), instances=True
+)
+
+
+def instance_classes(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Object numbers [z, y, x] to 0 background, 1 object, 2 border.
+
+    The border is every voxel of an object that shares a face with another object, so that objects
+    that touch can be told apart.
+    """
+    classes: NDArray[np.uint8] = (labels != 0).astype(np.uint8)
+    for axis in range(labels.ndim):
+        here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(labels.ndim))
+        there = tuple(slice(1, None) if a == axis else slice(None) for a in range(labels.ndim))
+        touching = (labels[here] != labels[there]) & (labels[here] != 0) & (labels[there] != 0)
+        classes[here][touching] = 2
+        classes[there][touching] = 2
+    return classes
+
+
+def _as_table_index(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """Label values as unsigned indices; those that no label can have become the last index."""
+    if labels.dtype.itemsize <= 2:
+        # Negative values become large ones, which are declared no more than they were.
+        if labels.dtype.kind == "i":
+            labels = labels.astype(np.int16, copy=False).view(np.uint16)
+        return labels
+    if labels.size and (labels.min() < 0 or labels.max() > MAX_LABEL_VALUE):
+        labels = np.where((labels < 0) | (labels > MAX_LABEL_VALUE), MAX_LABEL_VALUE + 1, labels)
+    return labels.astype(np.uint16)

@@ -1,0 +1,118 @@
+"""Ways in which datasets lie on disk: recognised by what is there, never asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
+from autoseg.dataset.layouts.msd import is_msd, read_msd
+from autoseg.dataset.layouts.nnunet_raw import is_nnunet_raw, read_nnunet_raw
+from autoseg.dataset.layouts.plain import is_instances, is_plain, read_instances, read_plain
+from autoseg.dataset.problems import Problem, raise_errors
+from autoseg.errors import AutosegError
+from autoseg.images.formats import ENDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How to recognise a layout, how to read it, and how to describe it to a user.
+
+    `read` appends what is wrong to a list, and leaves out cases that are not complete.
+    """
+
+    recognise: Callable[[Path], bool]
+    read: Callable[[Path, list[Problem]], Dataset]
+    description: str
+
+
+def open_dataset(root: Path, labels: LabelScheme | None = None) -> Dataset:
+    """Recognise a dataset's layout and list its cases; no image is opened.
+
+    `labels` stands in where the dataset declares none. Raises AutosegError when the folder is
+    absent or empty, its layout is none that is supported, or files are missing; every problem is
+    listed.
+    """
+    dataset, problems = survey_dataset(root)
+    raise_errors(problems, f"{root}: the dataset is incomplete")
+    return dataset if dataset.labels else replace(dataset, labels=labels)
+
+
+def survey_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
+    """A dataset's complete cases, and what is wrong with its files' names and lists.
+
+    Raises AutosegError when the layout is none that is supported, or its description is unusable.
+    """
+    if not root.exists():
+        raise AutosegError(f"{root}: there is no such dataset. Give the path to its folder.")
+    supported = "\n".join(f"  - {layout.description}" for layout in LAYOUTS.values())
+    if root.name == "dataset.json" and root.is_file():
+        raise AutosegError(f"{root}: give the folder that it lies in, {root.parent}.")
+    if root.is_file() and not is_manifest(root):
+        raise AutosegError(
+            f"{root}: neither an image of a known format ({', '.join(ENDINGS)}) nor a table of "
+            "scans (.csv, .json)."
+        )
+    if root.is_dir() and not any(root.iterdir()):
+        raise AutosegError(f"{root}: this folder is empty. Supported layouts:\n{supported}")
+    for layout in LAYOUTS.values():
+        if layout.recognise(root):
+            problems: list[Problem] = []
+            dataset = _without_namesakes(layout.read(root, problems), problems)
+            if not dataset.cases and not problems:
+                raise AutosegError(f"{root}: there are no training cases here.")
+            return dataset, problems
+    raise AutosegError(
+        f"{root}: no supported dataset layout is recognised here. Supported layouts:\n{supported}"
+    )
+
+
+def _without_namesakes(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """The dataset without training cases whose name another one has: their results would mix."""
+    kept: dict[str, Case] = {}
+    for case in dataset.cases:
+        if case.case_id in kept:
+            problems.append(
+                Problem(
+                    kind="naming",
+                    case_id=case.case_id,
+                    file=str(case.files()[0]),
+                    what=f"has the same name as {kept[case.case_id].files()[0]}.",
+                    fix="Rename one of them.",
+                )
+            )
+        kept.setdefault(case.case_id, case)
+    return replace(dataset, cases=tuple(kept.values()))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "manifest": Layout(
+        is_manifest,
+        read_manifest,
+        "manifest: a CSV or JSON file (or a folder with manifest.csv or manifest.json) of case, "
+        "label, patient, group, and one column for each channel",
+    ),
+    "msd": Layout(
+        is_msd,
+        read_msd,
+        "Medical Segmentation Decathlon: dataset.json with modality, labels and a training list",
+    ),
+    "nnunet_raw": Layout(
+        is_nnunet_raw,
+        read_nnunet_raw,
+        "nnU-Net raw: dataset.json with channel_names, labels and file_ending; "
+        "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz",
+    ),
+    "plain": Layout(
+        is_plain,
+        read_plain,
+        "plain: images/<case>.<ending> and labels/<case>.<ending> with equal names; several "
+        "channels as images/<case>_0000.<ending>, _0001, …",
+    ),
+    "instances": Layout(
+        is_instances,
+        read_instances,
+        "instances: as plain, with instances/ in place of labels/, where objects are numbered",
+    ),
+}

@@ -1,0 +1,60 @@
+"""What can be wrong with a dataset, and how bad that is."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from autoseg.errors import raise_if_any
+from autoseg.records import Record
+
+ERRORS_SHOWN = 20
+
+Severity = Literal["error", "warning", "note"]
+
+# What can be wrong with a dataset. Errors stop planning; `check` reports all of them.
+PROBLEMS: dict[str, Severity] = {
+    "naming": "error",
+    "unused_file": "warning",
+    "missing_file": "error",
+    "unreadable": "error",
+    "not_finite": "error",
+    "grid_mismatch": "error",
+    "channel_count": "error",
+    "fractional_label": "error",
+    "undeclared_label": "error",
+    "unit": "warning",
+    "transforms_disagree": "warning",
+    "extreme_spacing": "warning",
+    "constant_image": "warning",
+    "empty_label": "warning",
+    "unused_label": "warning",
+    "duplicate": "warning",
+    "patient_in_train_and_test": "warning",
+    "left_right": "note",
+}
+
+
+class Problem(Record):
+    """One thing that is wrong with a dataset: whose, where, what, and how to put it right."""
+
+    kind: str
+    case_id: str | None
+    file: str | None
+    what: str
+    fix: str
+
+    @property
+    def severity(self) -> Severity:
+        return PROBLEMS[self.kind]
+
+    def message(self) -> str:
+        """The whole of it in one sentence or two."""
+        where = ": ".join(part for part in (self.case_id, self.file) if part)
+        return f"{where}: {self.what} {self.fix}" if where else f"{self.what} {self.fix}"
+
+
+def raise_errors(problems: Iterable[Problem], headline: str) -> None:
+    """Raise one AutosegError that lists the problems that are errors; very many are cut short."""
+    errors = [p.message() for p in problems if p.severity == "error"]
+    if len(errors) > ERRORS_SHOWN:
+        headline = f"{headline}: {len(errors)} errors; `autoseg check` lists them all"
+    raise_if_any(errors[:ERRORS_SHOWN], headline)

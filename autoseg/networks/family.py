@@ -1,0 +1,48 @@
+"""What a kind of network must bring, and how every network is called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from autoseg.planning.cost import NetworkCost
+from autoseg.planning.model_plan import ModelPlan, NetworkPlan
+from autoseg.planning.search import FoundPatch, PatchSearch
+
+Build = Callable[[NetworkPlan, int, int], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of network, as one entry of a table.
+
+    `build` makes one for so many input channels and outputs, initialised from torch's random state.
+    It takes images [batch, channel, *patch] and gives logits [batch, output, *patch]; if its plan
+    says `deep_supervision` it also takes `all_resolutions=True`, and then gives a list of logits,
+    highest resolution first. `search` fills the memory to plan for with a patch and a network. A
+    patch must be a multiple of the `patch_divisor`, per axis.
+
+    `levels_from_output` says how many resolutions lie between a parameter and the output, for
+    learning rates that differ by layer; `sees_inputs` which parameters [feature, channel, *kernel]
+    look at the input channels, and `gives_outputs` which [output, ...] make the outputs, so that
+    both can be matched by name; None: nobody knows. `same_at_any_size`: it does the same with a
+    small input as with a patch. What is compiled of a `built_in` network may be kept.
+    """
+
+    build: Build
+    search: Callable[[PatchSearch], FoundPatch]
+    patch_divisor: Callable[[NetworkPlan], tuple[int, ...]]
+    cost: Callable[[ModelPlan], NetworkCost]
+    levels_from_output: Callable[[NetworkPlan, str], int | None]
+    sees_inputs: Callable[[NetworkPlan, str], bool] | None
+    gives_outputs: Callable[[NetworkPlan, str], bool] | None
+    same_at_any_size: bool
+    built_in: bool
+
+
+def all_outputs(network: nn.Module, image: torch.Tensor, plan: NetworkPlan) -> list[torch.Tensor]:
+    """Logits of every resolution that the network was planned to give, highest first."""
+    # Networks of other packages need not know of deep supervision.
+    logits = network(image, all_resolutions=True) if plan.deep_supervision else network(image)
+    return logits if isinstance(logits, list) else [logits]

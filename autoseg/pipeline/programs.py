@@ -1,0 +1,94 @@
+"""The stages for programs: one function each, silent, with the words of the command line.
+
+They work in processes, which begin by reading the program again: so what a script does must stand
+under `if __name__ == "__main__":`, as always with Python's multiprocessing.
+
+What the command line calls `--set`, `--like` and so on are fields of the same names in the jobs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
+from autoseg.machine import available_cores
+from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
+from autoseg.pipeline.predict import (
+    PredictJob,
+    PredictResult,
+    predict_files,
+    trained_models,
+)
+from autoseg.pipeline.prepare import Resources
+from autoseg.pipeline.prepare import prepare as prepare_cases
+from autoseg.pipeline.train import FoldResult, TrainJob, jobs_in_order, train_fold
+from autoseg.training.schedule import Budget
+from autoseg.work_folder import WorkFolder
+
+if TYPE_CHECKING:
+    from autoseg.training.metrics_log import TrainingListener
+
+File = str | Path
+WORK = Path("autoseg_work")
+
+
+def plan(dataset: File, work: File = WORK, workers: int | None = None, **job: Any) -> PlanOutcome:
+    """Check a dataset and decide everything; further words are those of PlanJob."""
+    asked = PlanJob(dataset=Path(dataset), work=Path(work), **job)
+    return plan_dataset(asked, workers or available_cores())
+
+
+def prepare(work: File = WORK, configurations: Sequence[str] = (), plan: str | None = None) -> int:
+    """Put all scans on the grids of a plan's configurations; how many were missing."""
+    resources = Resources(available_cores())
+    done, _ = prepare_cases(WorkFolder(Path(work)), plan, configurations, resources)
+    return done
+
+
+def train(
+    fold: int | None = 0,
+    work: File = WORK,
+    minutes: float | None = None,
+    listener: "TrainingListener | None" = None,
+    **job: Any,
+) -> FoldResult:
+    """Train one fold, or with None on every case, and score its held-out cases.
+
+    Further words are those of TrainJob; in a cascade what the first stage lacks is trained before.
+    """
+    from autoseg.training.metrics_log import SilentListener  # torch takes seconds to import
+
+    if minutes is not None:
+        job["budget"] = Budget(seconds=60 * minutes)
+    asked = TrainJob(fold=fold, work=Path(work), **job)
+    *_, result = [
+        train_fold(step, listener or SilentListener(), Event()) for step in jobs_in_order([asked])
+    ]
+    return result
+
+
+def predict(
+    inputs: Sequence[File],
+    output: File,
+    models: Sequence[File] | None = None,
+    work: File = WORK,
+    **job: Any,
+) -> PredictResult:
+    """Segment files, or all images of folders, with models, or those that a work folder has.
+
+    Further words are those of PredictJob.
+    """
+    chosen = trained_models(Path(work)) if models is None else models
+    asked = PredictJob(
+        inputs=tuple(map(Path, inputs)),
+        output=Path(output),
+        models=tuple(map(Path, chosen)),
+        **job,
+    )
+    return predict_files(asked)
+
+
+def evaluate(predictions: File, references: File, workers: int | None = None) -> Evaluation:
+    """Score every mask of a folder against the reference of the same name."""
+    return evaluate_folders(Path(predictions), Path(references), workers or available_cores())

@@ -1,0 +1,137 @@
+"""The model: patch, inputs, network and task; all that weights depend on."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field
+
+from autoseg.extensions import extension_names
+from autoseg.geometry import Shape3
+from autoseg.records import Record
+
+ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
+Upsampling = Literal["transposed", "interpolated", "subpixel"]
+NetworkKind = Literal["plain_unet", "residual_unet"]
+BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
+
+
+def one_of(name: str, built_in: tuple[str, ...], installed: tuple[str, ...]) -> str:
+    """The name, if it is built in or installed. Raises ValueError with those that are."""
+    if name not in (*built_in, *installed):
+        raise ValueError(f"{name!r} is none of {', '.join((*built_in, *installed))}")
+    return name
+
+
+def _known_network(name: str) -> str:
+    if name in BUILT_IN_NETWORKS:  # else nothing that is installed is looked at
+        return name
+    return one_of(name, BUILT_IN_NETWORKS, extension_names("autoseg.networks"))
+
+
+NetworkName = Annotated[str, AfterValidator(_known_network)]
+
+
+class StagePlan(Record):
+    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
+
+    features: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    blocks: int
+    decoder_blocks: int
+
+
+class UNetPlan(Record):
+    """A U-Net, highest resolution first; a block is a convolution, or a residual pair of them.
+
+    `squeeze_excitation` weighs the features of every block of the encoder by what the whole patch
+    holds. Networks of other packages, whose name is then the `kind`, are given the same plan.
+    """
+
+    kind: NetworkName
+    stages: tuple[StagePlan, ...]
+    norm: Literal["instance"]
+    activation: Literal["leaky_relu"]
+    bias: bool
+    upsampling: Upsampling
+    deep_supervision: bool
+    squeeze_excitation: bool = False
+
+
+# One record for each family of networks, told apart by `kind`; all know `deep_supervision`.
+NetworkPlan = UNetPlan
+
+
+class ScanInput(Record):
+    """The scan's own channels, by name."""
+
+    kind: Literal["scan"] = "scan"
+    channels: tuple[str, ...]
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return self.channels
+
+
+class StageMaskInput(Record):
+    """What an earlier stage found, one channel for each of its foreground classes."""
+
+    kind: Literal["stage_mask"] = "stage_mask"
+    stage: ConfigurationName
+    classes: tuple[str, ...]
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple(f"mask of {name}" for name in self.classes)
+
+
+InputPlan = Annotated[ScanInput | StageMaskInput, Field(discriminator="kind")]
+
+
+class SemanticPlan(Record):
+    """Every voxel is told apart: into classes that exclude each other, the background first, or
+    into regions that may overlap, each the indices of the classes that make it up."""
+
+    kind: Literal["semantic"] = "semantic"
+    classes: int
+    regions: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives for each voxel."""
+        return len(self.regions) or self.classes
+
+
+# One record for each kind of answer, told apart by `kind`; all know their `outputs`.
+TaskPlan = SemanticPlan
+
+
+class ModelPlan(Record):
+    """What a network sees, what it is, and what it is trained to say.
+
+    The patch has two entries where slices across the first axis are segmented one by one.
+    """
+
+    patch_size_vox: tuple[int, ...]
+    inputs: tuple[InputPlan, ...]
+    network: NetworkPlan
+    task: TaskPlan
+
+    @property
+    def spatial_dims(self) -> int:
+        return len(self.patch_size_vox)
+
+    @property
+    def patch_box_vox(self) -> Shape3:
+        """The patch as a block of a prepared scan; a single slice deep in two dimensions."""
+        y, x = self.patch_size_vox[-2:]
+        return (1 if self.spatial_dims == 2 else self.patch_size_vox[0]), y, x
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The network's input channels, in order."""
+        return tuple(name for source in self.inputs for name in source.channel_names)
+
+    @property
+    def stage_mask(self) -> StageMaskInput | None:
+        """The input that comes from an earlier stage, in the later stages of cascades."""
+        return next((source for source in self.inputs if source.kind == "stage_mask"), None)

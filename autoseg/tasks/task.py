@@ -1,0 +1,64 @@
+"""What a network is trained to say: what lies between labels and a network, and between its
+outputs and an answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import torch
+
+SumUp = Callable[[torch.Tensor], torch.Tensor]
+Merging = Literal["dense"]  # how patches become a scan
+
+
+def alone(values: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes of a training that has only one."""
+    return values
+
+
+class Task(Protocol):
+    """A kind of answer, for one model. The trainer and the sliding window know no more than this.
+
+    Outputs of a network are lists [batch, output, *space], highest resolution first. In training
+    what has no annotation counts nowhere. Scores are outputs [output, ...] of a whole scan, merged
+    from those of patches as `merging` says.
+    """
+
+    @property
+    def merging(self) -> Merging:
+        """How outputs of overlapping patches become one of the scan."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is scored while training, in the order of `truth` and `decision`."""
+
+    def targets(self, labels: torch.Tensor) -> torch.Tensor:
+        """What the loss compares with, made on the device of class indices [batch, *space]."""
+
+    def loss(
+        self, outputs: Sequence[torch.Tensor], targets: torch.Tensor, across: SumUp = alone
+    ) -> torch.Tensor:
+        """The scalar to be minimised; `across` adds up over the processes that share a batch."""
+
+    def truth(self, targets: torch.Tensor) -> torch.Tensor:
+        """Which voxels have which name [batch, name, *space]."""
+
+    def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Which voxels are given which name [batch, name, *space]."""
+
+    def annotated(self, targets: torch.Tensor) -> torch.Tensor:
+        """Which voxels somebody annotated [batch, *space]."""
+
+    def decode(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class indices [...], uint8, as the label scheme decodes them."""
+
+    def votes(self, scores: torch.Tensor) -> torch.Tensor:
+        """Decisions of single models, to be compared for disagreement [batch, vote, *space]."""
+
+    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
+        """How probable each output is [output, ...]."""
+
+    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Scores that have these probabilities."""
+
+    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Shannon entropy [...] in nats."""

@@ -1,0 +1,183 @@
+"""What a training keeps account of beside its loop: position, epochs, messages, saved states."""
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from autoseg.checkpoint import ModelCard, save_model
+from autoseg.errors import AutosegError
+from autoseg.planning.run_plan import Execution
+from autoseg.training.job import Training
+from autoseg.training.learner import Learner
+from autoseg.training.metrics_log import (
+    EpochSummary,
+    Scores,
+    TrainingListener,
+    append_summary,
+    drop_summaries_after,
+)
+from autoseg.training.state import Position, SavedState, StateFiles
+from autoseg.training.validation import PatchScores
+
+CHECKPOINT_INTERVAL_S = 300.0
+SKIPPED_IN_A_ROW = 10  # steps whose gradient is not finite, after which a training gives up
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """One step's loss and gradient norm, still on the training device."""
+
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor
+    case_ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Bookkeeping:
+    """Counts steps and time, tells the listener, writes epochs and states.
+
+    Outcomes are looked at one step late, so that a GPU has work while it is waited for. A step that
+    is not finite has changed no weight; it is counted and told, and ten in a row end the training.
+    """
+
+    training: Training
+    listener: TrainingListener
+    learner: Learner
+    execution: Execution
+    position: Position
+    scores: Scores = field(default_factory=Scores)
+    saved_at: float = field(default_factory=time.monotonic)
+    last: StepOutcome | None = None
+    losses: list[torch.Tensor] = field(default_factory=list)
+    in_a_row: int = 0
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.losses = [torch.tensor(loss) for loss in self.position.epoch_losses]
+        self.started = time.monotonic() - self.position.elapsed_s
+        if self.training.group.is_main:
+            drop_summaries_after(self.training.folder.metrics, self.position.iteration)
+            self.scores = Scores.read(self.training.folder.metrics)
+
+    @property
+    def iteration(self) -> int:
+        return self.position.iteration
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget is used."""
+        return self.training.budget.fraction(self.iteration, self.position.elapsed_s)
+
+    @property
+    def stalled(self) -> bool:
+        return self.position.stopped_early
+
+    @property
+    def epoch_ends(self) -> bool:
+        per_epoch = self.training.run.training.iterations_per_epoch
+        return self.iteration % per_epoch == 0 or self.fraction >= 1
+
+    def end_step(self, outcome: StepOutcome) -> None:
+        """Take in a step, and look at the one before it."""
+        self.look_at_last()
+        self.last = outcome
+        self._move(iteration=self.iteration + 1)
+
+    def end_epoch(self, found: PatchScores, rate: float) -> None:
+        """Write what an epoch came to, keep the best model, and see whether it is time to stop."""
+        self.look_at_last()
+        plan = self.training.run.training
+        summary = EpochSummary(
+            epoch=(self.iteration - 1) // plan.iterations_per_epoch,
+            iteration=self.iteration,
+            elapsed_s=self.position.elapsed_s,
+            learning_rate=rate,
+            train_loss=_mean_of_finite(self.losses),
+            validation_loss=found.loss,
+            patch_dice=found.dice or {},
+            skipped_steps=self.position.skipped,
+        )
+        append_summary(self.training.folder.metrics, summary)
+        self.listener.on_epoch(summary, found.examples)
+        if self.scores.add(summary) and plan.keep_best:
+            save_model(self.training.folder.best, self.learner.model, self._card_of_best())
+        self._move(stopped_early=self.scores.has_stalled(plan.early_stop_epochs))
+
+    def forget_epoch(self) -> None:
+        """Begin the next epoch's account."""
+        self.losses = []
+        self._move(skipped=0)
+
+    def save_if_due(self) -> None:
+        if self.training.group.is_main and time.monotonic() - self.saved_at > CHECKPOINT_INTERVAL_S:
+            self.save()
+            self.saved_at = time.monotonic()
+
+    def save(self) -> None:
+        """Keep the state in order to go on from here."""
+        self.look_at_last()
+        losses = tuple(loss.item() for loss in self.losses if loss.isfinite())  # as JSON has it
+        position = self.position.model_copy(update={"epoch_losses": losses})
+        training = self.training
+        state = SavedState(
+            position=position,
+            planned=training.planned,
+            configuration=training.card.configuration,
+            budget=training.budget,
+            seed=training.seed,
+            execution=self.execution,
+        )
+        if training.group.is_main:
+            state_files(training).save(self.learner, state)
+
+    def _move(self, **changes: int | bool) -> None:
+        elapsed = {"elapsed_s": time.monotonic() - self.started}
+        self.position = self.position.model_copy(update=elapsed | changes)
+
+    def _card_of_best(self) -> ModelCard:
+        return card_at(self.training, self.position, chosen_on_validation=True)
+
+    def look_at_last(self) -> None:
+        """Tell of the last step. Raises AutosegError after too many that were not finite."""
+        outcome, self.last = self.last, None
+        if outcome is None:
+            return
+        if torch.isfinite(outcome.gradient_norm):
+            self.in_a_row = 0
+            self.losses.append(outcome.loss)
+            self.listener.on_step(self.iteration, self.fraction, float(outcome.loss))
+            return
+        self.in_a_row += 1
+        self._move(skipped=self.position.skipped + 1)
+        what = (
+            f"The loss became {float(outcome.loss)}, its gradient {float(outcome.gradient_norm)}, "
+            f"at iteration {self.iteration}, in a batch of {', '.join(outcome.case_ids)}."
+        )
+        if self.in_a_row >= SKIPPED_IN_A_ROW:
+            raise AutosegError(
+                f"{what} So did the {SKIPPED_IN_A_ROW - 1} steps before it. Look at these scans "
+                "for extreme intensities. What is saved, if anything, is from before."
+            )
+        self.listener.on_message(f"{what} The step is skipped.")
+
+
+def card_at(training: Training, position: Position, **changes: bool) -> ModelCard:
+    """The card of a model that has been trained so far."""
+    trained = {
+        "trained_iterations": position.iteration,
+        "trained_seconds": position.elapsed_s,
+    }
+    return training.card.model_copy(update=trained | changes)
+
+
+def state_files(training: Training) -> StateFiles:
+    return StateFiles(training.folder.state, training.folder.previous_state)
+
+
+def _mean_of_finite(losses: list[torch.Tensor]) -> float | None:
+    if not losses:
+        return None
+    together = torch.stack([loss.to(losses[-1].device) for loss in losses])
+    finite = together[torch.isfinite(together)]
+    return float(finite.mean()) if len(finite) else None

@@ -1,0 +1,136 @@
+"""Which GPU is planned for, measured and trained on, and how much of it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autoseg.dataset.labels import LabelScheme
+from autoseg.device import Device, choose_device, machine_of
+from autoseg.machine import Machine
+from autoseg.pipeline import fitting, train
+from autoseg.pipeline.executors import training_devices
+from autoseg.pipeline.fitting import FoldRun
+from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.pipeline.train import Rank, TrainJob
+from autoseg.planning.plan import Configuration, Plan
+from autoseg.training.measure import Measurement
+from tests.made_up_gpus import MadeUpGpu, install
+
+BUSY, LARGE = MadeUpGpu("NVIDIA RTX 4090", 24, others_gib=4), MadeUpGpu("NVIDIA H100", 80)
+
+
+@pytest.fixture(autouse=True)
+def no_setting_of_torch_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr("autoseg.training.measure.measured_rate", lambda device: 1e13)
+
+
+def plan(dataset: Path, work: Path, target: str | None = None) -> Plan:
+    return plan_dataset(PlanJob(dataset=dataset, work=work, target=target), workers=1).plan
+
+
+def fitted(job: TrainJob, processes: int = 1) -> FoldRun:
+    """What a job trains on its device, each of so many processes its share."""
+    rank = job.rank.model_copy(update={"world_size": processes})
+    job = job.model_copy(update={"rank": rank})
+    return train._fitted(train._resolved(job), train._device(job))
+
+
+def test_plans_are_made_for_what_is_free_on_the_gpu_that_torch_sees(
+    tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    made = plan(synthetic_dataset, tmp_path)
+    assert (made.machine.gpu_name, made.machine.gpu_free_gib) == ("NVIDIA RTX 4090", 20)
+    decided = [d.value for d in made.decisions if d.name == "memory_gib"]
+    assert decided[0] == pytest.approx(0.9 * 20)
+    given = plan(synthetic_dataset, tmp_path / "given", target="gpu:24")
+    assert given.machine.gpu_planned_gib == 24
+
+
+def test_measuring_may_use_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    usable = [fitting.usable_memory_gib(machine_of(choose_device(f"gpu:{i}"))) for i in (0, 1)]
+    assert usable == pytest.approx([0.95 * 20, 0.95 * 80])
+
+
+def measured_on(monkeypatch: pytest.MonkeyPatch, usable_gib: float) -> list[Any]:
+    """What is asked when a batch is fitted: of which GPU, and then batches on which device.
+
+    A patch takes 0.01 GiB.
+    """
+    asked: list[Any] = []
+
+    def usable_memory_gib(machine: Machine) -> float:
+        asked.append(machine.gpu_name)
+        return usable_gib
+
+    def measure(configuration: Configuration, labels: LabelScheme, device: Device) -> Measurement:
+        asked.append((configuration.run.batch_size, device.name))
+        return Measurement(0.01 * configuration.run.batch_size, 1.0)
+
+    monkeypatch.setattr(fitting, "usable_memory_gib", usable_memory_gib)
+    monkeypatch.setattr(fitting, "measure", measure)
+    return asked
+
+
+def test_a_batch_is_fitted_to_the_gpu_that_was_asked_for(
+    tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    planned = plan(synthetic_dataset, tmp_path).configuration(None)
+    size = planned.run.batch_size
+    asked = measured_on(monkeypatch, usable_gib=0.1)  # so little that it is measured
+    run = fitted(TrainJob(fold=0, work=tmp_path, device="gpu:1"))
+    assert asked == ["NVIDIA H100", (size, "gpu:1")]
+    assert run == FoldRun(configuration=planned)
+
+
+def test_of_several_processes_each_is_measured_with_its_share(
+    tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    monkeypatch.setattr(fitting, "EASILY", 0.0)
+    job = PlanJob(dataset=synthetic_dataset, work=tmp_path, settings=("batch_size=6",))
+    planned = plan_dataset(job, workers=1).plan.configuration(None)
+    rank = Rank(rank=1, world_size=2, local_rank=1, local_world_size=2)
+    wanted = TrainJob(fold=0, work=tmp_path, rank=rank)
+    asked = measured_on(monkeypatch, usable_gib=0.035)
+    assert fitted(wanted, processes=2) == FoldRun(configuration=planned)
+    assert asked == ["NVIDIA H100", (3, "gpu:1")]
+    asked = measured_on(monkeypatch, usable_gib=0.025)
+    smaller = fitted(wanted, processes=2).configuration.run
+    assert asked == ["NVIDIA H100", (3, "gpu:1"), (2, "gpu:1")]
+    assert (smaller.batch_size, smaller.training.accumulated_batches) == (3, 2)
+
+
+def test_training_elsewhere_than_planned_is_said_in_our_words(
+    tmp_path: Path,
+    synthetic_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plan(synthetic_dataset, tmp_path, target="cpu")
+    install(monkeypatch, LARGE)
+    with caplog.at_level(logging.WARNING):
+        run = fitted(TrainJob(fold=0, work=tmp_path))
+    assert "for a cpu, but this machine will train on its gpu" in caplog.text
+    assert run.changes == ()
+
+
+def test_folds_are_dealt_to_gpus_by_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    assert training_devices() == ["gpu:0", "gpu:1"]
+
+
+@pytest.mark.parametrize("typed", [None, "gpu", "cuda"])
+def test_of_several_processes_each_has_its_own_gpu(
+    typed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, BUSY, LARGE)
+    rank = Rank(rank=1, world_size=2, local_rank=1, local_world_size=2)
+    assert train._device(TrainJob(fold=0, device=typed, rank=rank)).name == "gpu:1"
