@@ -191,22 +191,7 @@ def _add_predict(table: Any) -> None:
         metavar="FILE",
         help="model files to average (default: all trained folds of the work folder)",
     )
-    parser.add_argument(
-        "--uncertainty", action="store_true", help="also write maps of entropy and disagreement"
-    )
-    parser.add_argument(
-        "--save-probabilities", action="store_true", help="also write probabilities, as .npz"
-    )
-    parser.add_argument(
-        "--instances", action="store_true", help="also number the objects of each class"
-    )
-    parser.add_argument(
-        "--min-volume",
-        type=_positive,
-        default=0.0,
-        metavar="MM3",
-        help="leave out objects smaller than this, with --instances",
-    )
+    _add_extras(parser)
     parser.add_argument(
         "--memory-gb",
         dest="memory_gib",
@@ -240,6 +225,26 @@ def _add_predict(table: Any) -> None:
     _add_plan_name(parser)
     _add_work(parser)
     parser.add_argument("--json", action="store_true", help="print each mask's provenance as JSON")
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    """What is written besides masks."""
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="also write maps of entropy and disagreement"
+    )
+    parser.add_argument(
+        "--save-probabilities", action="store_true", help="also write probabilities, as .npz"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="also number the objects of each class"
+    )
+    parser.add_argument(
+        "--min-volume",
+        type=_positive,
+        default=0.0,
+        metavar="MM3",
+        help="leave out objects smaller than this, with --instances",
+    )
 
 
 def _add_evaluate(table: Any) -> None:

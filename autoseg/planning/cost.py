@@ -18,7 +18,7 @@ from autoseg.planning.plan import Configuration
 # Bytes of each voxel and output: logits in single precision, their logarithms, their gradients.
 LOSS_BYTES = 12
 # Bytes of each weight: itself, its gradient, and the optimiser's moment; AdamW has two.
-KEPT_IN_HALF_PRECISION = 0.6  # of the bytes: norms keep some in single precision
+KEPT_IN_HALF_PRECISION = 0.6  # of the bytes, assumed: norms keep some in single precision
 WEIGHT_BYTES = {"sgd": 12, "adamw": 16}
 
 
