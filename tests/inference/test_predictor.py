@@ -208,7 +208,10 @@ def test_engines_agree(
         assert len([path for path in (tmp_path / "cache").iterdir() if path.is_file()]) == 1
 
 
-@pytest.mark.parametrize("engine", COMPILING)
+@pytest.mark.parametrize(
+    "engine",
+    [COMPILING[0], pytest.param("onnxruntime", marks=[needs_onnxruntime, pytest.mark.slow])],
+)
 @pytest.mark.parametrize(
     "options",
     [

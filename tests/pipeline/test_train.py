@@ -114,6 +114,7 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
     assert whole is not None and whole > 0.3
 
 
+@pytest.mark.slow
 def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> None:
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
     work = WorkFolder(tmp_path / "work")
@@ -126,8 +127,15 @@ def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> 
         card = read_card(folder.model)
         assert card.trained_iterations == 2
         assert card.held_out == work.splits().folds[fold].validation
+
+
+def test_a_fold_that_fails_in_its_process_is_named(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    job = TrainJob(fold=0, work=work.root, budget=Budget(iterations=2))
     with pytest.raises(AutosegError, match=r"fold 0: its process ended with exit code 1"):
-        train_on(["gpu:9"], [jobs[0].model_copy(update={"start": "over"})], Event())
+        train_on(["gpu:9"], [job], Event())
 
 
 @pytest.mark.slow

@@ -114,11 +114,11 @@ def other_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("other_networks")
 def test_networks_of_other_packages_are_planned_for_what_they_take(tmp_path: Path) -> None:
-    scans = made_up_fingerprint(Scans((120, 160, 160), (1, 1, 1), count=200))
-    found = {"plain_unet": plan_of(scans, "nnunet", gpu(4), families=family_of)}
+    scans = made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=200))
+    found = {"plain_unet": plan_of(scans, "nnunet", gpu(2), families=family_of)}
     for kind in ("plain_again", "wide_unet"):
         rules = own_set(tmp_path / kind, OTHER_NETWORK.replace("KIND", kind), "nnunet")
-        found[kind] = plan_of(scans, rules, gpu(4), families=family_of)
+        found[kind] = plan_of(scans, rules, gpu(2), families=family_of)
     voxels = {kind: voxels_of_a_batch(p.configurations["3d_fullres"]) for kind, p in found.items()}
     assert voxels["plain_again"] == pytest.approx(voxels["plain_unet"], rel=0.2)
     assert voxels["wide_unet"] < 0.7 * voxels["plain_again"]

@@ -23,13 +23,13 @@ from autoseg.training.trainer import train_model
 from tests.training.blobs import Recorder, changed_training, training_in
 from tests.training.test_options import regions_and_ignored
 
-PROCESSES, STEPS = 2, 20
+PROCESSES, STEPS = 2, 8
 SILENCE_S = 3.0
 WORKS_S = 2 * SILENCE_S
 
 
 def training_of(folder: Path, kind: str) -> Training:
-    """Twenty steps of three samples, so that the processes have unequal shares."""
+    """Steps of three samples, so that the processes have unequal shares."""
     training = training_in(folder, STEPS)
     if kind == "ignored regions":
         training = regions_and_ignored(training)
@@ -155,6 +155,7 @@ def outcomes(
     return found
 
 
+@pytest.mark.slow
 def test_others_wait_until_the_main_process_has_done_its_work(tmp_path: Path) -> None:
     found = outcomes(tmp_path, succeed)
     for rank in range(PROCESSES):

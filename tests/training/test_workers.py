@@ -138,7 +138,7 @@ def test_processes_make_the_samples_in_order_however_many_they_are(tmp_path: Pat
 def test_trainings_have_equal_weights_wherever_they_augment(tmp_path: Path) -> None:
     networks = []
     for place, threads in (("device", 2), ("workers", 1), ("workers", 2)):
-        training = training_with(tmp_path / f"{place}_{threads}", 8, augment_on=place)
+        training = training_with(tmp_path / f"{place}_{threads}", 4, augment_on=place)
         training = replace(training, threads=threads)
         networks.append(train_model(training, Recorder(), Event(), resume=False)[0].state_dict())
     for name, weight in networks[0].items():
