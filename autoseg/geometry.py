@@ -144,6 +144,33 @@ def resampled_shape(shape_vox: Shape3, spacing_mm: Spacing3, target_mm: Spacing3
     return z, y, x
 
 
+def turn_onto(grid: Grid, other: Grid) -> tuple[tuple[int, ...], Shape3] | None:
+    """Array axes to flip, and the order to take them in, that put a grid's voxels on another's.
+
+    None where no turn does, voxel by voxel.
+    """
+    to_other = np.linalg.inv(other.affine_ras_mm) @ grid.affine_ras_mm  # of file indices
+    turn = np.rint(to_other[:3, :3])
+    if not np.allclose(abs(turn) @ np.ones(3), 1) or not np.allclose(abs(turn).T @ np.ones(3), 1):
+        return None
+    by_array_axis = turn[::-1, ::-1]  # [other's axis, own axis]
+    order = [int(axis) for axis in abs(by_array_axis).argmax(axis=1)]
+    flipped = tuple(axis for axis in range(3) if by_array_axis[:, axis].sum() < 0)
+    turned = _turned(grid, flipped, (order[0], order[1], order[2]))
+    return (flipped, (order[0], order[1], order[2])) if same_space(turned, other) else None
+
+
+def _turned(grid: Grid, flipped: Sequence[int], order: Shape3) -> Grid:
+    """The grid of an array that `reorder_axes` has turned."""
+    affine = grid.affine_ras_mm.copy()
+    for axis in flipped:
+        affine[:3, 3] += affine[:3, 2 - axis] * (grid.shape_vox[axis] - 1)
+        affine[:3, 2 - axis] *= -1
+    affine[:3, :3] = affine[:3, [2 - axis for axis in reversed(order)]]
+    z, y, x = (grid.shape_vox[axis] for axis in order)
+    return Grid((z, y, x), affine)
+
+
 def same_space(a: Grid, b: Grid, tolerance_mm: float = SAME_SPACE_MM) -> bool:
     """Whether two grids have equal shapes and every corner near its twin.
 

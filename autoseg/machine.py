@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -105,6 +107,26 @@ def _container_bytes_used() -> int:
         return 0
     counts = dict(line.split() for line in stat.read_text().splitlines())
     return max(0, int(current.read_text()) - int(counts.get("file", 0)))
+
+
+def boot_name() -> str:
+    """A name of this computer since it started; containers on it share it."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.exists() else socket.gethostname()
+
+
+def process_start(pid: int) -> str | None:
+    """When a process here started, so that it is told from a later one; None where none runs."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            return "unknown"
+        return None
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 def cpu_flags() -> set[str]:

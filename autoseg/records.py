@@ -88,15 +88,22 @@ def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
     writer raised.
     """
     _sweep(path.parent)
+    with told_when_full(path), _locked_folder(path.parent) as holder:
+        temporary = holder / path.name
+        yield temporary
+        if synced:
+            _sync_all(temporary)
+        _put_in_place(temporary, path, holder)
+        if synced:
+            _sync_folder(path.parent)
+
+
+@contextmanager
+def told_when_full(path: Path) -> Iterator[None]:
+    """Raises AutosegError when the body cannot write a file since the disk is full, whatever the
+    writer raised."""
     try:
-        with _locked_folder(path.parent) as holder:
-            temporary = holder / path.name
-            yield temporary
-            if synced:
-                _sync_all(temporary)
-            _put_in_place(temporary, path, holder)
-            if synced:
-                _sync_folder(path.parent)
+        yield
     except Exception as error:
         if _is_full(path.parent, error):
             raise AutosegError(

@@ -1,14 +1,17 @@
 """The work folder: where plans, prepared images and models of one dataset lie."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset, LayoutName
-from autoseg.dataset.splits import Fold, Splits, given_splits, make_splits
-from autoseg.errors import AutosegError
+from autoseg.dataset.layouts.folds import fold_mistakes
+from autoseg.dataset.splits import Fold, Splits
+from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.volume import WRITTEN_ENDING
 from autoseg.inspection.fingerprint import Fingerprint
+from autoseg.lease import check_free
 from autoseg.machine import Machine
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import FORMAT_VERSION, Plan, read_plan
@@ -18,7 +21,10 @@ FoldName = int | None  # None: every case is trained on
 
 
 class WorkState(Record):
-    """`work.json`: the dataset, the machine that was planned for, and the plan in use."""
+    """`work.json`: the dataset, the machine that was planned for, and the plan in use.
+
+    The dataset's path counts from the work folder where it is relative.
+    """
 
     dataset: str
     layout: LayoutName
@@ -142,11 +148,34 @@ class WorkFolder:
     def save_state(self, state: WorkState) -> None:
         save_record(state, self.root / "work.json")
 
-    def dataset(self) -> str | None:
-        """The dataset that the folder belongs to, whatever version of autoseg made it."""
+    def dataset(self) -> Path | None:
+        """Where the folder's dataset lay, whatever version of autoseg wrote it down."""
         path = self.root / "work.json"
         content = read_json(path) if path.is_file() else None
-        return content.get("dataset") if isinstance(content, dict) else None
+        written = content.get("dataset") if isinstance(content, dict) else None
+        return None if written is None else Path(os.path.normpath(self.root.resolve() / written))
+
+    def place_of(self, dataset: Path) -> str:
+        """A dataset's path as `work.json` has it: relative where both may be moved together, since
+        one lies beside, or inside, the other."""
+        dataset, root = dataset.resolve(), self.root.resolve()
+        beside = root.parent != Path(root.anchor) and dataset.is_relative_to(root.parent)
+        if beside or root.is_relative_to(dataset):
+            return os.path.relpath(dataset, root)
+        return str(dataset)
+
+    def check_writable(self) -> None:
+        """Raises AutosegError where the folder cannot be made, or nothing can be written to it."""
+        there = self.root.absolute()
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+        why = f"{there} cannot be written to" if there.is_dir() else f"{there} is no folder"
+        raise AutosegError(
+            f"{self.root}: nothing can be saved here, since {why}. Choose another work folder with "
+            "--work (autoseg plan makes it), or change the permissions."
+        )
 
     def is_planned(self) -> bool:
         return (self.root / "work.json").is_file()
@@ -179,76 +208,48 @@ class WorkFolder:
         self.state()
         return self.read_splits()
 
+    @property
+    def splits_path(self) -> Path:
+        """The folds, which a user may edit."""
+        return self.root / "splits.json"
+
     def read_splits(self) -> Splits:
-        return load_record(Splits, self.root / "splits.json")
+        return load_record(Splits, self.splits_path)
 
     def save_splits(self, splits: Splits) -> None:
-        save_record(splits, self.root / "splits.json")
+        save_record(splits, self.splits_path)
 
     def has_splits(self) -> bool:
-        return (self.root / "splits.json").is_file()
-
-    def make_way_for(self, plan: Plan, overwrite: bool) -> None:
-        """Refuse to change a plan under models that were trained with it; or delete them."""
-        if not self.plan_path(plan.name).is_file() or not self.has_models(plan.name):
-            return
-        try:
-            if self.plan(plan.name).configurations == plan.configurations:
-                return
-        except AutosegError:  # of an older autoseg, or damaged
-            if not overwrite:
-                raise
-        if not overwrite:
-            raise AutosegError(
-                f"{self.plan_models(plan.name)} holds models of another plan named {plan.name!r}. "
-                "Keep them and give the new plan a --name, or delete them with --overwrite."
-            )
-        self.delete_models(plan.name)
-
-    def keep_or_make_splits(
-        self, dataset: Dataset, fingerprint: Fingerprint, overwrite: bool
-    ) -> None:
-        """Folds stay as they are, edited by the user or not, while the cases are the same."""
-        patients = {case.case_id: case.patient_id for case in dataset.cases}
-        if dataset.folds:
-            splits = given_splits(list(patients), dataset.folds)
-        else:
-            values = set(fingerprint.labels.values[1:])
-            present = {c.case_id: values & c.label_voxels.keys() for c in fingerprint.cases}
-            splits = make_splits(patients, present)
-        if self.has_splits():
-            kept = self.read_splits()
-            mixed = kept.mixed_patients(patients)
-            if mixed and not overwrite:
-                raise AutosegError(
-                    f"{self.root / 'splits.json'}: {', '.join(sorted(mixed)[:5])} are both trained "
-                    "on and held out in one fold. Make new folds with --overwrite."
-                )
-            if kept.case_ids() == splits.case_ids() and not mixed:
-                return
-            if not overwrite:
-                raise AutosegError(
-                    f"{self.root / 'splits.json'} is of other cases than the dataset has now. Make "
-                    "new folds with --overwrite (models trained on the old ones have seen other "
-                    "cases), or choose another work folder with --work."
-                )
-        self.save_splits(splits)
+        return self.splits_path.is_file()
 
     def fold_cases(self, dataset: Dataset, fold: FoldName) -> Fold:
         """The cases to train on and those held out.
 
-        Raises AutosegError when there is no such fold, or its cases are no longer in the dataset.
+        Raises AutosegError when there is no such fold, its cases are no longer in the dataset, or
+        any fold cannot be trained as it was edited.
         """
         if fold is None:
             return Fold(train=tuple(case.case_id for case in dataset.cases), validation=())
         self.check_fold(fold)
-        gone = self.splits().case_ids() - {case.case_id for case in dataset.cases}
-        if gone:
+        splits, known = self.splits(), {case.case_id for case in dataset.cases}
+        if gone := splits.case_ids() - known:
             raise AutosegError(
                 f"{', '.join(sorted(gone))}: in the folds, but no longer in the dataset. Put the "
                 "files back, or plan again with --overwrite."
             )
-        return self.splits().folds[fold]
+        mistakes = [
+            f"{self.splits_path}: fold {number}: {mistake}"
+            for number, written in enumerate(splits.folds)
+            for mistake in fold_mistakes(
+                {"train": written.train, "validation": written.validation}, known
+            )
+        ]
+        fix = "Correct the file, or delete it and run `autoseg plan` again, which makes new folds."
+        raise_if_any(
+            [f"{mistake} {fix}" for mistake in mistakes] if len(mistakes) == 1 else mistakes,
+            f"The folds cannot be trained as they are. {fix}",
+        )
+        return splits.folds[fold]
 
     def check_fold(self, fold: FoldName) -> None:
         """Raises AutosegError when there is no such fold."""
@@ -284,6 +285,22 @@ class WorkFolder:
         """The folder of one fold's training."""
         name = "all" if fold is None else str(fold)
         return FoldFolder(self.plan_models(plan_name) / configuration / f"fold_{name}")
+
+    def plan_lease(self, plan_name: str) -> Path:
+        """The file that whoever changes a plan holds."""
+        return self.root / "leases" / f"{plan_name}.json"
+
+    def fold_lease(self, plan_name: str, folder: FoldFolder) -> Path:
+        """The file that whoever trains a fold holds."""
+        configuration, fold = folder.root.parts[-2:]
+        return self.root / "leases" / plan_name / configuration / f"{fold}.json"
+
+    def check_not_training(self, plan_name: str = "*", configuration: str = "*") -> None:
+        """Raises AutosegError while a fold of a plan and configuration, or of any, is trained."""
+        leases = f"{plan_name}/{configuration}/fold_*.json"
+        for path in sorted((self.root / "leases").glob(leases)):
+            fold = path.relative_to(self.root / "leases").with_suffix("")
+            check_free(path, str(self.root / "models" / fold))
 
     def previous_masks(self, plan_name: str, configuration: ConfigurationName) -> Path:
         """Where masks of a cascade's earlier stage are kept on the later one's grid."""

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 import autoseg.preprocessing.store as store
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.prepare import Resources, prepare
-from autoseg.pipeline.train import TrainJob, train_fold
+from autoseg.pipeline.train import train_fold
 from autoseg.training.metrics_log import SilentListener
 from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder

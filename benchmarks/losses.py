@@ -21,8 +21,9 @@ from scipy.stats import t as student
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.device import choose_device, machine_of
 from autoseg.images.volume import read_labels
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
-from autoseg.pipeline.train import TrainJob, train_fold
+from autoseg.pipeline.train import train_fold
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import LossKind, LossPlan
 from autoseg.training.metrics_log import SilentListener

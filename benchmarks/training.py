@@ -25,8 +25,9 @@ from scipy.stats import t as student
 
 from autoseg.device import choose_device, machine_of
 from autoseg.machine import available_cores
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
-from autoseg.pipeline.train import TrainJob, train_fold
+from autoseg.pipeline.train import train_fold
 from autoseg.training.metrics_log import EpochSummary, SilentListener
 from autoseg.training.schedule import Budget
 from autoseg.training.validation import Example

@@ -274,7 +274,7 @@ def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Pa
     model = work / "models" / "cpu" / "2d" / "fold_0" / "model.safetensors"
     run("predict", tmp_path / "data" / "images", tmp_path / "out", "--model", model)
     mask = nib.load(tmp_path / "out" / "cell_0.nii.gz")
-    assert mask.shape == (48, 40, 1)
+    assert mask.shape == (48, 40)
     assert set(np.unique(mask.dataobj)) <= {0, 255}
 
 

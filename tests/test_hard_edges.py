@@ -67,7 +67,7 @@ def remove(dataset: Path) -> None:
     ("damage", "words"),
     [
         (truncate, ["case_001_0000.nii.gz", "cut short", "copy it again"]),
-        (shift_label, ["case_001", "another grid", "origin", "--fix OUT"]),
+        (shift_label, ["case_001", "another grid", "origin", "Correct the header"]),
         (add_undeclared_label, ["case_001", "label values 9", "Declare"]),
         (declare_second_channel, ["channel 1 (T2) is missing", "case_001_0001.nii.gz"]),
         (empty, ["this folder is empty", "Supported layouts"]),
@@ -154,6 +154,22 @@ def check_prepare_survives_kills(tmp_path: Path, delays_s: list[float]) -> None:
 
 def test_a_killed_prepare_is_finished_by_running_it_again(tmp_path: Path) -> None:
     check_prepare_survives_kills(tmp_path, [1.2, 1.6])
+
+
+def test_two_processes_that_prepare_at_once_both_write_whole_files(
+    dataset: Path, tmp_path: Path
+) -> None:
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    for work in (whole, shared):
+        assert (
+            main(["plan", str(dataset), "--workers", "1", "--for", "cpu", "--work", str(work)]) == 0
+        )
+    assert main(["prepare", "--work", str(whole), "--workers", "1"]) == 0
+    command = [sys.executable, "-m", "autoseg", "prepare", "--work", str(shared), "--workers", "1"]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert files_of(shared / "prepared") == files_of(whole / "prepared")
+    assert not partial_files(shared)
 
 
 def test_a_prepared_case_with_a_flipped_byte_is_named_and_prepared_again_when_told(

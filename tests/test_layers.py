@@ -15,7 +15,7 @@ LAYERS = [
     ["extensions"],
     ["records"],
     ["machine", "geometry"],
-    ["parallel"],
+    ["parallel", "lease"],
     ["images"],
     ["dataset"],
     ["inspection"],

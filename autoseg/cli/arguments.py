@@ -250,9 +250,16 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(table: Any) -> None:
     more = "Masks and references are paired by name; a class absent from both has no Dice."
     parser = _add_verb(table, "evaluate", verbs.evaluate, "score masks against references", more)
-    parser.add_argument("predictions", type=Path, help="folder of masks")
-    parser.add_argument("references", type=Path, help="folder of reference masks")
+    parser.add_argument("predictions", type=Path, help="folder of masks, or one mask")
+    parser.add_argument("references", type=Path, help="folder of reference masks, or one of them")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names, regions and ignore label: dataset.json, plan or model (default: looked for)",
+    )
     _add_workers(parser)
+    _add_work(parser)
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
 
 

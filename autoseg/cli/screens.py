@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,14 +18,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from autoseg.cli.reasons import taken_for
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.problems import Problem
-from autoseg.errors import AutosegError
-from autoseg.evaluation.evaluate import Evaluation
+from autoseg.evaluation.evaluate import Evaluation, class_names
 from autoseg.inspection.consistency import CheckReport
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.pipeline.doctor import Finding
-from autoseg.planning.plan import Decision, Plan
 
 if TYPE_CHECKING:
     from autoseg.inspection.repair import Repair
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
 CLASSES_SHOWN = 12
 WARNINGS_SHOWN = 3
+ASSUMED = "patients_by_name"  # of the notes, what changes the plan
 NARROWEST_TABLE = 140
 SECONDS_OF_SILENCE = 30
 REWRITE_LINE = "\r\x1b[K"
@@ -177,6 +176,7 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
         f"median scan {_times(configuration.inference.median_shape_vox)} voxels at "
         f"{_times(configuration.grid.target_spacing_mm)} mm",
+        f"  normalised: {', '.join(map(taken_for, configuration.grid.normalization))}",
         *_class_lines(fingerprint),
         *_problem_lines(outcome.problems),
         f"Chosen by rule set {plan.rule_set}: {plan.recommended} of "
@@ -219,42 +219,15 @@ def _class_lines(fingerprint: Fingerprint) -> list[str]:
 
 
 def _problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """The warnings that matter most to a plan, and how many there are."""
     warnings = [problem for problem in problems if problem.severity == "warning"]
-    lines = [f"Warning: {problem.message()}" for problem in warnings[:WARNINGS_SHOWN]]
+    warnings.sort(key=lambda problem: problem.kind not in ("outlier", "channel_values"))
+    assumed = [problem for problem in problems if problem.kind == ASSUMED]
+    lines = [f"Note: {problem.message()}" for problem in assumed]
+    lines += [f"Warning: {problem.message()}" for problem in warnings[:WARNINGS_SHOWN]]
     if len(warnings) > WARNINGS_SHOWN:
         lines.append(f"{len(warnings)} warnings in all; `autoseg check` lists them")
     return lines
-
-
-def find_decisions(plan: Plan, field: str | None) -> list[Decision]:
-    """All decisions, or those of one name. Raises AutosegError with the nearest name if none is."""
-    if field is None:
-        return list(plan.decisions)
-    found = [decision for decision in plan.decisions if decision.name == field]
-    if not found:
-        names = list(dict.fromkeys(decision.name for decision in plan.decisions))
-        close = get_close_matches(field, names)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"Decisions: {', '.join(names)}."
-        raise AutosegError(f"{field}: the plan has no such decision. {hint}")
-    return found
-
-
-def explain_screen(decisions: list[Decision], in_full: bool) -> str:
-    """One line for each decision, or all that is known of a few."""
-    blocks = []
-    for decision in decisions:
-        of = [decision.configuration, decision.facts.get("channel_name")]
-        where = f" ({', '.join(str(part) for part in of if part)})" if any(of) else ""
-        head = f"{decision.name}{where} = {_short(decision.value, None if in_full else 60)}"
-        if not in_full:
-            blocks.append(f"{head}\n    {decision.because}")
-            continue
-        facts = "".join(f"\n    {name} = {_short(v)}" for name, v in decision.facts.items())
-        blocks.append(
-            f"{head}\n  because {decision.because}\n  rule {decision.rule_id}\n  source "
-            f"{decision.source}" + (f"\n  facts{facts}" if facts else "")
-        )
-    return "\n".join(blocks)
 
 
 def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
@@ -262,12 +235,13 @@ def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
     text = f"Trained {result.iterations} iterations in {_clock(result.seconds)}: {result.folder}"
     if not result.finished:
         return text + "\nIt was stopped, and --resume goes on."
+    remarks = "".join(f"\n{remark}" for remark in result.remarks)
     if result.evaluation is None:
-        return text + "\nNo case was held out, so there is nothing to evaluate."
-    names = {str(v): n for v, n in zip(labels.values, labels.names, strict=True)}
+        nothing = "\nNo case was held out, so there is nothing to evaluate."
+        return text + (remarks or nothing)
     cases = len(result.evaluation.cases)
-    scores = evaluation_screen(result.evaluation, names)
-    return f"{text}\n{cases} held-out cases, predicted in full:\n{scores}"
+    scores = evaluation_screen(result.evaluation, class_names(labels))
+    return f"{text}\n{cases} held-out cases, predicted in full:\n{scores}{remarks}"
 
 
 def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
@@ -284,6 +258,8 @@ def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
     if evaluation.references_without_mask:
         count = len(evaluation.references_without_mask)
         lines.append(f"  {count} references have no mask here and are not counted")
+    if evaluation.labels_from:
+        lines.append(f"  names from {evaluation.labels_from}")
     return "\n".join(lines)
 
 
@@ -312,11 +288,6 @@ def _size(gib: float) -> str:
 
 def _times(values: tuple[float, ...]) -> str:
     return "x".join(f"{value:.4g}" for value in values)
-
-
-def _short(value: Any, limit: int | None = None) -> str:
-    text = str(value)
-    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _clock(seconds: float) -> str:

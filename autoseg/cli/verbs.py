@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoseg.pipeline.train import Rank, TrainJob
+    from autoseg.pipeline.jobs import Rank, TrainJob
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -65,7 +65,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     """`autoseg explain`."""
-    from autoseg.cli.screens import explain_screen, find_decisions
+    from autoseg.cli.reasons import explain_screen, find_decisions
     from autoseg.work_folder import WorkFolder
 
     decisions = find_decisions(WorkFolder(options.work).plan(options.plan), options.field)
@@ -101,7 +101,7 @@ def prepare(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int:
     """`autoseg train`."""
     from autoseg.pipeline.executors import train_on, training_devices
-    from autoseg.pipeline.train import jobs_in_order
+    from autoseg.pipeline.jobs import jobs_in_order
 
     jobs = jobs_in_order(_train_jobs(options))
     stop = Event()
@@ -125,7 +125,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _train_jobs(options: argparse.Namespace) -> "list[TrainJob]":
     from autoseg.errors import AutosegError
-    from autoseg.pipeline.train import TrainJob
+    from autoseg.pipeline.jobs import TrainJob
     from autoseg.training.schedule import Budget
     from autoseg.work_folder import WorkFolder
 
@@ -214,6 +214,8 @@ def predict(options: argparse.Namespace) -> None:
         )
         result = predict_files(job, progress)
     done, kept, failed = result.done, result.kept, len(result.problems)
+    for note in result.notes:
+        print(note, file=sys.stderr)
     for provenance in done:
         for warning in provenance.warnings:
             print(f"{provenance.case_id}: {warning}", file=sys.stderr)
@@ -263,15 +265,22 @@ def export_nnunet(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """`autoseg evaluate`."""
     from autoseg.cli.screens import evaluation_screen
+    from autoseg.evaluation.declared import find_labels, read_labels_of
     from autoseg.evaluation.evaluate import evaluate_folders
 
+    predictions, references = options.predictions, options.references
+    given = read_labels_of(options.labels) if options.labels else None
+    declared = given or find_labels(predictions, references, options.work)
     with _progress() as progress:
         evaluation = evaluate_folders(
-            options.predictions, options.references, _workers(options), progress
+            predictions, references, _workers(options), progress, declared
         )
-    print(
-        evaluation.model_dump_json(indent=2) if options.json else evaluation_screen(evaluation, {})
-    )
+    for note in evaluation.notes:
+        print(f"Note: {note.removesuffix('.')}.", file=sys.stderr)
+    if options.json:
+        print(evaluation.model_dump_json(indent=2))
+    else:
+        print(evaluation_screen(evaluation, evaluation.names))
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -335,7 +344,7 @@ def _training_view(fold: int | None, rank: int = 0) -> Any:
 
 def _rank() -> "Rank":
     """Which process this is, as torchrun says in the environment."""
-    from autoseg.pipeline.train import Rank
+    from autoseg.pipeline.jobs import Rank
 
     names = ("rank", "world_size", "local_rank", "local_world_size")
     given = {name: os.environ.get(name.upper()) for name in names}

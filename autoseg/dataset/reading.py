@@ -1,13 +1,22 @@
 """Reading a case: its channels put together on one grid, its label beside them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.problems import Problem, raise_errors
-from autoseg.geometry import SAME_SPACE_MM, Grid, corner_distance_mm, same_space
+from autoseg.geometry import (
+    SAME_SPACE_MM,
+    Grid,
+    corner_distance_mm,
+    reorder_axes,
+    same_space,
+    turn_onto,
+)
+from autoseg.images.raw import Oddity, nifti_header_of
 from autoseg.images.volume import Volume, read_image, read_labels
 
 
@@ -18,7 +27,7 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
     """
     assert case.label is not None
     image = read_channels(case)
-    label = read_labels(case.label)
+    label = aligned(read_labels(case.label), image)
     problems = grid_problems(case, image.grid, {case.label: label.grid})
     raise_errors(problems, f"{case.case_id}: grids differ")
     return image, label
@@ -29,7 +38,7 @@ def read_channels(case: Case) -> Volume:
 
     Raises AutosegError when files lie on different grids, or hold other channels than expected.
     """
-    volumes = {path: read_image(path) for path in case.files()}
+    volumes = aligned_files(case, {path: read_image(path) for path in case.files()})
     raise_errors(channel_problems(case, volumes), f"{case.case_id}: channels disagree")
     return merge_channels(case, volumes)
 
@@ -37,10 +46,53 @@ def read_channels(case: Case) -> Volume:
 def merge_channels(case: Case, volumes: dict[Path, Volume]) -> Volume:
     """One image [channel, z, y, x] of a case's files, on the grid of the first."""
     first = volumes[case.files()[0]]
+    oddities = tuple(
+        replace(oddity, what=f"{path.name}: {oddity.what}")
+        for path, volume in volumes.items()
+        for oddity in volume.oddities
+    )
     if len(volumes) == 1:
-        return first
+        return replace(first, oddities=oddities)
     parts = [volumes[source.path].array[source.component or 0][None] for source in case.channels]
-    return Volume(np.concatenate(parts), first.grid, first.nifti_header)
+    return replace(first, array=np.concatenate(parts), oddities=oddities)
+
+
+def aligned_files(case: Case, volumes: dict[Path, Volume]) -> dict[Path, Volume]:
+    """A case's files, each turned to the first one's order of voxels where that is all it takes."""
+    first = volumes[case.files()[0]]
+    return {path: aligned(volume, first) for path, volume in volumes.items()}
+
+
+def aligned(volume: Volume, reference: Volume) -> Volume:
+    """A volume with its voxels in the order of another's that has the very same ones.
+
+    One that does not state where it lies is taken to lie where its twin of equal shape and voxel
+    size does. Others are left as they are.
+    """
+    own, other = volume.grid, reference.grid
+    if same_space(own, other):
+        return volume
+    if volume.is_placed and reference.is_placed:
+        turn = turn_onto(own, other)
+        if turn is None:
+            return volume
+        array, header = reorder_axes(volume.array, *turn), nifti_header_of(other.affine_ras_mm)
+        what = f"its voxels are stored in the directions {own.axis_codes}, not {other.axis_codes} "
+        what += "as those of its scan; it is turned, and no voxel changes."
+        oddity = Oddity("turned_label", what, "--fix writes both in one order.")
+    elif lie_alike(own, other):  # its own place is a guess, by which it could only be mirrored
+        array, header = volume.array, reference.nifti_header
+        what = "does not state where it lies, or its scan does not; both are taken to lie alike, "
+        what += "voxel by voxel."
+        oddity = Oddity("turned_label", what, "--fix writes both with one place.")
+    else:
+        return volume
+    return Volume(np.ascontiguousarray(array), other, header, oddities=(*volume.oddities, oddity))
+
+
+def lie_alike(a: Grid, b: Grid) -> bool:
+    """Whether two grids may be one, as far as shape and voxel size tell."""
+    return a.shape_vox == b.shape_vox and np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-3)
 
 
 def channel_problems(case: Case, volumes: dict[Path, Volume]) -> list[Problem]:
@@ -72,16 +124,18 @@ def grid_problems(case: Case, reference: Grid, others: dict[Path, Grid]) -> list
             case_id=case.case_id,
             file=str(path),
             what=f"{'the label' if path == case.label else 'this channel'} lies on another grid "
-            f"than {first}: {_differences(grid, reference)} (corners may be {SAME_SPACE_MM} mm "
+            f"than {first}: {grid_differences(grid, reference)} (corners may be {SAME_SPACE_MM} mm "
             "apart, or a quarter of a voxel).",
-            fix="`autoseg check DATASET --fix OUT` writes a copy on one grid.",
+            fix="Correct the header that is wrong; copy the scan's, if both were drawn together."
+            if grid.shape_vox == reference.shape_vox
+            else "`autoseg check DATASET --fix OUT` writes a copy on one grid.",
         )
         for path, grid in others.items()
         if not same_space(grid, reference)
     ]
 
 
-def _differences(grid: Grid, reference: Grid) -> str:
+def grid_differences(grid: Grid, reference: Grid) -> str:
     """What two grids differ in, of shape, spacing, orientation and origin."""
     parts = []
     if grid.shape_vox != reference.shape_vox:

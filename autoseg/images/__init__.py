@@ -1,6 +1,7 @@
 """Image files of every format in and out, with their place in space kept to the bit.
 
 Read `raw` (what a format brings) and `formats` (the table), then `volume`, which others use. The
-formats are `nifti`, `itk` (with `text_headers`), `tiff` (with `tiff_tags`) and `pictures`;
-`in_memory` does without files, and `foreground` is where a scan holds anything.
+formats are `nifti` (with `nifti_header`), `itk` (with `text_headers` and `text_fields`), `tiff`
+(with `tiff_tags`) and `pictures`; `in_memory` does without files, and `foreground` is where a scan
+holds anything.
 """

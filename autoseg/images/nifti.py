@@ -1,10 +1,11 @@
 """NIfTI (1 and 2) and FreeSurfer's MGH, compressed or not."""
 
 import gzip
+import warnings
 import zlib
 from collections.abc import Sequence
 from io import BufferedIOBase
-from math import prod
+from math import isfinite, isnan, prod
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,25 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.geometry import Grid, same_space
-from autoseg.images.raw import Format, RawImage, Unit, nifti_header_of, place, reading
+from autoseg.images.nifti_header import stated_place
+from autoseg.images.raw import (
+    GZIP_MAGIC,
+    Format,
+    Oddity,
+    RawImage,
+    beyond,
+    nifti_header_of,
+    place,
+    reading,
+    refuse_promises,
+)
 
-UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}  # NIfTI's codes
-MM_PER_UNIT: dict[Unit, float] = {"mm": 1.0, "m": 1000.0, "um": 0.001, "unknown": 1.0}
 ERRORS = (
     *(HeaderDataError, WrapStructError, MGHError),
     *(EOFError, KeyError, OSError, OverflowError, ValueError, zlib.error),
 )
-GZIP_MAGIC = b"\x1f\x8b"
-DEFLATE_LIMIT = 1032  # how many times smaller deflate can make anything
+MOST_AXES = 7
+NO_STREAM = "Not a gzipped file"
 CHUNK_BYTES = 1024 * 1024
 NIFTI_HEADERS = (nib.Nifti1Header, nib.Nifti2Header)
 NIFTI_HEADER_BYTES = 540  # of the longer one
@@ -35,23 +44,29 @@ NIFTI_HEADER_BYTES = 540  # of the longer one
 def read_nifti(path: Path) -> RawImage:
     """Read NIfTI; the fourth axis, or the fifth of a vector image, holds channels.
 
-    A header in metres or microns gives a grid in mm, as in ITK; the header itself stays as it was.
+    The header stays as it was, with all that is odd in it.
     """
     with reading(path, "NIfTI", ERRORS), _opened(path) as stream:
-        header = _nifti_header(stream)
-        array = _read_voxels(path, stream, header)
-        slope, intercept = header.get_slope_inter()
-        affine = np.array(header.get_best_affine(), dtype=np.float64)
-    affine[:3] *= MM_PER_UNIT[stated_unit(header)]
-    slope = 1.0 if slope is None else float(slope)
-    intercept = 0.0 if intercept is None else float(intercept)
-    return RawImage(array, place(path, array, affine), header, slope, intercept)
+        header, oddities = _nifti_header(stream)
+        offset, shifted = _first_voxel(stream, header)
+        array, surplus = _read_voxels(path, stream, header, offset)
+        slope, intercept, scaling = _scaling(header)
+        stated = stated_place(header)
+    return RawImage(
+        array,
+        place(path, array, stated.affine_ras_mm),
+        header,
+        slope,
+        intercept,
+        is_placed=stated.is_stated,
+        oddities=(*oddities, *shifted, *scaling, *stated.oddities, *beyond(surplus)),
+    )
 
 
 def nifti_channels(path: Path) -> int:
     """How many channels a NIfTI file's header promises."""
     with reading(path, "NIfTI", ERRORS), _opened(path) as stream:
-        header = _nifti_header(stream)
+        header, _ = _nifti_header(stream)
         colours = header.get_data_dtype().names
         return 3 if colours else _array_shape(path, header.get_data_shape())[0]
 
@@ -59,39 +74,27 @@ def nifti_channels(path: Path) -> int:
 def nifti_values(path: Path) -> int:
     """How many numbers a NIfTI file's header promises."""
     with reading(path, "NIfTI", ERRORS), _opened(path) as stream:
-        return prod(_array_shape(path, _nifti_header(stream).get_data_shape()))
+        header, _ = _nifti_header(stream)
+        return prod(_array_shape(path, header.get_data_shape()))
 
 
 def read_mgh(path: Path) -> RawImage:
     """Read FreeSurfer's MGH or MGZ; its frames are channels."""
     with reading(path, "MGH", ERRORS), _opened(path) as stream:
-        header = MGHHeader(stream.read(header_dtype.itemsize))  # its footer holds no geometry
-        array = _read_voxels(path, stream, header)
+        start = stream.read(header_dtype.itemsize)
+        header = MGHHeader(start)  # its footer holds no geometry
+        is_placed = int(np.frombuffer(start, header_dtype)["goodRASFlag"][0]) == 1
+        array, _ = _read_voxels(path, stream, header, header.get_data_offset())  # tags follow
         affine = np.array(header.get_affine(), dtype=np.float64)
-    return RawImage(array, place(path, array, affine), nifti_header_of(affine))
-
-
-def stated_unit(header: Any) -> Unit:
-    """The unit of length that a NIfTI header states; unknown ones are taken for mm."""
-    return UNITS.get(int(header["xyzt_units"]) & 0b111, "unknown")
-
-
-def transforms_disagree(header: Any, tolerance_mm: float = 0.1) -> bool:
-    """Whether a NIfTI header's qform and sform, both given, put a corner in different places.
-
-    Readers choose differently between them: nibabel, and so autoseg, takes the sform; ITK takes it
-    when it is orthonormal; others take the qform.
-    """
-    if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
-        return False
-    try:
-        qform = header.get_qform()
-    except (HeaderDataError, ValueError):  # its numbers are no rotation
-        return True
-    x, y, z = (*header.get_data_shape(), 1, 1, 1)[:3]
-    in_mm = np.diag([MM_PER_UNIT[stated_unit(header)]] * 3 + [1.0])
-    placed = [Grid((z, y, x), in_mm @ affine) for affine in (qform, header.get_sform())]
-    return not same_space(placed[0], placed[1], tolerance_mm)
+    what = "states no orientation; it is read as FreeSurfer does, coronal and 1 mm wide."
+    fix = "Save it again from its source, with a matrix from voxels to RAS."
+    return RawImage(
+        array,
+        place(path, array, affine),
+        nifti_header_of(affine),
+        is_placed=is_placed,
+        oddities=() if is_placed else (Oddity("no_orientation", what, fix),),
+    )
 
 
 def _opened(path: Path) -> BufferedIOBase:
@@ -101,16 +104,53 @@ def _opened(path: Path) -> BufferedIOBase:
     return gzip.open(path) if is_gzip else path.open("rb")
 
 
-def _nifti_header(stream: BufferedIOBase) -> Any:
+def _nifti_header(stream: BufferedIOBase) -> tuple[Any, list[Oddity]]:
+    """The header of a single file, as it is, with those of its extensions that can be read."""
     start = stream.read(NIFTI_HEADER_BYTES)
-    for kind in NIFTI_HEADERS:
-        if kind.may_contain_header(start):
-            stream.seek(0)
-            header = kind.from_fileobj(stream)
-            if header["magic"].item() == kind.pair_magic:
-                raise ValueError("its voxels are in a .img file; save both as one file")
-            return header
-    raise ValueError("it does not begin with a NIfTI header")
+    kind = next((kind for kind in NIFTI_HEADERS if kind.may_contain_header(start)), None)
+    if kind is None:
+        raise ValueError("it does not begin with a NIfTI header")
+    header, oddities = kind(start[: kind.sizeof_hdr], check=False), list[Oddity]()
+    if header["magic"].item() == kind.pair_magic:
+        raise ValueError("its voxels are in a .img file; save both as one file")
+    if header["magic"].item() != kind.single_magic:
+        raise ValueError(f"its magic number is {header['magic'].item()!r}")
+    if not 1 <= header["dim"][0] <= MOST_AXES:
+        raise ValueError(f"it states {header['dim'][0]} axes")
+    stream.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of extensions, without their file's name
+            header = kind.from_fileobj(stream, check=False)
+    except (HeaderDataError, ValueError):
+        what = "its extensions cannot be read; they are left out."
+        oddities.append(Oddity("header", what, "Save it anew, if no other program needs them."))
+    return header, oddities
+
+
+def _first_voxel(stream: BufferedIOBase, header: Any) -> tuple[int, list[Oddity]]:
+    """The byte that voxels begin at, which cannot be within the header, whatever that says."""
+    stated = float(header["vox_offset"])
+    if stated >= header.sizeof_hdr:
+        return int(stated), []
+    first = int(header.single_vox_offset)
+    if not isfinite(stated):
+        raise ValueError(f"its voxels begin at byte {stated}")
+    what = f"says that its voxels begin at byte {stated:g}, within its header; they are read from "
+    what += f"byte {first} on."
+    return first, [Oddity("header", what, "Save it anew, with a vox_offset of its own size.")]
+
+
+def _scaling(header: Any) -> tuple[float, float, list[Oddity]]:
+    """Slope and intercept of stored values; a slope that is 0 or no number counts for nothing."""
+    stated = float(header["scl_slope"])
+    slope, intercept = header.get_slope_inter()
+    if slope is not None:
+        return float(slope), float(intercept), []
+    if isfinite(stated) or isnan(stated):  # 0 and NaN are how files say that there is none
+        return 1.0, 0.0, []
+    what = f"its slope is {stated}; values are read as they are stored."
+    return 1.0, 0.0, [Oddity("header", what, "Set scl_slope to 1, or to the true one.")]
 
 
 def _array_shape(path: Path, file_shape: Sequence[int]) -> tuple[int, int, int, int]:
@@ -130,34 +170,40 @@ def _array_shape(path: Path, file_shape: Sequence[int]) -> tuple[int, int, int, 
     return channel, z, y, x
 
 
-def _read_voxels(path: Path, stream: BufferedIOBase, header: Any) -> NDArray[Any]:
-    """The stored voxels as [channel, z, y, x], in their own type; colours are channels."""
+def _read_voxels(
+    path: Path, stream: BufferedIOBase, header: Any, offset: int
+) -> tuple[NDArray[Any], int]:
+    """The stored voxels as [channel, z, y, x], in their own type, and how many bytes are beyond.
+
+    Colours are channels.
+    """
     dtype: np.dtype[Any] = header.get_data_dtype()
     if dtype.kind == "c":
         raise AutosegError(
             f"{path}: holds complex numbers. Save magnitude and phase as files of their own."
         )
+    if dtype.names is None and dtype.kind not in "iuf":
+        raise ValueError("it states no type of numbers that voxels can have")
     channel, z, y, x = _array_shape(path, header.get_data_shape())
     if dtype.names is None:
-        voxels = _read_bytes(path, stream, header.get_data_offset(), channel * z * y * x, dtype)
-        return voxels.reshape(channel, z, y, x)
+        voxels, surplus = _read_bytes(path, stream, offset, channel * z * y * x, dtype)
+        return voxels.reshape(channel, z, y, x), surplus
     if channel > 1:
         raise AutosegError(f"{path}: holds several colour images. Save one 3D image per file.")
-    voxels = _read_bytes(path, stream, header.get_data_offset(), z * y * x, dtype)
+    voxels, surplus = _read_bytes(path, stream, offset, z * y * x, dtype)
     colours = voxels.view(np.uint8).reshape(z, y, x, len(dtype.names))[..., :3]  # without alpha
-    return np.moveaxis(colours, -1, 0)
+    return np.moveaxis(colours, -1, 0), surplus
 
 
 def _read_bytes(
     path: Path, stream: BufferedIOBase, offset: int, count: int, dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Read numbers into an array of their own, in chunks: the peak is the array.
+) -> tuple[NDArray[Any], int]:
+    """Read numbers into an array of their own, in chunks, and count the bytes beyond.
 
     Raises EOFError when there are too few, and gzip.BadGzipFile when a checksum is wrong.
     """
     total = count * dtype.itemsize
-    if total > DEFLATE_LIMIT * path.stat().st_size:  # before asking for that much memory
-        raise EOFError(f"its header promises {total} bytes of voxels")
+    refuse_promises(total, path.stat().st_size)
     numbers = np.empty(count, dtype)
     target = numbers.view(np.uint8).data
     stream.seek(offset)
@@ -167,9 +213,20 @@ def _read_bytes(
         if not size:
             raise EOFError(f"it ends after {filled} of {total} bytes of voxels")
         filled += size
-    while stream.read(CHUNK_BYTES):  # gzip keeps its checksum at the end
-        pass
-    return numbers
+    return numbers, _count_rest(path, stream)
+
+
+def _count_rest(path: Path, stream: BufferedIOBase) -> int:
+    """How many bytes are left of a file, whose checksum, in gzip, is at the end."""
+    count = 0
+    try:
+        while chunk := stream.read(CHUNK_BYTES):
+            count += len(chunk)
+    except gzip.BadGzipFile as error:
+        if NO_STREAM not in str(error):  # but a wrong checksum
+            raise
+        count += 1  # or more: what follows the stream is none
+    return count
 
 
 NIFTI = Format(
@@ -178,7 +235,5 @@ NIFTI = Format(
     read=read_nifti,
     count_channels=nifti_channels,
     count_values=nifti_values,
-    stated_unit=stated_unit,
-    transforms_disagree=transforms_disagree,
 )
 MGZ = Format("MGH", endings=(".mgz", ".mgh"), read=read_mgh)

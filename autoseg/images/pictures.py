@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
-from autoseg.images.raw import Format, RawImage, nifti_header_of, reading
+from autoseg.images.raw import Format, Oddity, RawImage, nifti_header_of, reading
 
 PICTURE_ERRORS = (EOFError, KeyError, OSError, SyntaxError, ValueError)  # of pillow, when damaged
+ORIENTATION, UPRIGHT = 274, 1  # a tag of EXIF, and its usual value
+WITH_PREVIEWS = "MPO"  # pillow's name for what cameras write into a JPEG
+SPREAD = {2: 85, 4: 17}  # by how much pillow multiplies grey tones of so many bits
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25  # bytes of a PNG file
 PNG_GREY, PNG_RGB, PNG_GREY_ALPHA = 0, 2, 4  # colour types
@@ -23,19 +26,55 @@ def read_picture(path: Path) -> RawImage:
     """Read a 2D picture as [channel, 1, y, x], its pixels 1 mm wide whatever dpi it states.
 
     Colours are channels, alpha is dropped. Of a palette picture the array holds the indices, which
-    is how label pictures are saved.
+    is how label pictures are saved. Pixels are as stored, whatever a tag says of turning them.
     """
+    oddities = []
     with reading(path, "a picture", PICTURE_ERRORS), opened_picture(path) as picture:
         picture.load()  # and check all of it
+        turned = int(picture.getexif().get(ORIENTATION, UPRIGHT))
+        if turned != UPRIGHT:
+            oddities.append(not_turned(turned))
+        oddities += _of_several(path, picture)
         palette = _palette(picture)
         array = _channels(picture) if palette is None else np.array(picture)[None]
     bits, colours = _png_kind(path) or (8, PNG_RGB)
     if bits == 16 and colours != PNG_GREY:  # pillow cuts them to 8 bits
         array = _read_deep_png(path, colours)
+    if bits in SPREAD and colours == PNG_GREY:
+        array = array // SPREAD[bits]
+        what = f"has {bits} bits a pixel; its numbers are taken as they are stored, while others "
+        what += "spread them over 0 to 255."
+        oddities.append(Oddity("photometric", what, "Save it with 8 bits a pixel."))
     channel, y, x = array.shape
-    header = nifti_header_of(np.eye(4))
-    grid = Grid((1, y, x), np.eye(4))
-    return RawImage(array.reshape(channel, 1, y, x), grid, header, palette=palette)
+    return RawImage(
+        array.reshape(channel, 1, y, x),
+        Grid((1, y, x), np.eye(4)),
+        nifti_header_of(np.eye(4), axes=2),
+        palette=palette,
+        oddities=tuple(oddities),
+    )
+
+
+def _of_several(path: Path, picture: Any) -> list[Oddity]:
+    """What to tell of a camera's previews; an animation is refused."""
+    count = getattr(picture, "n_frames", 1)
+    if count > 1 and picture.format != WITH_PREVIEWS:
+        raise AutosegError(
+            f"{path}: holds {count} pictures, an animation. Save each as a file of its own, or "
+            "slices of one volume as TIFF or NIfTI."
+        )
+    if count == 1:
+        return []
+    what = f"holds {count} pictures, as cameras write them; the first is taken."
+    return [Oddity("photometric", what, "Save it with one picture.")]
+
+
+def not_turned(orientation: int) -> Oddity:
+    """What to tell of a tag that viewers turn or mirror a picture by."""
+    what = f"has an orientation tag ({orientation}) by which viewers turn it; its pixels are taken "
+    what += "as they are stored."
+    fix = "If its label was drawn on the turned picture, save it turned, without the tag."
+    return Oddity("orientation_tag", what, fix)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -15,10 +15,23 @@ from numpy.typing import NDArray
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
 
-Unit = Literal["mm", "m", "um", "unknown"]
-
 FLAT = 1e-6  # volume of a voxel over that of a box with its edge lengths: below, it has none
 CHUNK_BYTES = 32 * 1024  # deflate expands up to 1032 times, so to 33 MB at most
+DEFLATE_LIMIT = 1032  # how many times smaller deflate can make anything
+GZIP_MAGIC = b"\x1f\x8b"
+EITHER_KIND = zlib.MAX_WBITS | 32  # zlib or gzip, as a stream's own header says
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What a file says that cannot be, or that readers understand differently, and what was done.
+
+    `kind` is that of a problem of datasets.
+    """
+
+    kind: str
+    what: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +39,8 @@ class RawImage:
     """Voxels [channel, z, y, x] as their file stores them, on a grid.
 
     A measured value is `slope * stored + intercept`; with a palette [index, colour] it is the
-    stored voxel's row of it.
+    stored voxel's row of it. `is_placed` is false where the file could state where voxels lie, and
+    does not.
     """
 
     array: NDArray[Any]
@@ -35,6 +49,8 @@ class RawImage:
     slope: float = 1.0
     intercept: float = 0.0
     palette: NDArray[np.uint8] | None = None
+    is_placed: bool = True
+    oddities: tuple[Oddity, ...] = ()
 
     @property
     def is_scaled(self) -> bool:
@@ -47,8 +63,7 @@ class Format:
 
     `endings` are in lower case, the usual one first. `read` raises AutosegError when a file is
     damaged or no scan. `count_channels` and `count_values` are given where a header alone tells.
-    `side_files` are where more of an image may be, whether they exist or not. `stated_unit` and
-    `transforms_disagree` are asked with the NIfTI header that `read` gave.
+    `side_files` are where more of an image may be, whether they exist or not.
     """
 
     name: str
@@ -57,8 +72,6 @@ class Format:
     count_channels: Callable[[Path], int] | None = None
     count_values: Callable[[Path], int] | None = None
     side_files: Callable[[Path], tuple[Path, ...]] = lambda path: ()
-    stated_unit: Callable[[Any], Unit] = lambda header: "mm"
-    transforms_disagree: Callable[[Any], bool] = lambda header: False
 
 
 def place(path: Path, array: NDArray[Any], affine_ras_mm: NDArray[np.float64]) -> Grid:
@@ -78,9 +91,9 @@ def place(path: Path, array: NDArray[Any], affine_ras_mm: NDArray[np.float64]) -
     return Grid((z, y, x), affine_ras_mm)
 
 
-def nifti_header_of(affine_ras_mm: NDArray[np.float64]) -> Any:
-    """A NIfTI-1 header with an affine as both qform and sform, in mm."""
-    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine_ras_mm).header
+def nifti_header_of(affine_ras_mm: NDArray[np.float64], axes: int = 3) -> Any:
+    """A NIfTI-1 header with an affine as both qform and sform, in mm, of 2 or 3 spatial axes."""
+    header = nib.Nifti1Image(np.zeros((1,) * axes, np.uint8), affine_ras_mm).header
     header.set_qform(affine_ras_mm, 1)
     header.set_sform(affine_ras_mm, 1)
     header.set_xyzt_units("mm")
@@ -92,6 +105,10 @@ def reading(path: Path, kind: str, errors: tuple[type[Exception], ...]) -> Itera
     """Turn what a library raises on a damaged file into an AutosegError."""
     try:
         yield
+    except PermissionError:
+        raise AutosegError(
+            f"{path}: may not be read by this user. Give the permission (chmod +r), or copy it."
+        ) from None
     except errors as error:
         raise AutosegError(
             f"{path}: cannot be read as {kind} ({_reason(error)}). The file may be damaged or cut "
@@ -109,17 +126,53 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^ITK ERROR: \w+\(\w+\): ", "", last).rstrip(".")
 
 
-def inflated_bytes(file: BinaryIO, start: int) -> int:
-    """The size of what a zlib or gzip stream within a file holds, once its checksum is confirmed.
+def inflated(file: BinaryIO) -> Iterator[bytes]:
+    """What zlib or gzip streams hold, from a file's position on, in pieces.
 
-    Raises zlib.error or EOFError when the stream is damaged or cut short.
+    What follows the last of them and is no stream is left out. Raises zlib.error or EOFError when
+    one is damaged, by its checksum too, or cut short.
     """
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either kind, as its header says
-    size = 0
-    file.seek(start)
-    while not inflater.eof:
-        chunk = file.read(CHUNK_BYTES)
-        if not chunk:
-            raise EOFError("the compressed voxels end too early")
-        size += len(inflater.decompress(chunk))
-    return size
+    inflater = zlib.decompressobj(EITHER_KIND)
+    chunk = file.read(CHUNK_BYTES)
+    while chunk:
+        yield inflater.decompress(chunk)
+        if not inflater.eof:
+            chunk = file.read(CHUNK_BYTES)
+            continue
+        chunk = inflater.unused_data or file.read(CHUNK_BYTES)
+        if not chunk.startswith(GZIP_MAGIC):
+            return
+        inflater = zlib.decompressobj(EITHER_KIND)
+    raise EOFError("the compressed voxels end too early")
+
+
+def refuse_promises(promised_bytes: int, held_bytes: int) -> None:
+    """Raise EOFError when files cannot hold so much, before asking for that much memory."""
+    if promised_bytes > DEFLATE_LIMIT * held_bytes:
+        raise EOFError(f"its header promises {promised_bytes} bytes of voxels")
+
+
+def fill(target: NDArray[Any], pieces: Iterable[bytes]) -> int:
+    """Fill an array with bytes that come in pieces; the number that there are beyond.
+
+    Raises EOFError when there are too few.
+    """
+    memory = target.reshape(-1).view(np.uint8).data
+    filled = surplus = 0
+    for piece in pieces:
+        taken = piece[: len(memory) - filled]
+        memory[filled : filled + len(taken)] = taken
+        filled += len(taken)
+        surplus += len(piece) - len(taken)
+    if filled < len(memory):
+        raise EOFError(f"it holds {filled} of {len(memory)} bytes of voxels")
+    return surplus
+
+
+def beyond(count: int) -> tuple[Oddity, ...]:
+    """What to tell of bytes that a file holds beyond its voxels."""
+    if not count:
+        return ()
+    what = f"holds {count} bytes more than the voxels that its header promises; they are left out."
+    fix = "If slices are missing, export it again; else save it anew."
+    return (Oddity("trailing_bytes", what, fix),)

@@ -9,9 +9,10 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,18 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.geometry import Spacing3
-from autoseg.images.pictures import PICTURE_ERRORS, opened_picture
-from autoseg.images.raw import Format, RawImage, nifti_header_of, place, reading
+from autoseg.images.pictures import PICTURE_ERRORS, SPREAD, not_turned, opened_picture
+from autoseg.images.raw import Format, Oddity, RawImage, nifti_header_of, place, reading
 from autoseg.images.tiff_tags import (
     ALPHA,
     GREY,
+    PALETTE,
     RGB,
+    UPRIGHT,
     WHITE_IS_ZERO,
     Page,
     Pixels,
+    as_stored,
     check_bytes,
     read_pages,
 )
@@ -44,7 +48,8 @@ def read_tiff(path: Path) -> RawImage:
 
     A volume's spacing is in its side file. A picture is 1 mm wide a pixel unless it has one too:
     the resolution in its tags is a scanner's or printer's. Alpha is dropped. Of a palette image
-    the array holds the indices: microscopes store look-up tables for display that way.
+    the array holds the indices: microscopes store look-up tables for display that way. Pixels are
+    as stored, whatever the tags say of turning or inverting them for display.
     """
     with reading(path, "TIFF", ERRORS):
         pages = read_pages(path)
@@ -58,7 +63,18 @@ def read_tiff(path: Path) -> RawImage:
     if not set(ALPHA).isdisjoint(extra):
         array = array[[channel for channel, kind in enumerate(meanings) if kind not in ALPHA]]
     affine = np.diag([x_mm, y_mm, z_mm, 1.0])
-    return RawImage(array, place(path, array, affine), nifti_header_of(affine))
+    header = nifti_header_of(affine, axes=2 if len(pages) == 1 else 3)
+    return RawImage(array, place(path, array, affine), header, oddities=tuple(_oddities(pages)))
+
+
+def _oddities(pages: Sequence[Page]) -> Iterator[Oddity]:
+    """Tags that others may obey, where pixels are given as they are stored."""
+    turned = {page.orientation for page in pages} - {UPRIGHT}
+    if turned:
+        yield not_turned(max(turned))
+    if pages[0].pixels.photometric == WHITE_IS_ZERO:
+        what = "states that 0 is white; its numbers are taken as they are stored."
+        yield Oddity("photometric", what, "Save it with 0 as black if that is what it means.")
 
 
 def side_files(path: Path) -> tuple[Path, ...]:
@@ -129,9 +145,10 @@ def _decode(path: Path, pages: Sequence[Page]) -> NDArray[Any]:
     """All pixels as [z, y, x] or [z, y, x, sample], as the tags describe them."""
     if all(page.is_plain for page in pages):
         return _read_plain(path, pages)
-    pixels = _decode_with_simpleitk(path, pages)
-    if pixels is None:
-        pixels = _decode_with_pillow(path, pages)
+    with _as_stored(path, pages) as file:
+        pixels = _decode_with_simpleitk(file, pages)
+        if pixels is None:
+            pixels = _decode_with_pillow(path, file, pages)
     if pixels is None:
         kind = pages[0].pixels
         layout = "tiled" if kind.is_tiled else "in strips"
@@ -141,6 +158,22 @@ def _decode(path: Path, pages: Sequence[Page]) -> NDArray[Any]:
             "Save it uncompressed and in strips."
         )
     return pixels
+
+
+@contextmanager
+def _as_stored(path: Path, pages: Sequence[Page]) -> Iterator[Path]:
+    """A file that decoders give the pixels of as stored: a copy, where tags would lead them on."""
+    if all(page.orientation == UPRIGHT for page in pages) and (
+        pages[0].pixels.photometric != WHITE_IS_ZERO
+    ):
+        yield path
+        return
+    content = bytearray(path.read_bytes())
+    as_stored(content, pages)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / f"copy{path.suffix}"
+        copy.write_bytes(content)
+        yield copy
 
 
 def _read_plain(path: Path, pages: Sequence[Page]) -> NDArray[Any]:
@@ -159,10 +192,14 @@ def _decode_with_simpleitk(path: Path, pages: Sequence[Page]) -> NDArray[Any] | 
     kind = pages[0].pixels
     if kind.is_tiled or kind.bits < 8 or kind.photometric not in (WHITE_IS_ZERO, GREY, RGB):
         return None  # it would make 8-bit colours of them
+    told = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what it gives is looked at below
     try:
         pixels: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError:
         return None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(told)
     if len(pages) == 1:
         pixels = pixels[None]
     fits = pixels.shape == (len(pages), *kind.shape) and pixels.dtype == kind.dtype.newbyteorder(
@@ -171,23 +208,22 @@ def _decode_with_simpleitk(path: Path, pages: Sequence[Page]) -> NDArray[Any] | 
     return pixels if fits else None
 
 
-def _decode_with_pillow(path: Path, pages: Sequence[Page]) -> NDArray[Any] | None:
+def _decode_with_pillow(path: Path, copy: Path, pages: Sequence[Page]) -> NDArray[Any] | None:
     """The pixels, or None when pillow cannot, or does not give what the tags describe."""
     from PIL import UnidentifiedImageError
 
     kind = pages[0].pixels
-    is_inverted = kind.photometric == WHITE_IS_ZERO  # two tones, by pillow
-    if is_inverted and kind.bits > 1:
-        return None
     pixels = np.empty((len(pages), *kind.shape), kind.dtype)
     damage = reading(path, "TIFF", PICTURE_ERRORS)
-    with damage, suppress(UnidentifiedImageError), opened_picture(path) as picture:
+    with damage, suppress(UnidentifiedImageError), opened_picture(copy) as picture:
         for page, target in zip(pages, pixels, strict=True):
             picture.seek(page.index)
             decoded = np.array(picture)
             if decoded.shape != kind.shape or not _holds(picture.mode, decoded.dtype, kind):
                 return None
-            target[...] = ~decoded if is_inverted else decoded
+            target[...] = decoded
+        if kind.bits in SPREAD and kind.photometric != PALETTE:
+            pixels //= SPREAD[kind.bits]
         return pixels
     return None
 

@@ -1,6 +1,7 @@
 """The tags of a TIFF file: what its pages hold, and whether all of it is there."""
 
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 # Tags
 SUBFILE_KIND, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-DESCRIPTION, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 270, 277, 338, 339
+DESCRIPTION, ORIENTATION, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 270, 274, 277, 338, 339
 STRIPS, STRIP_SIZES, TILES, TILE_SIZES, PLANAR, PREDICTOR = 273, 279, 324, 325, 284, 317
 # Their values
 NO_SLICE = 0b101  # a smaller copy, a transparency mask
 UNCOMPRESSED, DEFLATE = 1, (8, 32946)
+UPRIGHT = 1
 WHITE_IS_ZERO, GREY, RGB, PALETTE = 0, 1, 2, 3
 ALPHA = (1, 2)
 NUMBER_KINDS = {1: "u", 2: "i", 3: "f"}
@@ -56,11 +58,15 @@ class Page:
     has_planes: bool  # first all of the first sample, then of the second
     chunks: tuple[tuple[int, int], ...]  # first byte and number of bytes
     description: str
+    orientation: int
+    tags_byte: int  # where its tags begin
 
     def read_plain(self, file: BinaryIO) -> NDArray[Any]:
         """The pixels of a plain page. Raises ValueError or zlib.error when they are damaged."""
         content = b"".join(_chunks(file, self))
         stored = self.pixels.dtype.newbyteorder(self.byte_order)
+        if len(self.chunks) == 1:  # which may be padded
+            content = content[: math.prod(self.pixels.shape) * stored.itemsize]
         numbers = np.frombuffer(content, stored)
         if not self.has_planes:
             return numbers.reshape(self.pixels.shape)
@@ -78,6 +84,8 @@ def read_pages(path: Path) -> list[Page]:
         warnings.simplefilter("ignore")  # of tags that it skips: those needed are missed below
         start = file.read(8)
         if start[2:4] in (b"+\0", b"\0+"):  # BigTIFF
+            if start.startswith(b"MM"):
+                raise ValueError("it is a BigTIFF whose numbers begin with the high byte")
             start += file.read(8)
         tags = ImageFileDirectory_v2(start)
         while tags.next:
@@ -89,14 +97,15 @@ def read_pages(path: Path) -> list[Page]:
             tags.load(file)
             if tags.next == page_start:
                 raise EOFError(f"it ends within the tags of page {len(starts)}")
-            pages.append(_page(tags, len(starts) - 1, ">" if start[:2] == b"MM" else "<"))
+            order: Literal["<", ">"] = ">" if start[:2] == b"MM" else "<"
+            pages.append(_page(tags, len(starts) - 1, order, page_start))
     slices = [page for page in pages if page.is_slice]
     if not slices:
         raise ValueError("it has no pages")
     return slices
 
 
-def _page(tags: Any, index: int, byte_order: Literal["<", ">"]) -> Page:
+def _page(tags: Any, index: int, byte_order: Literal["<", ">"], tags_byte: int) -> Page:
     missing = [str(tag) for tag in (WIDTH, HEIGHT, PHOTOMETRIC) if tag not in tags]
     if missing:
         raise ValueError(f"page {index + 1} lacks the tags {', '.join(missing)}")
@@ -109,6 +118,8 @@ def _page(tags: Any, index: int, byte_order: Literal["<", ">"]) -> Page:
     is_tiled = TILES in tags
     starts = _numbers(tags, TILES if is_tiled else STRIPS)
     sizes = _numbers(tags, TILE_SIZES if is_tiled else STRIP_SIZES)
+    if len(sizes) != len(starts):
+        raise ValueError(f"page {index + 1} does not say where each part of its pixels ends")
     shape = (int(tags[HEIGHT]), int(tags[WIDTH]), samples)
     pixels = Pixels(
         shape=shape if samples > 1 else shape[:2],
@@ -127,14 +138,32 @@ def _page(tags: Any, index: int, byte_order: Literal["<", ">"]) -> Page:
         is_deflated=is_deflated,
         is_plain=(is_deflated or tags.get(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED)
         and not is_tiled
-        and len(sizes) == len(starts)
         and pixels.bits >= 8
         and pixels.photometric in (WHITE_IS_ZERO, GREY, RGB, PALETTE)
         and tags.get(PREDICTOR, 1) == 1,
         has_planes=samples > 1 and tags.get(PLANAR, 1) == 2,
-        chunks=tuple(zip(starts, sizes, strict=False)),
+        chunks=tuple(zip(starts, sizes, strict=True)),
         description=str(tags.get(DESCRIPTION, "")),
+        orientation=int(tags.get(ORIENTATION, UPRIGHT)),
+        tags_byte=tags_byte,
     )
+
+
+def as_stored(content: bytearray, pages: Sequence[Page]) -> None:
+    """Change the tags of a file so that no decoder turns or inverts what is stored."""
+    is_big = bytes(content[2:4]) in (b"+\0", b"\0+")
+    count_format, entry_bytes, value_byte = ("Q", 20, 12) if is_big else ("H", 12, 8)
+    told = {ORIENTATION: UPRIGHT, PHOTOMETRIC: GREY}
+    for page in pages:
+        order = page.byte_order
+        (count,) = struct.unpack_from(order + count_format, content, page.tags_byte)
+        first = page.tags_byte + struct.calcsize(count_format)
+        for entry in range(first, first + count * entry_bytes, entry_bytes):
+            (tag,) = struct.unpack_from(order + "H", content, entry)
+            if tag == ORIENTATION or (
+                tag == PHOTOMETRIC and page.pixels.photometric == WHITE_IS_ZERO
+            ):
+                struct.pack_into(order + "H", content, entry + value_byte, told[tag])
 
 
 def _numbers(tags: Any, tag: int) -> tuple[int, ...]:

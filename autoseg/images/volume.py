@@ -1,12 +1,13 @@
 """Images in and out of files, with their place in space kept to the bit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import ImageOpener
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
@@ -14,10 +15,12 @@ from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.geometry import Grid
 from autoseg.images.formats import read_raw
 from autoseg.images.nifti import NIFTI
-from autoseg.images.raw import RawImage
+from autoseg.images.raw import Oddity, RawImage
 from autoseg.records import replacing
 
 WRITTEN_ENDING = NIFTI.endings[0]  # masks and images go out as NIfTI
+LONGEST_AXIS = 2**15 - 1  # of NIfTI-1
+COLOURS = 3
 SLAB_VOXELS = 2**20  # 8 MB while they are scaled
 LABEL_TOLERANCE = 1e-3  # scaled labels rarely hit integers to the last bit
 
@@ -27,12 +30,15 @@ class Volume:
     """Voxels on a grid: `array` is [channel, z, y, x] for images, [z, y, x] for labels.
 
     `nifti_header` is the source's own header, so that a mask can be written with the same qform,
-    sform, codes and units.
+    sform, codes and units. `is_placed` is false where the file does not state where voxels lie, and
+    `oddities` are what its reader had to decide.
     """
 
     array: NDArray[Any]
     grid: Grid
     nifti_header: Any
+    is_placed: bool = True
+    oddities: tuple[Oddity, ...] = ()
 
 
 def read_image(path: Path | str, finite: bool = True) -> Volume:
@@ -59,7 +65,7 @@ def read_image(path: Path | str, finite: bool = True) -> Volume:
                 f"{path}: contains NaN or infinite voxels. Replace them, for example with the "
                 "background's value."
             )
-    return Volume(image, raw.grid, raw.nifti_header)
+    return Volume(image, raw.grid, raw.nifti_header, raw.is_placed, raw.oddities)
 
 
 def read_labels(path: Path | str) -> Volume:
@@ -69,17 +75,30 @@ def read_labels(path: Path | str) -> Volume:
     when it holds fractions.
     """
     path = Path(path)
-    raw = read_raw(path)
-    if raw.array.shape[0] != 1:
-        raise AutosegError(
-            f"{path}: a label map must be 3D, but this file has {raw.array.shape[0]} channels. "
-            "Save one 3D volume of integers."
-        )
+    raw = _single_channel(path, read_raw(path))
     if raw.is_scaled or raw.array.dtype.kind not in "iu":
         labels = _whole_numbers(path, raw)
     else:
         labels = np.ascontiguousarray(raw.array, raw.array.dtype.newbyteorder("="))
-    return Volume(labels[0], raw.grid, raw.nifti_header)
+    return Volume(labels[0], raw.grid, raw.nifti_header, raw.is_placed, raw.oddities)
+
+
+def _single_channel(path: Path, raw: RawImage) -> RawImage:
+    """A label map of one channel, or one that was saved in grey tones of several colours."""
+    count = len(raw.array)
+    if count == 1:
+        return raw
+    if count != COLOURS or not (raw.array == raw.array[:1]).all():
+        picture = raw.array.shape[1] == 1
+        raise AutosegError(
+            f"{path}: a label map must have one number for each "
+            f"{'pixel' if picture else 'voxel'}, but this file has {count} channels"
+            f"{' (colours, if it is RGB)' if count == COLOURS else ''}. Save one "
+            f"{'grey or palette picture' if picture else '3D volume'} of the classes' numbers."
+        )
+    what = "is a label map in colours that are all grey; their common value is taken."
+    oddity = Oddity("photometric", what, "Save it in one channel.")
+    return replace(raw, array=raw.array[:1], oddities=(*raw.oddities, oddity))
 
 
 def write_labels(path: Path | str, labels: Volume) -> None:
@@ -103,15 +122,33 @@ def write_image(path: Path, image: Volume) -> None:
 
 
 def _write(path: Path, array: NDArray[Any], header: Any) -> None:
+    """Write voxels [z, y, x] with a header, whose transforms, codes and sizes stay untouched.
+
+    A picture comes back as one, and what is too long for NIfTI-1 as NIfTI-2.
+    """
+    if max(array.shape) > LONGEST_AXIS and not isinstance(header, nib.Nifti2Header):
+        header = _in_nifti2(header)
+    is_picture = int(header["dim"][0]) == 2 and len(array) == 1
+    header["dim"] = 1
     header.set_data_dtype(array.dtype)
-    header["dim"][4:] = 1
+    header.set_data_shape(array.shape[:0:-1] if is_picture else array.shape[::-1])
     header["scl_slope"] = header["scl_inter"] = np.nan  # voxels are stored as they are
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    # Without an affine of its own the image keeps the header's transforms and codes untouched.
-    image = kind(array.T, None, header)
+    header["vox_offset"] = 0  # after the header
+    header["magic"] = header.single_magic
+    stored = np.ascontiguousarray(array, header.get_data_dtype())  # in the header's byte order
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        nib.save(image, temporary)
+    with replacing(path) as temporary, ImageOpener(temporary, "wb") as stream:
+        header.write_to(stream)
+        stream.write(stored.reshape(-1).view(np.uint8).data)
+
+
+def _in_nifti2(header: Any) -> Any:
+    """A NIfTI-1 header's content as NIfTI-2, to the bit."""
+    longer = nib.Nifti2Header()
+    for name in set(header.keys()) & set(longer.keys()) - {"sizeof_hdr", "magic", "vox_offset"}:
+        longer[name] = header[name]
+    longer.extensions = header.extensions
+    return longer
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[int, slice, slice]]:

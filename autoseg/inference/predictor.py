@@ -142,7 +142,7 @@ class Predictor:
             first_scans=tuple(
                 None if group.previous is None else placed(group.previous) for group in self.groups
             ),
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys([*(odd.what for odd in scan.oddities), *warnings])),
         )
 
     def segment(self, ready: ReadyScan, requested: RequestedMaps | None = None) -> Segmentation:

@@ -21,7 +21,7 @@ from autoseg.records import Record, replacing
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 BYTES_AT_ONCE = 2**24
 SMALL_FILE_BYTES = 2**22
 FREE_MEMORY_FRACTION = 0.75

@@ -8,12 +8,18 @@ import fastremap
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import IGNORED, MAX_LABEL_VALUE, LabelScheme
 from autoseg.dataset.problems import Problem
-from autoseg.dataset.reading import channel_problems, grid_problems, merge_channels
+from autoseg.dataset.reading import (
+    aligned,
+    aligned_files,
+    channel_problems,
+    grid_problems,
+    merge_channels,
+)
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.images.foreground import bounding_box, nonzero_mask
-from autoseg.images.formats import format_of
 from autoseg.images.volume import Volume, read_image, read_labels
 from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
+from autoseg.inspection.stored_labels import rescaling
 
 MANY_LABELS = 64  # undeclared labels with more values than this most likely number objects
 SPACING_LIMITS_MM = (0.005, 25.0)  # beyond them a unit is most likely wrong
@@ -44,6 +50,8 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
     label = _read_label(case, problems)
     if label is None:
         return Inspection(tuple(problems))
+    label = aligned(label, image)
+    problems += _oddities(case, case.label, label)
     problems += grid_problems(case, image.grid, {case.label: label.grid})
     found = scheme or _scheme_found(case, label, problems)
     if any(problem.severity == "error" for problem in problems):
@@ -62,7 +70,7 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
 
 
 def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:
-    volumes = {}
+    volumes: dict[Path, Volume] = {}
     for path in case.files():
         try:
             volumes[path] = read_image(path)
@@ -71,6 +79,7 @@ def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:
         except AutosegError as error:
             problems.append(_of_error(case, path, "unreadable", error))
     if len(volumes) == len(case.files()):
+        volumes = aligned_files(case, volumes)
         problems += channel_problems(case, volumes)
     for path, volume in volumes.items():
         problems += _header_problems(case, path, volume)
@@ -90,17 +99,7 @@ def _read_label(case: Case, problems: list[Problem]) -> Volume | None:
 
 
 def _header_problems(case: Case, path: Path, volume: Volume) -> list[Problem]:
-    problems, kind = [], format_of(path)
-    unit = kind.stated_unit(volume.nifti_header)
-    if unit in ("m", "um"):
-        what = f"states its spacing in {'metres' if unit == 'm' else 'microns'}; it is read as "
-        what += f"{'x'.join(f'{mm:.4g}' for mm in volume.grid.spacing_mm)} mm."
-        fix = "If that is wrong, correct xyzt_units in the header; --fix writes it in mm."
-        problems.append(_about(case, path, "unit", what, fix))
-    if kind.transforms_disagree(volume.nifti_header):
-        what = "its qform and sform place it differently; the sform is used."
-        fix = "Correct the wrong one, or set its code to 0."
-        problems.append(_about(case, path, "transforms_disagree", what, fix))
+    problems = _oddities(case, path, volume)
     low, high = SPACING_LIMITS_MM
     sizes = zip(volume.grid.spacing_mm, volume.grid.shape_vox, strict=True)
     if not all(low <= mm <= high for mm, size in sizes if size > 1):
@@ -108,6 +107,10 @@ def _header_problems(case: Case, path: Path, volume: Volume) -> list[Problem]:
         fix = f"Scans have {low} to {high} mm; correct the header if this is wrong."
         problems.append(_about(case, path, "extreme_spacing", what, fix))
     return problems
+
+
+def _oddities(case: Case, path: Path, volume: Volume) -> list[Problem]:
+    return [_about(case, path, odd.kind, odd.what, odd.fix) for odd in volume.oddities]
 
 
 def _image_problems(case: Case, image: Volume) -> list[Problem]:
@@ -143,7 +146,8 @@ def _undeclared(case: Case, scheme: LabelScheme, values: list[int]) -> Problem:
     assert case.label is not None
     shown = ", ".join(str(value) for value in values[:10]) + (", …" if len(values) > 10 else "")
     declared = ", ".join(str(value) for value in scheme.values)
-    what = f"contains label values {shown}, but the dataset declares {declared}."
+    what = f"contains label values {shown}, but the dataset declares {declared}"
+    what += f"{rescaling(values, scheme)}."
     return _about(case, case.label, "undeclared_label", what, "Declare them or correct the file.")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.problems import Problem
+from autoseg.dataset.reading import aligned, lie_alike
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid, same_space
 from autoseg.images.formats import file_ending
@@ -28,6 +29,7 @@ from autoseg.parallel import Progress, map_cases, silent
 from autoseg.records import Record, save_json
 
 REPAIRABLE = {"not_finite", "grid_mismatch"}  # of the errors; what else is left out is listed
+ODD_HEADERS = {"unit", "header", "transforms_disagree", "trailing_bytes"}  # written anew
 SMALLEST_KEPT = 0.9  # of a label's volume: what a resampled label must keep to be believed
 
 
@@ -44,12 +46,12 @@ class Repair(Record):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A case to write into a folder; `in_mm` says that headers must be rewritten in mm."""
+    """A case to write into a folder; `anew` says that headers must be rewritten."""
 
     case: Case
     group: str
     out: Path
-    in_mm: bool
+    anew: bool
 
 
 def write_repaired(
@@ -68,10 +70,10 @@ def write_repaired(
     if out.exists() and any(out.iterdir()):
         raise AutosegError(f"{out}: this folder is not empty. Give a new one to --fix.")
     beyond = {p.case_id for p in problems if p.severity == "error" and p.kind not in REPAIRABLE}
-    in_other_units = {p.case_id for p in problems if p.kind == "unit"}
+    odd = {p.case_id for p in problems if p.kind in ODD_HEADERS}
     cases = [*((c, "train") for c in dataset.cases), *((c, "test") for c in dataset.test_cases)]
     tasks = {
-        f"{group}/{case.case_id}": Task(case, group, out, case.case_id in in_other_units)
+        f"{group}/{case.case_id}": Task(case, group, out, case.case_id in odd)
         for case, group in cases
         if case.case_id not in beyond
     }
@@ -113,30 +115,41 @@ def onto_grid(volume: Volume, grid: Grid, nearest: bool) -> NDArray[Any]:
 
 def _write_case(task: Task) -> Repair:
     case, changes = task.case, list[str]()
-    volumes = {path: read_image(path, finite=False) for path in case.files()}
-    reference = volumes[case.files()[0]].grid
-    label = None if case.label is None else read_labels(case.label)
+    stored = {path: read_image(path, finite=False) for path in case.files()}
+    stored_label = None if case.label is None else read_labels(case.label)
+    first = _placed_twin(stored[case.files()[0]], stored_label)
+    reference = first.grid
+    volumes = {path: aligned(volume, first) for path, volume in stored.items()}
+    label = None if stored_label is None else aligned(stored_label, first)
     reason = _why_unsafe(case, volumes, label)
     if reason is not None:
         return Repair(case_id=case.case_id, changes=(), left_out=reason)
     index = 0
     for path, volume in volumes.items():
         fixed, done = _fixed_image(volume, reference)
+        done += _turned(volume)
         changes += [f"{path}: {what}" for what in done]
         places = [task.out / _channel_path(task, index + k) for k in range(len(fixed.array))]
         index += len(places)
-        if not done and not task.in_mm and len(places) == 1 and file_ending(path) == WRITTEN_ENDING:
+        if not done and not task.anew and len(places) == 1 and file_ending(path) == WRITTEN_ENDING:
             places[0].parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, places[0])
             continue
-        header = nifti_header_of(reference.affine_ras_mm) if task.in_mm else fixed.nifti_header
+        header = nifti_header_of(reference.affine_ras_mm) if task.anew else fixed.nifti_header
         for place, channel in zip(places, fixed.array, strict=True):
             write_image(place, Volume(channel, reference, header))
-    if task.in_mm:
-        changes.append(f"{case.case_id}: its headers were written in mm")
+    if task.anew:
+        changes.append(f"{case.case_id}: its headers were written anew, in mm")
     if label is not None:
         changes += _write_label(task, label, reference)
     return Repair(case_id=case.case_id, changes=tuple(changes))
+
+
+def _placed_twin(first: Volume, label: Volume | None) -> Volume:
+    """The first file, or the label where that alone states where both of them lie."""
+    if first.is_placed or label is None or not label.is_placed:
+        return first
+    return label if lie_alike(first.grid, label.grid) else first
 
 
 def _why_unsafe(case: Case, volumes: dict[Path, Volume], label: Volume | None) -> str | None:
@@ -183,15 +196,20 @@ def _fixed_image(volume: Volume, reference: Grid) -> tuple[Volume, list[str]]:
 
 
 def _write_label(task: Task, label: Volume, reference: Grid) -> list[str]:
-    changes = []
+    changes = [f"{task.case.label}: {what}" for what in _turned(label)]
     array, header = label.array, label.nifti_header
     if not same_space(label.grid, reference):
         array = onto_grid(Volume(array[None], label.grid, header), reference, nearest=True)[0]
         header = nifti_header_of(reference.affine_ras_mm)
         changes.append(f"{task.case.label}: was resampled to the first channel's grid")
-    header = nifti_header_of(reference.affine_ras_mm) if task.in_mm else header
+    header = nifti_header_of(reference.affine_ras_mm) if task.anew else header
     write_labels(task.out / _label_path(task), Volume(array, reference, header))
     return changes
+
+
+def _turned(volume: Volume) -> list[str]:
+    """What was decided of a file's place to lay it on its scan."""
+    return [odd.what for odd in volume.oddities if odd.kind == "turned_label"]
 
 
 def _manifest(dataset: Dataset, kept: Sequence[Task]) -> dict[str, Any]:
@@ -203,14 +221,9 @@ def _manifest(dataset: Dataset, kept: Sequence[Task]) -> dict[str, Any]:
         if labels.regions:
             declared["regions_class_order"] = list(labels.region_order)
     trained = {task.case.case_id for task in kept if task.group == "train"}
-    if dataset.folds:
-        declared["folds"] = [
-            {
-                "train": [case for case in train if case in trained],
-                "val": [case for case in held_out if case in trained],
-            }
-            for train, held_out in dataset.folds
-        ]
+    folds = [[[c for c in side if c in trained] for side in fold] for fold in dataset.folds]
+    if kept_folds := [{"train": train, "val": val} for train, val in folds if train and val]:
+        declared["folds"] = kept_folds
     cases = []
     for task in kept:
         channels = {n: _channel_path(task, i) for i, n in enumerate(dataset.channel_names)}

@@ -46,7 +46,8 @@ class CaseStats(Record):
 
     `label_voxels` counts voxels by value: of the file, or of the class where files number objects.
     The intensities are those of labelled voxels inside the crop, per channel; None without any.
-    `intensity_with_ignore` also counts voxels of the ignore label, where there is one.
+    `intensity_with_ignore` also counts voxels of the ignore label, where there is one. `ranges` are
+    the lowest and highest value of each channel in the whole scan.
     """
 
     case_id: str
@@ -59,6 +60,7 @@ class CaseStats(Record):
     intensity: tuple[IntensityStats, ...] | None
     intensity_with_ignore: tuple[IntensityStats, ...] | None
     pixel_hash: str
+    ranges: tuple[tuple[float, float], ...] = ()
 
     @property
     def cropped_shape_vox(self) -> Shape3:
@@ -129,6 +131,7 @@ def case_stats(
         intensity=_intensity(foreground),
         intensity_with_ignore=_intensity(with_ignore),
         pixel_hash=_pixel_hash(image.array),
+        ranges=tuple((float(values.min()), float(values.max())) for values in image.array),
     )
 
 

@@ -10,8 +10,8 @@ from autoseg.preprocessing.prepare import place_mask, source_file
 from autoseg.preprocessing.store import (
     SUFFIX,
     StoredCase,
+    is_stored,
     stored_placement,
-    stored_sources,
     with_map,
     write_mask,
 )
@@ -71,7 +71,7 @@ def _place(
     if case.path is None:
         raise AutosegError(f"{predicted}: its case is not stored, so its grid is not known.")
     sources = (source_file(predicted), source_file(case.path))
-    if stored_sources(mask) == sources:
+    if is_stored(mask, sources):
         return
     placement = stored_placement(case.path)
     classes = plan.labels.encode_mask(read_labels(predicted).array)

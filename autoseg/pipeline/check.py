@@ -28,6 +28,8 @@ def check_dataset(
         dataset, problems = _single_scan(path), list[Problem]()
     else:
         dataset, problems = survey_dataset(path)
+    cases = {case.case_id for case in (*dataset.cases, *dataset.test_cases)}
+    incomplete = {problem.case_id for problem in problems if problem.case_id} - cases
     tests = inspect_cases(dataset, dataset.test_cases, None, workers, progress)
     trained = inspect_cases(dataset, dataset.cases, None, workers, progress)
     for inspection in tests.values():
@@ -35,7 +37,7 @@ def check_dataset(
     problems += all_problems(dataset, tests | trained)
     report = CheckReport(
         dataset=str(path),
-        cases=len(dataset.cases) + len(dataset.test_cases),
+        cases=len(dataset.cases) + len(dataset.test_cases) + len(incomplete),
         problems=tuple(dict.fromkeys(problems)),
     )
     if fix is None:
@@ -44,8 +46,12 @@ def check_dataset(
 
 
 def all_problems(dataset: Dataset, inspections: dict[str, Inspection]) -> list[Problem]:
+    """What is wrong with single cases, and with all together."""
+    together = dataset_problems(dataset, inspections)
+    ignored = {problem.case_id for problem in together if problem.kind == "all_ignored"}
     of_cases = [p for inspection in inspections.values() for p in inspection.problems]
-    return of_cases + dataset_problems(dataset, inspections)
+    told = [p for p in of_cases if p.kind != "empty_label" or p.case_id not in ignored]
+    return told + together
 
 
 def _single_scan(path: Path) -> Dataset:

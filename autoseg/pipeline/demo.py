@@ -11,9 +11,10 @@ from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.images.volume import read_image, read_labels
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.predict import PredictJob, predict_files
-from autoseg.pipeline.train import TrainJob, train_fold
+from autoseg.pipeline.train import train_fold
 from autoseg.reporting.mosaic import MosaicScan
 from autoseg.reporting.report import ReportContent, write_report
 from autoseg.training.schedule import Budget
@@ -44,6 +45,7 @@ def run_demo(
             f"{folder}: this folder holds other files, which the demo would replace. Give it a "
             "folder of its own."
         )
+    work.check_not_training()
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
     for part in (dataset, unseen, truth, folder / "masks", work.root):

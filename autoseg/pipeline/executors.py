@@ -11,8 +11,8 @@ from threading import Event
 from autoseg.errors import raise_if_any
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.prepare import Resources, prepare
-from autoseg.pipeline.train import TrainJob
 from autoseg.work_folder import WorkFolder
 
 POLL_S = 0.2

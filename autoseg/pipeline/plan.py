@@ -1,6 +1,8 @@
 """Looking and deciding: from a dataset to a checked, measured and explained plan."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,7 @@ from autoseg.dataset.problems import Problem, raise_errors
 from autoseg.errors import AutosegError
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.fingerprint import Fingerprint, pool_fingerprint
+from autoseg.lease import leased
 from autoseg.machine import ANY_GPU, Machine, machine_for
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.check import all_problems
@@ -23,6 +26,13 @@ from autoseg.pipeline.fitting import (
     measured_plan,
     plan_within,
     usable_memory_gib,
+)
+from autoseg.pipeline.keeping import (
+    check_contents,
+    is_elsewhere,
+    keep_or_make_splits,
+    make_way_for,
+    tell_of_other_folds,
 )
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.overrides import with_settings
@@ -55,6 +65,11 @@ class PlanJob(Record):
     overwrite: bool = False
     settings: tuple[str, ...] = ()
 
+    @property
+    def decides_nothing(self) -> bool:
+        """Whether nothing is said but which dataset, so that a plan that is there will do."""
+        return self == PlanJob(dataset=self.dataset, work=self.work, overwrite=self.overwrite)
+
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome:
@@ -69,39 +84,69 @@ class PlanOutcome:
 def plan_dataset(job: PlanJob, workers: int, progress: Progress = silent) -> PlanOutcome:
     """Check a dataset, decide everything, and save fingerprint, splits and plan.
 
+    Where the work folder's dataset only moved, and nothing else is asked for, its plan is kept.
     Raises AutosegError when the dataset has errors, or the work folder belongs to another one, or
-    holds models of another plan of this name.
+    holds models of another plan of this name, or while that plan is being trained.
     """
     work = WorkFolder(job.work)
+    work.check_writable()
     dataset, problems = survey_dataset(job.dataset)
-    _check_request(job, work, dataset)
-    loading = Thread(target=_load_networks)
-    loading.start()
-    card = _card(job.like) if job.like else None
-    inspections = inspect_cases(dataset, dataset.cases, work.inspections, workers, progress)
-    problems += all_problems(dataset, inspections)
-    raise_errors(problems, f"{dataset.root}: the dataset cannot be planned for as it is")
-    fingerprint = pool_fingerprint(dataset, inspections)
-    loading.join()
+    _check_request(job, work)
+    elsewhere = is_elsewhere(work, dataset)
+    with _networks_loading(unless=any(problem.severity == "error" for problem in problems)):
+        card = _card(job.like) if job.like else None
+        inspections = inspect_cases(dataset, dataset.cases, work.inspections, workers, progress)
+        problems += all_problems(dataset, inspections)
+        raise_errors(problems, f"{dataset.root}: the dataset cannot be planned for as it is")
+        fingerprint = pool_fingerprint(dataset, inspections)
+    if elsewhere:
+        check_contents(work, dataset, fingerprint)
+    if elsewhere and job.decides_nothing and not job.overwrite:
+        plan = _keep_plan(work, dataset)
+        return PlanOutcome(dataset, plan, fingerprint, tuple(problems))
     inputs = _inputs(job, fingerprint)
-    plan, machine = _decide(inputs, job, card), inputs.machine
-    work.make_way_for(plan, job.overwrite)
-    work.keep_or_make_splits(dataset, fingerprint, job.overwrite)
+    with _held_plan(work, job.name or inputs.rules.name):
+        plan = _decide(inputs, job, card)
+        outcome = PlanOutcome(dataset, plan, fingerprint, tuple(problems))
+        _save(work, outcome, inputs.machine, job.overwrite)
+    return outcome
+
+
+@contextmanager
+def _held_plan(work: WorkFolder, name: str) -> Iterator[None]:
+    """Hold a plan. Raises AutosegError while somebody else does, or trains with it."""
+    with leased(work.plan_lease(name), str(work.plan_path(name))):
+        work.check_not_training(name)
+        yield
+
+
+def _keep_plan(work: WorkFolder, dataset: Dataset) -> Plan:
+    """The current plan, whose dataset lies elsewhere now."""
+    plan = work.plan(None)
+    with _held_plan(work, plan.name):
+        place = {"dataset": work.place_of(dataset.root), "layout": dataset.layout}
+        work.save_state(work.state().model_copy(update=place))
+    if work.has_splits():
+        tell_of_other_folds(work, dataset)
+    return plan
+
+
+def _save(work: WorkFolder, outcome: PlanOutcome, machine: Machine, overwrite: bool) -> None:
+    dataset, plan, fingerprint = outcome.dataset, outcome.plan, outcome.fingerprint
+    make_way_for(work, plan, overwrite)
+    keep_or_make_splits(work, dataset, fingerprint, overwrite)
     work.save_fingerprint(fingerprint)
     work.save_plan(plan)
-    root = str(dataset.root.resolve())
-    work.save_state(
-        WorkState(dataset=root, layout=dataset.layout, machine=machine, current_plan=plan.name)
+    state = WorkState(
+        dataset=work.place_of(dataset.root),
+        layout=dataset.layout,
+        machine=machine,
+        current_plan=plan.name,
     )
-    return PlanOutcome(dataset, plan, fingerprint, tuple(problems))
+    work.save_state(state)
 
 
-def _check_request(job: PlanJob, work: WorkFolder, dataset: Dataset) -> None:
-    if work.dataset() not in (None, str(dataset.root.resolve())):
-        raise AutosegError(
-            f"{work.root} belongs to the dataset {work.dataset()}. Choose another work folder "
-            "with --work, or delete this one."
-        )
+def _check_request(job: PlanJob, work: WorkFolder) -> None:
     if work.is_planned() and not job.overwrite:
         work.state()  # which another version of autoseg may have made
     if job.name is not None and not re.fullmatch(r"[\w.-]*\w", job.name):
@@ -114,8 +159,20 @@ def _check_request(job: PlanJob, work: WorkFolder, dataset: Dataset) -> None:
         machine_for(job.target)
 
 
-def _load_networks() -> None:
+@contextmanager
+def _networks_loading(unless: bool) -> Iterator[None]:
     """Load torch, and what of it traces networks, which takes seconds: beside reading scans."""
+    loading = Thread(target=_load_networks)
+    if not unless:
+        loading.start()
+    try:
+        yield
+    finally:  # a program that ends while modules are loaded would say so in a traceback
+        if not unless:
+            loading.join()
+
+
+def _load_networks() -> None:
     from autoseg.networks.tracing import load
 
     load()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.inputs import list_scans
+from autoseg.dataset.layouts.naming import stem
 from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.images.volume import Volume, write_image, write_labels
+from autoseg.images.formats import file_ending
+from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.postprocessing.instances import InstanceRule, label_instances
 from autoseg.records import Record, save_json
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 INSTANCES = "instances"
+LONGEST_SUFFIX = f"_disagreement{WRITTEN_ENDING}"
+LONGEST_NAME = 255  # where the system does not say
 
 
 class Part(Record):
@@ -76,11 +80,13 @@ class PredictJob(Record):
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """Provenance of each mask, how many were kept, and what went wrong with the other scans."""
+    """Provenance of each mask, how many were kept, what went wrong with the other scans, and what
+    was assumed of them."""
 
     done: Sequence["Provenance"]
     kept: int
     problems: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def trained_models(
@@ -117,7 +123,6 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     """
     from autoseg.inference.predictor import Predictor
 
-    output = job.output
     predictor = Predictor.load(
         job.models,
         job.device,
@@ -126,8 +131,9 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         job.memory_gib,
         job.cache,
     )
-    scans = list_scans(job.inputs, len(predictor.card.channel_names))
-    cases = scans.cases
+    card = predictor.card
+    scans = list_scans(job.inputs, len(card.channel_names), card.held_out)
+    output, cases = _output_folder(job.output, scans.cases)
     raise_if_any(
         [
             f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
@@ -140,6 +146,8 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     _check_output(output, job.inputs)
     if job.part is not None:
         cases = cases[job.part.index - 1 :: job.part.count]
+    too_long = _names_too_long(cases, output)
+    cases = [case for case in cases if case.case_id not in too_long]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
     extras = job.extras
     if extras.instances is not None and predictor.card.labels.instances:
@@ -148,7 +156,35 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         extras = extras.model_copy(update={"instances": rule})
     writer = MaskWriter(output, extras)
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
-    return PredictResult(done, len(cases) - len(missing), [*scans.problems, *problems])
+    problems = [*scans.problems, *too_long.values(), *problems]
+    return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+
+
+def _output_folder(output: Path, cases: Sequence[Case]) -> tuple[Path, Sequence[Case]]:
+    """Where masks go: a folder, or for a single scan the file that the mask shall be.
+
+    Raises AutosegError for a name that looks like a file, but cannot be one.
+    """
+    if file_ending(output) is None or output.is_dir():
+        return output, cases
+    if len(cases) == 1 and output.name.endswith(WRITTEN_ENDING):
+        return output.parent, [replace(cases[0], case_id=stem(output))]
+    raise AutosegError(
+        f"{output}: looks like a file. Give a folder for the masks of {len(cases)} "
+        f"{'scan' if len(cases) == 1 else 'scans'}; masks are NIfTI ({WRITTEN_ENDING})."
+    )
+
+
+def _names_too_long(cases: Sequence[Case], output: Path) -> dict[str, str]:
+    """Cases whose mask could not be written, before any network runs."""
+    longest = os.pathconf(output, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST_NAME
+    lengths = {case.case_id: len(os.fsencode(case.case_id + LONGEST_SUFFIX)) for case in cases}
+    return {
+        case_id: f"{case_id}: its name is too long for what is written to {output}: {length} of "
+        f"{longest} bytes, endings included. Give the scan a shorter name."
+        for case_id, length in lengths.items()
+        if length > longest
+    }
 
 
 def _check_output(output: Path, inputs: Sequence[Path]) -> None:

@@ -20,7 +20,7 @@ from autoseg.preprocessing.prepare import (
     preparation_hash,
     prepare_cases,
 )
-from autoseg.preprocessing.store import SUFFIX, StoredCase, open_case, verify_case
+from autoseg.preprocessing.store import SUFFIX, StoredCase, is_stored, open_case, verify_case
 from autoseg.work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def prepare(
     Without names the recommended configuration is prepared.
     """
     plan = work.plan(plan_name)
+    work.check_writable()
     dataset = planned_dataset(work, plan)
     targets = [
         _target(work, plan.configuration(name).grid, plan.labels)
@@ -101,6 +102,7 @@ def _prepare(
 ) -> int:
     """Prepare what is missing of some cases, as many at once as memory allows."""
     assert dataset.labels is not None
+    _check_sources(dataset, cases, targets)
     stats = {case.case_id: case for case in work.fingerprint().cases}
     channels = len(dataset.channel_names)
     needs_gib = {
@@ -115,9 +117,32 @@ def _target(work: WorkFolder, grid: GridPlan, labels: LabelScheme) -> Target:
     return Target(grid, work.prepared(preparation_hash(grid, labels)))
 
 
+def _check_sources(dataset: Dataset, cases: Sequence[Case], targets: Sequence[Target]) -> None:
+    """Raises AutosegError where the dataset is away, and not all that is needed of it is stored."""
+    missing = [
+        case.case_id
+        for case in cases
+        if not case.files() and not all(is_stored(t.path(case.case_id), ()) for t in targets)
+    ]
+    if missing:
+        raise AutosegError(
+            f"{dataset.root}: the dataset is not there any more, and {len(missing)} of "
+            f"{len(cases)} cases are not prepared yet ({', '.join(missing[:5])}). Put it back, or "
+            "say where it lies now: autoseg plan NEW_PLACE, which keeps the plan, folds and models."
+        )
+
+
 def planned_dataset(work: WorkFolder, plan: Plan) -> Dataset:
-    """The dataset as it is now. Raises AutosegError when it is no longer what was planned for."""
-    dataset = open_dataset(Path(work.state().dataset), plan.labels)
+    """The dataset as it is now; where it is away, its cases have no files.
+
+    Raises AutosegError when it is no longer what was planned for.
+    """
+    work.state()
+    root = work.dataset()
+    assert root is not None
+    if is_away(root):
+        return _remembered(work, plan, root)
+    dataset = open_dataset(root, plan.labels)
     if (dataset.labels, dataset.channel_names) != (plan.labels, plan.channel_names):
         raise AutosegError(
             f"{dataset.root}: its labels or channels are not those of plan {plan.name!r} any more. "
@@ -136,6 +161,17 @@ def planned_dataset(work: WorkFolder, plan: Plan) -> Dataset:
             "with --overwrite for new folds."
         )
     return dataset
+
+
+def is_away(root: Path) -> bool:
+    """Whether a dataset was moved, or its disk is not mounted."""
+    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+
+
+def _remembered(work: WorkFolder, plan: Plan, root: Path) -> Dataset:
+    """A dataset as it was planned for, without files."""
+    cases = tuple(Case(c.case_id, (), None, c.patient_id) for c in work.fingerprint().cases)
+    return Dataset(root, work.state().layout, plan.channel_names, plan.labels, cases)
 
 
 def prepared_cases(

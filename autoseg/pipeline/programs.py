@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from autoseg.evaluation.declared import find_labels, read_labels_of
 from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
 from autoseg.machine import available_cores
+from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
 from autoseg.pipeline.predict import (
     PredictJob,
@@ -22,7 +24,7 @@ from autoseg.pipeline.predict import (
 )
 from autoseg.pipeline.prepare import Resources
 from autoseg.pipeline.prepare import prepare as prepare_cases
-from autoseg.pipeline.train import FoldResult, TrainJob, jobs_in_order, train_fold
+from autoseg.pipeline.train import FoldResult, train_fold
 from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder
 
@@ -89,6 +91,14 @@ def predict(
     return predict_files(asked)
 
 
-def evaluate(predictions: File, references: File, workers: int | None = None) -> Evaluation:
-    """Score every mask of a folder against the reference of the same name."""
-    return evaluate_folders(Path(predictions), Path(references), workers or available_cores())
+def evaluate(
+    predictions: File, references: File, workers: int | None = None, labels: File | None = None
+) -> Evaluation:
+    """Score every mask of a folder against the reference of the same name, or two files.
+
+    `labels` is a dataset.json, plan or model with the names, regions and ignore label; without it
+    these are looked for beside the folders.
+    """
+    masks, truths = Path(predictions), Path(references)
+    declared = read_labels_of(Path(labels)) if labels else find_labels(masks, truths, WORK)
+    return evaluate_folders(masks, truths, workers or available_cores(), declared=declared)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from autoseg.geometry import Orientation, Shape3
 from autoseg.inspection.fingerprint import Fingerprint
+from autoseg.inspection.hounsfield import means_ct
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
     AUGMENTATION,
@@ -102,7 +103,8 @@ def choose_normalization(
         intensity = fingerprint.intensity_with_ignore
     channels = []
     for channel, statistics in zip(fingerprint.channel_names, intensity, strict=True):
-        kind = log.settings(NORMALIZATION, channel_name=channel.casefold()).kind
+        known = {"channel_name": channel.casefold(), "channel_is_ct": means_ct(channel)}
+        kind = log.settings(NORMALIZATION, **known).kind
         log.conclude(NORMALIZATION, kind, channel_name=channel)
         channels.append(
             ChannelNormalization(

@@ -35,6 +35,7 @@ class Facts:
     slice_directions: int  # anatomical directions that thick slices are stacked along
     smallest_class: str
     smallest_class_foreground_fraction: float
+    smallest_class_part_of_equal_share: float  # of what it had if classes shared the foreground
     smallest_class_image_fraction: float
     smallest_class_component_vox: float  # its median component, in voxels of the median spacing
     has_regions: bool
@@ -48,6 +49,7 @@ class Facts:
     bf16: bool
     hours_given: bool = False  # by --hours, for a fold
     channel_name: str | None = None
+    channel_is_ct: bool | None = None  # as its name says in other words than `ct` too
     patch_fraction_of_median_image: float | None = None
     lowres_helps: bool | None = None
 
@@ -98,6 +100,7 @@ def gather_facts(
         slice_directions=_slice_directions(fingerprint),
         smallest_class=smallest.name,
         smallest_class_foreground_fraction=smallest.foreground_fraction,
+        smallest_class_part_of_equal_share=smallest.foreground_fraction * len(present),
         smallest_class_image_fraction=smallest.image_fraction,
         smallest_class_component_vox=float(
             smallest.component_volume_mm3_median / np.prod(_tissue_spacing_mm(fingerprint))

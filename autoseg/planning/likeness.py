@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
@@ -17,25 +18,39 @@ from autoseg.planning.planner import PlanningInputs, expect
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Channels:
+    """For each channel of new data, the model's channel of its name or place; None: it has none."""
+
+    own: tuple[str, ...]
+    kept: tuple[ChannelNormalization | None, ...]
+    adapted: bool  # the first layer, by `train --init`
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        return tuple(c for c, kept in zip(self.own, self.kept, strict=True) if kept is None)
+
+    def text(self) -> str:
+        """What becomes of the first layer."""
+        new = f"; {', '.join(self.new)} begins as the mean of the model's" if self.new else ""
+        taken = [kept.channel for kept in self.kept if kept is not None]
+        return (
+            f"`train --init` adapts the first layer by name: {', '.join(taken) or 'none'} kept{new}"
+        )
+
+
 def plan_like(model: Configuration, where: str, plan: Plan, inputs: PlanningInputs) -> Plan:
     """The plan of new data, with all that a model's weights and inputs depend on taken from it.
 
-    Loss and schedule stay those of the new data; `DecisionKind.like` says what is copied. Raises
-    AutosegError when the model has another number of channels, is the second stage of a cascade,
-    or its configuration does not suit the data.
+    Loss and schedule stay those of the new data; `DecisionKind.like` says what is copied. Channels
+    are matched by name, as training from the model matches them, and one that it does not know is
+    normalised as the data's own rules say. Raises AutosegError when the model is the second stage
+    of a cascade, its configuration does not suit the data, or nobody knows its first layer.
     """
     _check_fits(model, where, plan)
-    for channel, kept in zip(plan.channel_names, model.grid.normalization, strict=True):
-        if channel.casefold() != kept.channel.casefold():
-            log.warning(
-                "%s: channel %s is normalised as the model normalised its channel %s (%s). If they "
-                "are not of one kind, do not use this model.",
-                where,
-                channel,
-                kept.channel,
-                kept.kind,
-            )
-    like = _configuration_like(model, plan, inputs.fingerprint)
+    channels = _matched(model, where, plan, inputs)
+    _warn_of_channels(channels, where)
+    like = _configuration_like(model, plan, inputs.fingerprint, channels)
     expected = expect(inputs, like, None)
     own = [
         decision
@@ -48,13 +63,29 @@ def plan_like(model: Configuration, where: str, plan: Plan, inputs: PlanningInpu
             "configurations": {model.name: like},
             "expected": {model.name: expected},
             "recommended": model.name,
-            "decisions": (*_copied(like, where), *own, why),
+            "decisions": (*_copied(like, where, channels), *own, why),
         }
     )
 
 
+def _warn_of_channels(channels: _Channels, where: str) -> None:
+    """Say which channels are taken for one of another name, and what training has to adapt."""
+    for channel, kept in zip(channels.own, channels.kept, strict=True):
+        if kept is not None and channel.casefold() != kept.channel.casefold():
+            log.warning(
+                "%s: channel %s is normalised as the model normalised its channel %s (%s). If they "
+                "are not of one kind, do not use this model.",
+                where,
+                channel,
+                kept.channel,
+                kept.kind,
+            )
+    if channels.adapted:
+        log.warning("%s: other channels than the dataset's. %s.", where, channels.text())
+
+
 def _configuration_like(
-    model: Configuration, plan: Plan, fingerprint: Fingerprint
+    model: Configuration, plan: Plan, fingerprint: Fingerprint, channels: _Channels
 ) -> Configuration:
     base = plan.configurations[model.name]
     mirror_axes = _mirror_axes(model, base, fingerprint)
@@ -63,7 +94,7 @@ def _configuration_like(
     seen = {"mirror_axes": mirror_axes, "median_shape_vox": median_shape(fingerprint, model.grid)}
     return model.model_copy(
         update={
-            "grid": _grid_like(model.grid, plan.channel_names),
+            "grid": _grid_like(model.grid, base.grid, channels),
             "model": model.model.model_copy(update={"inputs": inputs, "task": base.model.task}),
             "run": base.run.model_copy(
                 update={"batch_size": model.run.batch_size, "augmentation": augmentation}
@@ -73,11 +104,29 @@ def _configuration_like(
     )
 
 
-def _grid_like(grid: GridPlan, channels: tuple[str, ...]) -> GridPlan:
+def _matched(model: Configuration, where: str, plan: Plan, inputs: PlanningInputs) -> _Channels:
+    """Channels matched as a training from the model does: by name, or, where all that are there
+    have other names, by their order."""
+    theirs, own = model.grid.normalization, plan.channel_names
+    by_name = {kept.channel.casefold(): kept for kept in theirs}
+    kept = tuple(by_name.get(channel.casefold()) for channel in own)
+    if len(theirs) == len(own) and not any(kept):
+        return _Channels(own, theirs, adapted=False)
+    same = [channel.casefold() for channel in own] == list(by_name)
+    if not same and inputs.families(model.model.network.kind).sees_inputs is None:
+        raise AutosegError(
+            f"{where}: the model has the channels {', '.join(k.channel for k in theirs)}, the "
+            f"dataset {', '.join(own)}, and it is not known which layer of "
+            f"{model.model.network.kind} sees them. Give a model with the same channels."
+        )
+    return _Channels(own, kept, adapted=not same)
+
+
+def _grid_like(grid: GridPlan, own: GridPlan, channels: _Channels) -> GridPlan:
     """The same grid, whose channels have the new data's names."""
     normalization = tuple(
-        ChannelNormalization(channel=channel, **kept.model_dump(exclude={"channel"}))
-        for channel, kept in zip(channels, grid.normalization, strict=True)
+        ChannelNormalization(channel=channel, **(kept or new).model_dump(exclude={"channel"}))
+        for channel, kept, new in zip(channels.own, channels.kept, own.normalization, strict=True)
     )
     return grid.model_copy(update={"normalization": normalization})
 
@@ -88,7 +137,14 @@ def _stands(decision: Decision) -> bool:
     return decision.name == "machine" if kind is None else kind.like == STANDS
 
 
-def _copied(like: Configuration, where: str) -> Iterator[Decision]:
+def _copied(like: Configuration, where: str, channels: _Channels) -> Iterator[Decision]:
+    also = {
+        "normalization": f"; {', '.join(channels.new)}, which it does not know, as the data's own "
+        "rules say"
+        if channels.new
+        else "",
+        "network": f"; {channels.text()}" if channels.adapted else "",
+    }
     values = like.model_dump(mode="json")
     for kind in DECISIONS.values():
         if kind.like in (STANDS, MOOT):
@@ -101,7 +157,8 @@ def _copied(like: Configuration, where: str) -> Iterator[Decision]:
             configuration=like.name,
             value=value,
             rule_id="like.model",
-            because=f"kept from the model {where}, so that its weights can be used",
+            because=f"kept from the model {where}, so that its weights can be used"
+            + also.get(kind.name, ""),
             facts={},
             source="--like",
         )
@@ -124,11 +181,6 @@ def _mirror_axes(
 
 
 def _check_fits(model: Configuration, where: str, plan: Plan) -> None:
-    if len(model.grid.normalization) != len(plan.channel_names):
-        raise AutosegError(
-            f"{where}: the model has {len(model.grid.normalization)} channels, but the dataset has "
-            f"{len(plan.channel_names)} ({', '.join(plan.channel_names)}). Give a model of as many."
-        )
     if model.previous_stage is not None:
         raise AutosegError(
             f"{where}: this model is the second stage of a cascade. Give its first stage, or a "

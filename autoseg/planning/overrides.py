@@ -2,16 +2,42 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.search import Families
-from autoseg.records import parse_record
 
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list, such as [1,2,3]",
+    "list": "a list, such as [1,2,3]",
+    "model": "a table of values",
+    "dict": "a table of values",
+}
+DEMANDS = {
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} values, not {actual_length}",
+    "too_long": "must have at most {max_length} values, not {actual_length}",
+    "missing": "is missing",
+    "extra_forbidden": "is no key of it",
+    "value_error": "{error}",
+}
 PARTS = ("grid", "model", "run", "inference")  # that a key may leave out
 DERIVED = ("name", "model.inputs", "model.task")
 
@@ -20,7 +46,7 @@ def with_settings(plan: Plan, settings: Sequence[str], families: Families) -> Pl
     """The plan with settings, such as `training.epochs=50` or `3d_fullres.batch_size=4`.
 
     Without a configuration's name a setting holds for all of them; the part of a configuration may
-    be left out. Values are JSON, or else text.
+    be left out. Values are JSON, lists without their brackets, or else text.
     Raises AutosegError for keys that a plan does not have and values that do not suit them, all of
     them at once.
     """
@@ -53,6 +79,24 @@ def with_settings(plan: Plan, settings: Sequence[str], families: Families) -> Pl
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a configuration, with its whole path."""
+
+    path: str
+    value: Any
+
+
+def find_value(configuration: Configuration, key: str) -> Value | None:
+    """The value of a key, which may leave out the part that it is in; None if there is none."""
+    content = configuration.model_dump(mode="json")
+    path = _whole_path(key, _paths(content))
+    if path is None:
+        return None
+    inner, last = _holder(content, path)
+    return Value(path, inner[last])
+
+
+@dataclass(frozen=True, slots=True)
 class _Changed:
     """A configuration with one value replaced, the value's whole path, and what it was."""
 
@@ -64,19 +108,58 @@ class _Changed:
 def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
     content = configuration.model_dump(mode="json")
     known = _paths(content)
-    path = next((p for p in (key, *(f"{part}.{key}" for part in PARTS)) if p in known), None)
+    path = _whole_path(key, known)
     if path is None:
-        short = {p.partition(".")[2] or p: p for p in reversed(known)}
-        near = get_close_matches(key, [*known, *short], n=1, cutoff=0)
-        raise AutosegError(f"a plan has no {key}. Did you mean {near[0]}?")
+        raise AutosegError(f"a plan has no such key. Did you mean {_nearest(key, known)}?")
     if any(path == derived or path.startswith(f"{derived}.") for derived in DERIVED):
-        raise AutosegError(f"{path} follows from the dataset and cannot be set.")
+        raise AutosegError("this follows from the dataset and cannot be set.")
+    inner, last = _holder(content, path)
+    before, inner[last] = inner[last], value
+    try:
+        changed = Configuration.model_validate(content)
+    except ValidationError as error:
+        raise AutosegError(_in_words(error.errors(), path)) from None
+    return _Changed(changed, path, before)
+
+
+def _whole_path(key: str, known: Sequence[str]) -> str | None:
+    return next((p for p in (key, *(f"{part}.{key}" for part in PARTS)) if p in known), None)
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """The key that was most likely meant, as short as it may be."""
+    short = {p.partition(".")[2] or p: p for p in reversed(known)}
+    ends = [name for name in short if name.endswith(f".{key}")]
+    return ends[0] if ends else get_close_matches(key, [*known, *short], n=1, cutoff=0)[0]
+
+
+def _holder(content: dict[str, Any], path: str) -> tuple[Any, Any]:
+    """The table or list that a value stands in, and its key there."""
     *parents, last = path.split(".")
     inner: Any = content
     for parent in parents:
-        inner = inner[parent]
-    before, inner[last] = inner[last], value
-    return _Changed(parse_record(Configuration, content, path), path, before)
+        inner = inner[int(parent) if isinstance(inner, list) else parent]
+    return inner, int(last) if isinstance(inner, list) else last
+
+
+def _in_words(issues: Sequence[ErrorDetails], path: str) -> str:
+    """What a value must be, all that is wrong with it in one sentence."""
+    told = []
+    for issue in issues:
+        located = [str(part) for part in issue["loc"]]
+        below = ".".join(located[len(path.split(".")) :])
+        told.append(f"{f'{below} ' if below else ''}{_demand(issue)}")
+    return f"{'; '.join(dict.fromkeys(told))}."
+
+
+def _demand(issue: ErrorDetails) -> str:
+    kind, context = issue["type"], issue.get("ctx", {})
+    if kind in DEMANDS:
+        return DEMANDS[kind].format(**context)
+    whole = kind.partition("_")[0]
+    if whole in TYPES and kind.endswith(("_type", "_parsing", "_from_float")):
+        return f"must be {TYPES[whole]}, not {issue['input']!r}"
+    return f"does not fit: {issue['msg'][:1].lower()}{issue['msg'][1:]}"
 
 
 def _check(configuration: Configuration, families: Families) -> None:
@@ -89,6 +172,11 @@ def _check(configuration: Configuration, families: Families) -> None:
         raise AutosegError(
             f"a patch of this network must be a multiple of {' x '.join(map(str, divisor))} voxels."
         )
+    for index, channel in enumerate(configuration.grid.normalization):
+        if channel.masked and channel.kind != "zscore":
+            raise AutosegError(
+                f"zeros are left out by zscore alone. Set normalization.{index}.masked=false first."
+            )
     if weights is not None and len(weights) != model.task.classes:
         raise AutosegError(f"{model.task.classes} weights are needed.")
 
@@ -97,16 +185,20 @@ def _paths(content: dict[str, Any], prefix: str = "") -> list[str]:
     paths = []
     for key, value in content.items():
         paths.append(prefix + key)
-        if isinstance(value, dict):
-            paths += _paths(value, f"{prefix}{key}.")
+        inner = value
+        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            inner = {str(index): entry for index, entry in enumerate(value)}
+        if isinstance(inner, dict):
+            paths += _paths(inner, f"{prefix}{key}.")
     return paths
 
 
 def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    """JSON, a list without its brackets, or else text."""
+    for attempt in (text, *([f"[{text}]"] if "," in text else [])):
+        with suppress(json.JSONDecodeError):
+            return json.loads(attempt)
+    return text
 
 
 def _decision(changed: _Changed, value: Any) -> Decision:

@@ -36,6 +36,10 @@ class NetworkFamily(Protocol):
     def cost(self) -> Callable[[ModelPlan], NetworkCost]:
         """What the network takes for one patch, as traced."""
 
+    @property
+    def sees_inputs(self) -> Callable[[NetworkPlan, str], bool] | None:
+        """Which weights look at the input channels; None where nobody knows."""
+
 
 Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError for an unknown one
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,31 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case
-from autoseg.dataset.labels import IGNORED, OUTSIDE, LabelScheme
+from autoseg.dataset.labels import OUTSIDE, LabelScheme
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Grid, Placement, plan_axes, resampled_shape
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.formats import files_of
 from autoseg.inspection.statistics import CaseStats
-from autoseg.machine import GIB
+from autoseg.machine import GIB, free_memory_gib
 from autoseg.parallel import MemoryBudget, Progress, map_cases, silent
 from autoseg.planning.cost import prepared_voxels
 from autoseg.planning.grid_plan import GridPlan
+from autoseg.preprocessing.locations import sample_locations
 from autoseg.preprocessing.normalize import normalize
 from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
 from autoseg.preprocessing.store import (
     SUFFIX,
     PreparedCase,
     SourceFile,
-    Voxels,
-    stored_sources,
+    is_stored,
     write_case,
 )
 
 FORMAT_VERSION = 4
-MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
-LOCATION_FRACTION = 0.01
 
 # Memory at the peak: of a worker without a case; by voxel whatever the channels, and by channel.
 WORKER_GIB = 0.15
@@ -80,13 +77,14 @@ def prepare_cases(
 ) -> int:
     """Prepare the cases that a folder lacks, or whose files changed; how many cases that was.
 
-    A case is read once for all its targets. Raises AutosegError naming every case that failed; the
+    A case is read once for all its targets. One without files, since the dataset is away, is taken
+    as it is stored. Raises AutosegError naming every case that failed; the
     others are stored.
     """
     stale = {}
     for case in cases:
         sources = source_files(case)
-        missing = [t for t in targets if stored_sources(t.path(case.case_id)) != sources]
+        missing = [t for t in targets if not is_stored(t.path(case.case_id), sources)]
         if missing:
             stale[case.case_id] = (case, labels, missing)
     if stale:
@@ -120,6 +118,7 @@ def prepare_scan(
     mask = nonzero_mask(image)
     source_crop = bounding_box(mask)
     placement = _place(grid, flipped, order, source_crop, plan)
+    _check_memory(placement, len(image), case_id)
     # A copy, since normalising works in place.
     image = placement.to_plan_axes(image)[:, *placement.crop.slices].copy()
     mask = np.ascontiguousarray(placement.to_plan_axes(mask)[placement.crop.slices])
@@ -128,9 +127,10 @@ def prepare_scan(
         mask = mask | (classes > 0)
     # Normalise before resampling: interpolated edges would shift the mask.
     normalize(image, mask, plan.normalization)
+    _check_finite(image, case_id)
     label, outside = _resample_label(classes, mask, placement, plan)
     separate = _separate_axis(placement, plan)
-    located = _sample_locations(label, regions, case_id)
+    located = sample_locations(label, regions, case_id)
     return PreparedCase(
         image=resample_image(
             image, placement.resampled_shape_vox, plan.resampling.image_order, separate
@@ -141,6 +141,32 @@ def prepare_scan(
         annotated_locations=located.annotated,
         placement=placement,
     )
+
+
+def _check_memory(placement: Placement, channels: int, case_id: str) -> None:
+    """Raises AutosegError where the resampled scan alone is more than all memory that is free."""
+    shape, free_gib = placement.resampled_shape_vox, free_memory_gib()
+    needed_gib = prod(shape) * (4 * channels + 1) / GIB
+    if needed_gib <= free_gib:
+        return
+    from_mm, to_mm = (
+        " x ".join(f"{mm:.4g}" for mm in spacing)
+        for spacing in (placement.source_spacing_mm, placement.target_spacing_mm)
+    )
+    raise AutosegError(
+        f"{case_id}: resampled from {from_mm} mm to {to_mm} mm it would be "
+        f"{' x '.join(map(str, shape))} voxels, {needed_gib:.0f} GiB, where {free_gib:.0f} GiB are "
+        "free. Correct the spacing in its header (is the unit wrong?), or leave the case out."
+    )
+
+
+def _check_finite(normalized: NDArray[np.float32], case_id: str) -> None:
+    """Raises AutosegError where intensities were too large for single precision."""
+    if not np.isfinite(normalized.sum(dtype=np.float64)):
+        raise AutosegError(
+            f"{case_id}: its intensities are so large that they cannot be normalised. Correct the "
+            "voxels of extreme values (`autoseg check DATASET`), or leave the case out."
+        )
 
 
 def place_mask(
@@ -248,45 +274,3 @@ def _resample_label(
     )
     outside = resampled == OUTSIDE
     return np.where(outside, np.uint8(0), resampled), outside
-
-
-@dataclass(frozen=True, slots=True)
-class Locations:
-    """Sampled voxels [n, 3] of classes or regions, and of all that is annotated unless all is."""
-
-    classes: dict[int, Voxels]
-    annotated: Voxels | None
-
-
-def _sample_locations(
-    label: NDArray[np.uint8] | None, regions: Sequence[tuple[int, ...]], case_id: str
-) -> Locations:
-    """Voxels sampled without replacement, the same in every run."""
-    if label is None:
-        return Locations({}, None)
-    rng = np.random.default_rng(zlib.crc32(case_id.encode()))
-    flat = np.flatnonzero(label)
-    present = label.ravel()[flat]
-    if regions:
-        of_each = {index: np.isin(present, classes) for index, classes in enumerate(regions)}
-    else:
-        values = np.unique(present[present != IGNORED]).tolist()
-        of_each = {value: present == value for value in values}
-    classes = {
-        index: _sample_voxels(flat[voxels], label.shape, rng)
-        for index, voxels in of_each.items()
-        if voxels.any()
-    }
-    if not (present == IGNORED).any():
-        return Locations(classes, None)
-    annotated = np.flatnonzero(label != IGNORED)
-    return Locations(classes, _sample_voxels(annotated, label.shape, rng))
-
-
-def _sample_voxels(
-    voxels: NDArray[np.intp], shape: tuple[int, ...], rng: np.random.Generator
-) -> Voxels:
-    count = min(len(voxels), max(MINIMUM_LOCATIONS, int(len(voxels) * LOCATION_FRACTION)))
-    chosen = np.sort(rng.choice(voxels, count, replace=False))
-    coordinates = np.stack(np.unravel_index(chosen, shape), axis=1)
-    return coordinates.astype(np.min_scalar_type(max(shape)))

@@ -76,6 +76,13 @@ class SourceFile(Record):
     size_bytes: int
     modified_ns: int
 
+    def is_same_file(self, other: "SourceFile") -> bool:
+        """Whether it is the other, wherever the folder that holds it lies now."""
+        own, others = Path(self.path).name, Path(other.path).name
+        return (own, self.size_bytes, self.modified_ns) == (
+            others, other.size_bytes, other.modified_ns
+        )  # fmt: skip
+
 
 class StoredCaseInfo(Record):
     """The text at the beginning of a stored case."""
@@ -215,12 +222,15 @@ def open_mask(path: Path) -> StoredArray:
     return _open_array(path, "label", info.arrays["label"], start)
 
 
-def stored_sources(path: Path) -> tuple[SourceFile, ...] | None:
-    """The source files that a stored case was made from; None when it is not stored."""
+def is_stored(path: Path, sources: tuple[SourceFile, ...]) -> bool:
+    """Whether a case is stored that was made from these files; from any, where none are given."""
     try:
-        return _read_info(path)[0].sources
+        stored = _read_info(path)[0].sources
     except (FileNotFoundError, DamagedCaseError):
-        return None
+        return False
+    if not sources:
+        return True
+    return len(stored) == len(sources) and all(map(SourceFile.is_same_file, stored, sources))
 
 
 def stored_placement(path: Path) -> Placement:

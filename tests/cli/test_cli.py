@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ MISTAKES = {
     "prepare": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "train": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "predict": ("in out", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
-    "evaluate": ("a b", 1, "a: there is no such folder. Give one that holds masks"),
+    "evaluate": ("a b", 1, "a: there is no such file or folder. Give one with masks"),
     "import": (
         "nnunet a --out b",
         1,
@@ -164,9 +165,11 @@ def test_a_work_folder_belongs_to_one_dataset(
     other = tmp_path / "other"
     other.symlink_to(synthetic_dataset)
     assert main(["plan", str(other), *work]) == 0  # the same folder by another name
-    copied = tmp_path / "copied"
-    copied.mkdir()
-    for part in synthetic_dataset.iterdir():
-        (copied / part.name).symlink_to(part)
-    assert main(["plan", str(copied), *work]) == 1
-    assert "belongs to the dataset" in capsys.readouterr().err
+    copied = shutil.copytree(synthetic_dataset, tmp_path / "copied")
+    assert main(["plan", str(copied), *work]) == 0  # the same contents in another place
+    (copied / "imagesTr" / "case_005_0000.nii.gz").unlink()
+    (copied / "labelsTr" / "case_005.nii.gz").unlink()
+    another = copied.rename(tmp_path / "another")
+    assert main(["plan", str(another), *work]) == 1
+    told = capsys.readouterr().err
+    assert "belongs to the dataset" in told and "case_005 is missing here" in told

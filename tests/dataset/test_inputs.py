@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+from PIL import Image
 
 from autoseg.dataset.inputs import list_scans
 from autoseg.errors import AutosegError
@@ -54,3 +57,59 @@ def test_dicom_is_told_from_other_files_that_are_no_images(tmp_path: Path, as_fo
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(AutosegError, match="no such file or folder"):
         list_scans([tmp_path / "in"], 1)
+
+
+def save_picture(path: Path, colours: int) -> None:
+    shape = (8, 9, 3) if colours == 3 else (8, 9)
+    Image.fromarray(np.zeros(shape, np.uint8)).save(path)
+
+
+def test_a_numbered_file_that_holds_all_channels_is_a_scan(tmp_path: Path) -> None:
+    for name in ("a_0000.png", "b_0000.png"):
+        save_picture(tmp_path / name, 3)
+    scans = list_scans([tmp_path], 3)
+    assert [case.case_id for case in scans.cases] == ["a", "b"]
+    assert [case.channels[0].component for case in scans.cases] == [None, None]
+
+
+def test_numbered_colours_are_no_channels(tmp_path: Path) -> None:
+    for index in range(4):
+        save_picture(tmp_path / f"patient_{index:04d}.png", 3)
+    scans = list_scans([tmp_path], 3)
+    assert [case.case_id for case in scans.cases] == [f"patient_{i:04d}" for i in range(4)]
+    assert scans.notes[0].startswith("patient_0000 and 3 more: each holds all channels")
+
+
+@pytest.mark.parametrize("why", ["places", "names", "nothing"])
+def test_numbered_files_of_one_channel_are_scans_where_something_says_so(
+    tmp_path: Path, why: str
+) -> None:
+    for index in range(3):
+        affine = np.diag([1.0, 1, 1 + (why == "places") * index, 1])
+        nib.save(nib.Nifti1Image(np.zeros((3, 4, 5)), affine), tmp_path / f"a_{index:04d}.nii")
+    trained_on = ("patient_0003",) if why == "names" else ("patient",)
+    if why == "nothing":
+        with pytest.raises(AutosegError, match="a: has channels 0000, 0001, 0002"):
+            list_scans([tmp_path], 1, trained_on)
+        return
+    scans = list_scans([tmp_path], 1, trained_on)
+    assert [case.case_id for case in scans.cases] == ["a_0000", "a_0001", "a_0002"]
+
+
+def test_channels_that_no_model_asked_for_are_named(tmp_path: Path) -> None:
+    for name in ("a_0000.png", "a_0001.png", "b_0000.png", "b_0001.png"):
+        save_picture(tmp_path / name, 1)
+    with pytest.raises(AutosegError, match=r"a: has channels 0000, 0001.*rename them"):
+        list_scans([tmp_path], 1)
+
+
+def test_the_folder_that_holds_scans_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "imagesTs", "a_0000.nii.gz", "b_0000.nii.gz")
+    with pytest.raises(AutosegError, match=r"Give the folder that holds.*imagesTs \(2 images\)"):
+        list_scans([tmp_path], 1)
+
+
+def test_names_that_differ_in_their_form_of_unicode_alone_are_one(tmp_path: Path) -> None:
+    folders = [touch(tmp_path / str(len(name)), f"{name}.nii.gz") for name in ("é", "e\u0301")]
+    with pytest.raises(AutosegError, match="same mask as another scan"):
+        list_scans(folders, 1)

@@ -4,6 +4,7 @@ Covers: layouts.description, layouts.manifest, layouts.msd.
 """
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_the_dataset_mapping_says_where_files_lie(tmp_path: Path) -> None:
     assert read_case(dataset.cases[0])[0].array.shape == (1, 10, 9, 8)
 
 
+def test_folds_of_mapped_cases_may_be_in_another_unicode_form(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    save(tmp_path / "x.nii.gz", scan())
+    save(tmp_path / "y.nii.gz", mask(1))
+    files = {"images": ["x.nii.gz"], "label": "y.nii.gz"}
+    describe(tmp_path, dataset={apart: files, "b": files})
+    for spelt in (composed, apart):
+        folds = json.dumps([{"train": ["b"], "val": [spelt]}])
+        (tmp_path / "splits_final.json").write_text(folds)
+        assert open_dataset(tmp_path).folds == ((("b",), (composed,)),)
+
+
 def test_folds_that_come_along_are_kept(tmp_path: Path) -> None:
     describe(tmp_path)
     for case in "abc":
@@ -86,7 +99,7 @@ def test_folds_that_come_along_are_kept(tmp_path: Path) -> None:
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
     assert open_dataset(tmp_path).folds == ((("a", "b"), ("c",)),)
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["z"], "val": []}]))
-    with pytest.raises(AutosegError, match="z are in its folds, but not in the dataset"):
+    with pytest.raises(AutosegError, match="z is in its folds, but not in the dataset"):
         open_dataset(tmp_path)
 
 
@@ -132,7 +145,7 @@ def test_lists_of_the_first_nnunet_are_read_with_its_channel_files(tmp_path: Pat
     ("change", "message"),
     [
         ({"labels": {"0": "background", "1": "a", "2": "a"}}, "same name: background, a, a"),
-        ({"labels": {"background": 0, "a": 1}}, "labels has keys background, a"),
+        ({"labels": {"0": "background", "b": 1}}, "label '0' has value 'background'"),
         ({"training": ["a.nii.gz", 3]}, "the entry 3 should be"),
         ({"training": {"image": "a"}}, "training must be a list"),
         ({"training": [{"image": "./a.nii.gz", "label": "./b.nii.gz"}]}, "listed, but does not"),
@@ -278,7 +291,7 @@ def test_folds_that_train_on_what_they_hold_out_are_refused(tmp_path: Path) -> N
         nnunet_case(tmp_path, case, 1)
     folds = [{"train": ["a", "b"], "val": ["b"]}]
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
-    with pytest.raises(AutosegError, match="b are both trained on and held out"):
+    with pytest.raises(AutosegError, match="b is both trained on and held out"):
         open_dataset(tmp_path)
 
 

@@ -6,14 +6,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from numpy.typing import ArrayLike
 
+from autoseg.cli import main
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import evaluate_folders
 
 
-def save(path: Path, labels: np.ndarray, spacing: float = 2.0) -> None:
+def save(path: Path, labels: ArrayLike, spacing: float = 2.0) -> None:
     path.parent.mkdir(exist_ok=True)
-    nib.save(nib.Nifti1Image(labels.astype(np.uint8), np.diag([spacing, 1, 1, 1])), path)
+    nib.save(
+        nib.Nifti1Image(np.asarray(labels).astype(np.uint8), np.diag([spacing, 1, 1, 1])), path
+    )
 
 
 @pytest.fixture
@@ -71,5 +75,58 @@ def test_masks_without_a_reference_and_other_grids_are_refused(
     with pytest.raises(AutosegError, match=r"b\.nii\.gz: there is no reference named b"):
         evaluate_folders(masks, truth, workers=1)
     save(truth / "b.nii.gz", np.zeros((9, 8, 7)), spacing=2.5)
-    with pytest.raises(AutosegError, match="lie on different grids"):
+    with pytest.raises(AutosegError, match=r"different grids: 1x1x2 against 1x1x2\.5 mm, corners"):
         evaluate_folders(masks, truth, workers=1)
+
+
+def test_all_pairs_on_other_grids_are_named_at_once(folders: tuple[Path, Path]) -> None:
+    for case in "ab":
+        save(folders[1] / f"{case}.nii.gz", np.zeros((9, 8, 6)))
+    with pytest.raises(AutosegError, match=r"(?s)2 problems.*a\.nii.*b\.nii.*nearest neighbours"):
+        evaluate_folders(*folders, workers=1)
+
+
+def test_the_same_voxels_in_another_order_are_scored_with_a_note(
+    folders: tuple[Path, Path],
+) -> None:
+    before = evaluate_folders(*folders, workers=1)
+    stored = nib.load(folders[0] / "a.nii.gz")
+    turned = stored.as_reoriented([[2, -1], [0, 1], [1, -1]])
+    nib.save(turned, folders[0] / "a.nii.gz")
+    after = evaluate_folders(*folders, workers=1)
+    assert after.cases == before.cases
+    assert "a: mask and reference cover the same voxels" in after.notes[0]
+
+
+def test_the_command_scores_by_name_and_leaves_out_what_nobody_annotated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = np.ones((4, 4, 4))
+    truth[2:] = 2
+    save(tmp_path / "masks" / "a.nii.gz", truth)
+    truth[:, 2:] = 3  # nobody looked here
+    save(tmp_path / "data" / "a.nii.gz", truth)
+    command = ["evaluate", str(tmp_path / "masks"), str(tmp_path / "data"), "--workers", "1"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "value 3 is in references, but in no mask" in shown.err
+    labels = '{"labels": {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}}'
+    (tmp_path / "dataset.json").write_text(labels)
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert [line.split() for line in shown.out.splitlines()[:3]] == [
+        ["1", "liver", "Dice", "1.0000"],
+        ["2", "tumour", "Dice", "1.0000"],
+        ["mean", "of", "1", "cases", "Dice", "1.0000"],
+    ]
+    assert f"names from {tmp_path / 'dataset.json'}" in shown.out
+
+
+def test_values_that_are_not_declared_are_told(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = folders[0].parent / "labels.json"
+    description.write_text('{"labels": {"background": 0, "liver": 1}}')
+    main(["evaluate", *map(str, folders), "--labels", str(description), "--workers", "1"])
+    assert "values 2 are in the files, but are not declared" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from autoseg.images.formats import (
 )
 from autoseg.images.raw import Format, RawImage, nifti_header_of, place
 from autoseg.images.volume import read_labels
-from tests.images.made import BLOCK, OBLIQUE, itk_image, save_nifti
+from tests.images.made import BLOCK, itk_image, save_nifti
 
 PACKAGE = Path(formats.__file__).parent.parent
 
@@ -79,15 +79,6 @@ def test_a_nifti_header_says_how_many_numbers_follow(tmp_path: Path) -> None:
     assert (count_channels(path), count_values(path)) == (2, 120)
     path.write_bytes(b"damaged")
     assert count_values(path) == 0
-
-
-def test_only_nifti_states_units_and_two_transforms() -> None:
-    header = nifti_header_of(OBLIQUE)
-    header["xyzt_units"] = 1
-    header["qoffset_x"] += 9
-    telling = [kind.name for kind in FORMATS if kind.stated_unit(header) == "m"]
-    assert telling == [kind.name for kind in FORMATS if kind.transforms_disagree(header)]
-    assert telling == ["NIfTI"]
 
 
 def compared(node: ast.AST) -> Iterator[ast.AST]:

@@ -143,3 +143,51 @@ def test_a_tiff_that_no_library_reads_whole_is_refused(tmp_path: Path) -> None:
     save_tiff(tmp_path / "a.tif", colours, photometric="rgb", tile=(16, 16))
     with pytest.raises(AutosegError, match=r"neither SimpleITK nor pillow.*uint16.*tiled"):
         read_raw(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+@pytest.mark.parametrize("packing", [{}, {"compression": "deflate"}, PREDICTED, "tiff_lzw"])
+def test_an_orientation_tag_turns_pixels_in_no_packing(
+    tmp_path: Path, packing: Any, orientation: int
+) -> None:
+    picture, path = SCAN[0].astype(np.uint8), tmp_path / "a.tif"
+    if packing == "tiff_lzw":
+        Image.fromarray(picture).save(path, compression=packing, tiffinfo={274: orientation})
+    else:
+        save_tiff(path, picture, extratags=[(274, 3, 1, orientation, True)], **packing)
+    raw = read_raw(path)
+    np.testing.assert_array_equal(
+        raw.array[0, 0], tifffile.imread(path) if packing != "tiff_lzw" else picture
+    )
+    assert [oddity.kind for oddity in raw.oddities] == ["orientation_tag"]
+
+
+@pytest.mark.parametrize("packing", [{}, PREDICTED])
+@pytest.mark.parametrize(("bigtiff", "byteorder"), [(False, "<"), (False, ">"), (True, "<")])
+def test_white_as_zero_inverts_numbers_in_no_packing(
+    tmp_path: Path, packing: dict[str, Any], bigtiff: bool, byteorder: Any
+) -> None:
+    picture, path = SCAN[0].astype(np.uint16), tmp_path / "a.tif"
+    kind = {"photometric": "miniswhite", "bigtiff": bigtiff, "byteorder": byteorder}
+    save_tiff(path, picture, **kind, **packing)
+    raw = read_raw(path)
+    np.testing.assert_array_equal(raw.array[0, 0], picture)
+    assert [oddity.kind for oddity in raw.oddities] == ["photometric"]
+
+
+def test_a_big_endian_bigtiff_is_refused_by_name(tmp_path: Path) -> None:
+    save_tiff(tmp_path / "a.tif", SCAN[0], bigtiff=True, byteorder=">")
+    with pytest.raises(AutosegError, match="BigTIFF whose numbers begin with the high byte"):
+        read_raw(tmp_path / "a.tif")
+
+
+def test_bytes_behind_a_strip_do_not_count(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", SCAN[0])
+    content = path.read_bytes() + bytes(16)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags["StripByteCounts"]
+        place, size = tag.valueoffset, tag.value[0]
+    changed = bytearray(content)
+    changed[place : place + 4] = (size + 16).to_bytes(4, "little")
+    path.write_bytes(changed)
+    np.testing.assert_array_equal(read_raw(path).array[0, 0], SCAN[0])

@@ -210,7 +210,7 @@ def test_labels_with_channels_are_refused(tmp_path: Path) -> None:
     save_nifti(tmp_path / "mask.nii", np.zeros((3, 3, 3, 2), np.uint8))
     vectors = sitk.GetImageFromArray(np.zeros((3, 3, 3, 2), np.uint8), isVector=True)
     sitk.WriteImage(vectors, str(tmp_path / "mask.nrrd"))
-    Image.fromarray(np.zeros((3, 3, 3), np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(np.arange(27, dtype=np.uint8).reshape(3, 3, 3)).save(tmp_path / "mask.png")
     for ending, channels in ((".nii", 2), (".nrrd", 2), (".png", 3)):
         with pytest.raises(AutosegError, match=f"this file has {channels} channels"):
             read_labels(tmp_path / f"mask{ending}")

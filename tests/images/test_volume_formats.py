@@ -13,7 +13,7 @@ from autoseg.images.formats import (
     file_ending,
     read_raw,
 )
-from autoseg.images.nifti import stated_unit, transforms_disagree
+from autoseg.images.nifti_header import stated_unit, transforms_disagree
 from tests.conftest import SHARED_DATA
 from tests.images.made import (
     OBLIQUE,

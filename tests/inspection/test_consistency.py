@@ -1,5 +1,7 @@
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,8 @@ from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.consistency import SidePair, dataset_problems, side_pairs
+from autoseg.pipeline.check import check_dataset
+from tests.dataset.made_up import describe, save
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,56 @@ def test_sides_are_noted(synthetic_dataset: Path) -> None:
     labels = LabelScheme(values=(0, 1, 2, 3), names=("background", "ear_left", "ear_right", "c"))
     sided = Dataset(dataset.root, dataset.layout, dataset.channel_names, labels, dataset.cases)
     assert problems_of(sided) == {"left_right": [None]}
+
+
+def labelled(folder: Path, values: dict[str, tuple[int, ...]], **description: Any) -> Path:
+    """Cases whose label maps hold these values."""
+    labels = {"background": 0, "liver": 1, "tumour": 2}
+    for index, (case, of_case) in enumerate(values.items()):
+        save(folder / "imagesTr" / f"{case}_0000.nii.gz", index, index + 1)
+        save(folder / "labelsTr" / f"{case}.nii.gz", *of_case)
+    return describe(folder, labels=labels, **description)
+
+
+def messages_of(folder: Path) -> dict[str, str]:
+    report, _ = check_dataset(folder, None, workers=1)
+    return {problem.kind: problem.message() for problem in report.problems}
+
+
+def test_a_class_in_one_case_alone_is_a_warning(tmp_path: Path) -> None:
+    values = dict.fromkeys("abcdef", (0, 1))
+    labelled(tmp_path, values | {"c": (0, 1, 2)})
+    assert messages_of(tmp_path) == {
+        "rare_class": "label 2 (tumour) is in c alone: the fold that holds it out never trains on "
+        "it. Add cases that have it, or train on all with `autoseg train --fold all`."
+    }
+
+
+def test_a_class_in_fewer_patients_than_folds_is_a_warning(tmp_path: Path) -> None:
+    values = dict.fromkeys("abcdef", (0, 1))
+    labelled(tmp_path, values | {"c": (0, 1, 2), "d": (0, 2)})
+    assert "2 patients alone (c, d), and there are 5 folds" in messages_of(tmp_path)["rare_class"]
+    labelled(tmp_path, dict.fromkeys("abcdef", (0, 1, 2)))
+    assert messages_of(tmp_path) == {}
+
+
+def test_a_case_that_is_ignored_throughout_is_named_once(tmp_path: Path) -> None:
+    labels = {"background": 0, "liver": 1, "ignore": 3}
+    labelled(tmp_path, {"a": (3,), "b": (0, 1), "c": (0, 1)})
+    describe(tmp_path, labels=labels)
+    messages = messages_of(tmp_path)
+    assert set(messages) == {"all_ignored", "rare_class"} and messages["all_ignored"][:2] == "a:"
+    assert "it is left out of training" in messages["all_ignored"]
+
+
+def test_folds_that_part_scans_of_a_patient_are_a_warning(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, dict.fromkeys("abc", (0, 1, 2)), patients={"a": "p", "b": "p"})
+    folds = [{"train": ["a"], "val": ["b"]}, {"train": ["a", "b"], "val": ["c"]}]
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+    assert "some scans of p and hold out" in messages_of(folder)["patient_in_both_parts"]
+
+
+def test_incomplete_cases_are_counted(tmp_path: Path) -> None:
+    labelled(tmp_path, dict.fromkeys("abc", (0, 1, 2)))
+    (tmp_path / "labelsTr" / "b.nii.gz").unlink()
+    assert check_dataset(tmp_path, None, workers=1)[0].cases == 3

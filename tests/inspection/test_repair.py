@@ -11,6 +11,7 @@ from nibabel.eulerangles import euler2mat
 
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.reading import read_case
+from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
 from autoseg.images.raw import nifti_header_of
@@ -60,7 +61,7 @@ def two_channels(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = ["case,patient,CT,PET,label"]
     for case in ("apart", "sound", "broken"):
-        ct = rng.normal(size=(16, 24, 30)).astype(np.float32)
+        ct = rng.normal(0, 300, size=(16, 24, 30)).astype(np.float32)
         ct[3, 4, 5] = np.nan if case == "apart" else 0
         pet_affine = TURNED if case == "apart" else STRAIGHT
         pet_shape = (10, 18, 16) if case == "apart" else ct.shape
@@ -195,3 +196,51 @@ def test_the_units_of_a_copy_are_mm(tmp_path: Path) -> None:
     assert header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(header.get_zooms(), (0.5, 0.6, 0.7), rtol=1e-6)
     assert repairs
+
+
+def test_a_turned_label_is_written_in_its_scans_order_and_planned(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, 2, shape_vox=(40, 36, 14))
+    for path in (data / "labelsTr").iterdir():
+        label = nib.load(path)
+        turned = label.as_reoriented(np.array([[0, -1], [2, 1], [1, 1]]))
+        nib.save(turned, path)
+    report, repairs = check_dataset(data, tmp_path / "fixed", workers=1)
+    assert {problem.kind for problem in report.problems} == {"turned_label"}
+    assert all("it is turned" in repair.changes[0] for repair in repairs)
+    again, _ = check_dataset(tmp_path / "fixed", None, workers=1)
+    assert again.problems == ()
+    for case in open_dataset(tmp_path / "fixed").cases:
+        files = (data / "labelsTr" / f"{case.case_id}.nii.gz", case.label)
+        before, after = (nib.as_closest_canonical(nib.load(str(file))) for file in files)
+        np.testing.assert_array_equal(np.asarray(before.dataobj), np.asarray(after.dataobj))
+        np.testing.assert_allclose(before.affine, after.affine, atol=1e-5)
+
+
+def test_odd_headers_are_written_anew(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, 2, shape_vox=(40, 36, 14))
+    path = sorted((data / "imagesTr").iterdir())[0]
+    path.write_bytes(path.read_bytes() + b"more")
+    report, _ = check_dataset(data, tmp_path / "fixed", workers=1)
+    assert [problem.kind for problem in report.problems] == ["trailing_bytes"]
+    again, _ = check_dataset(tmp_path / "fixed", None, workers=1)
+    assert again.problems == ()
+
+
+def test_where_a_label_alone_states_a_place_both_are_written_there(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, 2, shape_vox=(40, 36, 14))
+    placed = {path.name: nib.load(path).affine for path in (data / "labelsTr").iterdir()}
+    for path in (data / "imagesTr").iterdir():
+        image = nib.load(path)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        nib.save(image, path)
+    check_dataset(data, tmp_path / "fixed", workers=1)
+    again, _ = check_dataset(tmp_path / "fixed", None, workers=1)
+    assert again.problems == ()
+    for case in open_dataset(tmp_path / "fixed").cases:
+        expected = placed[f"{case.case_id}.nii.gz"]
+        for file in (*case.files(), case.label):
+            np.testing.assert_allclose(nib.load(str(file)).affine, expected, atol=1e-4)

@@ -10,11 +10,11 @@ import torch
 from autoseg.dataset.labels import LabelScheme
 from autoseg.device import Device, choose_device, machine_of
 from autoseg.machine import Machine
-from autoseg.pipeline import fitting, train
+from autoseg.pipeline import fitting, jobs, train
 from autoseg.pipeline.executors import training_devices
 from autoseg.pipeline.fitting import FoldRun
+from autoseg.pipeline.jobs import Rank, TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
-from autoseg.pipeline.train import Rank, TrainJob
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.training.measure import Measurement
 from tests.made_up_gpus import MadeUpGpu, install
@@ -37,7 +37,7 @@ def fitted(job: TrainJob, processes: int = 1) -> FoldRun:
     """What a job trains on its device, each of so many processes its share."""
     rank = job.rank.model_copy(update={"world_size": processes})
     job = job.model_copy(update={"rank": rank})
-    return train._fitted(train._resolved(job), train._device(job))
+    return train._fitted(jobs.resolve_job(job), train._device(job))
 
 
 def test_plans_are_made_for_what_is_free_on_the_gpu_that_torch_sees(

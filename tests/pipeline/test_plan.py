@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.checkpoint import ModelCard, build_network, read_card, save_model
 from autoseg.cli import main
 from autoseg.dataset.synthetic import write_dataset
-from autoseg.errors import AutosegError
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.planning.model_plan import ScanInput
 from autoseg.planning.plan import Plan
 from autoseg.records import read_json, save_json
+from autoseg.training.initialization import initialize_from
 from autoseg.work_folder import WorkFolder
 
 
@@ -64,25 +64,52 @@ def test_a_plan_like_a_model_keeps_all_that_its_weights_need(
     assert list(plan.configurations) == ["3d_fullres"]
 
 
-def test_models_that_do_not_suit_the_data_are_refused(
-    tmp_path: Path, synthetic_dataset: Path, other_dataset: Path
-) -> None:
-    original = make_plan(synthetic_dataset, tmp_path / "one", target="cpu")
-    one = original.configurations["3d_fullres"]
-    inputs = (ScanInput(channels=("a", "b")),)
-    grid = {"normalization": one.grid.normalization * 2}
-    two = one.model_copy(
+def with_channels(plan: Plan, *names: str) -> Plan:
+    """The plan as of data with these channels, normalised alike."""
+    one = plan.configurations["3d_fullres"]
+    channels = tuple(
+        one.grid.normalization[0].model_copy(update={"channel": name, "kind": "ct"})
+        for name in names
+    )
+    inputs = (ScanInput(channels=names),)
+    changed = one.model_copy(
         update={
-            "grid": one.grid.model_copy(update=grid),
+            "grid": one.grid.model_copy(update={"normalization": channels}),
             "model": one.model.model_copy(update={"inputs": inputs}),
         }
     )
-    plan = original.model_copy(
-        update={"configurations": {"3d_fullres": two}, "channel_names": ("a", "b")}
+    return plan.model_copy(
+        update={"configurations": {"3d_fullres": changed}, "channel_names": names}
     )
-    model = save_untrained(plan, tmp_path / "two_channels.safetensors")
-    with pytest.raises(AutosegError, match="the model has 2 channels, but the dataset has 1"):
-        make_plan(other_dataset, tmp_path / "two", target="cpu", like=model)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "note"),
+    [
+        (("b", "MRI"), "ct", "adapts the first layer by name: MRI kept"),
+        (("a", "b"), "zscore", "MRI begins as the mean of the model's"),
+    ],
+)
+def test_a_plan_like_a_model_of_other_channels_says_what_becomes_of_the_first_layer(
+    tmp_path: Path,
+    synthetic_dataset: Path,
+    other_dataset: Path,
+    caplog: pytest.LogCaptureFixture,
+    names: tuple[str, str],
+    kind: str,
+    note: str,
+) -> None:
+    original = make_plan(synthetic_dataset, tmp_path / "one", target="cpu")
+    model = save_untrained(with_channels(original, *names), tmp_path / "two_channels.safetensors")
+    plan = make_plan(other_dataset, tmp_path / "two", target="cpu", like=model)
+    kept = plan.configurations["3d_fullres"]
+    assert kept.model.channel_names == plan.channel_names == ("MRI",)
+    assert [n.kind for n in kept.grid.normalization] == [kind]
+    assert note in caplog.text
+    assert note in next(d.because for d in plan.decisions if d.name == "network")
+    card = read_card(model).model_copy(update={"configuration": kept, "channel_names": ("MRI",)})
+    started = initialize_from(build_network(kept.model), card, model)
+    assert len(started.adapted) == 1
 
 
 def test_warnings_are_on_the_plans_screen(

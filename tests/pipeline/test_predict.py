@@ -172,3 +172,49 @@ def test_odd_files_get_a_mask_on_their_grid_or_a_refusal(tmp_path: Path, model: 
         np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
         assert mask.shape == scan.shape[:3]
     assert done > 5 and refused > 5
+
+
+def test_a_single_mask_may_be_named_as_a_file(tmp_path: Path, model: str) -> None:
+    scans = write_scans(tmp_path / "in", 2)
+    one = scans / "scan_0.nii.gz"
+    assert predict(one, tmp_path / "there" / "mask.nii.gz", "--model", model) == 0
+    assert nib.load(tmp_path / "there" / "mask.nii.gz").shape == nib.load(one).shape
+
+
+@pytest.mark.parametrize(("scan", "name"), [("", "mask.nii.gz"), ("scan_0.nii.gz", "mask.nrrd")])
+def test_a_folder_that_looks_like_a_file_is_refused(
+    tmp_path: Path, model: str, scan: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 2)
+    assert predict(scans / scan, tmp_path / name, "--model", model) == 1
+    assert f"{name}: looks like a file" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
+def test_a_name_that_cannot_be_written_is_told_before_and_stops_no_other(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = write_scans(tmp_path / "in", 2)
+    long = "x" * (255 - len(".nii.gz"))
+    (scans / "scan_0.nii.gz").rename(scans / f"{long}.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 1
+    assert "its name is too long" in capsys.readouterr().err
+    assert (tmp_path / "out" / "scan_1.nii.gz").is_file()
+
+
+def test_what_is_odd_in_a_scan_is_told_and_kept_with_its_mask(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scans(tmp_path / "in", 1) / "scan_0.nii.gz"
+    image = nib.load(path)
+    image.set_qform(np.diag([1.2, 1.2, 1.2, 1]), 1)
+    nib.save(image, path)
+    assert predict(path, tmp_path / "out", "--model", model) == 0
+    assert "scan_0.nii.gz: its qform and sform" in capsys.readouterr().err
+    provenance = json.loads((tmp_path / "out" / "provenance.jsonl").read_text())
+    assert any("qform and sform" in warning for warning in provenance["warnings"])
+    mask = nib.load(tmp_path / "out" / "scan_0.nii.gz")
+    np.testing.assert_array_equal(mask.header.get_qform(), nib.load(path).header.get_qform())
+    assert sitk.ReadImage(tmp_path / "out" / "scan_0.nii.gz").GetDirection() == (
+        sitk.ReadImage(path).GetDirection()
+    )

@@ -22,8 +22,10 @@ from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.images.volume import read_image
 from autoseg.inference.predictor import Predictor
+from autoseg.lease import leased
 from autoseg.pipeline.executors import command, train_on
-from autoseg.pipeline.train import TrainJob, jobs_in_order, train_fold
+from autoseg.pipeline.jobs import TrainJob, jobs_in_order
+from autoseg.pipeline.train import train_fold
 from autoseg.records import read_json, save_json
 from autoseg.training.metrics_log import SilentListener
 from autoseg.training.schedule import Budget
@@ -57,6 +59,15 @@ def test_a_cascade_trains_its_first_stage_before_its_second(tmp_path: Path, rule
     results = [train_fold(j, SilentListener(), Event()) for j in order]
     again = job.model_copy(update={"start": "over"})
     assert jobs_in_order([again]) == [again]
+    plan = work.plan(None)
+    second = work.fold(plan.name, "3d_cascade_fullres", 1)
+    with leased(work.fold_lease(plan.name, second), str(second.root)):
+        first_over = order[0].model_copy(update={"start": "over"})
+        with pytest.raises(AutosegError, match=f"{second.root} is in use by"):
+            train_fold(first_over, SilentListener(), Event())
+        with pytest.raises(AutosegError, match=f"{second.root} is in use by"):
+            jobs_in_order([first_over])
+        assert jobs_in_order([again]) == [again]
     stages = [FoldFolder(result.folder).model for result in (results[0], results[2])]
     with pytest.raises(AutosegError, match="needs a model of 3d_lowres beside it"):
         Predictor.load(stages[1:])
@@ -282,13 +293,13 @@ def test_settings_are_checked_and_remembered(
     ]
     assert main([*arguments, "--set", *wrong]) == 1
     shown = capsys.readouterr().err
-    assert "a plan has no training.epoch. Did you mean training.epochs?" in shown
-    assert "batch_size=few" in shown
+    assert "--set training.epoch=5: a plan has no such key. Did you mean training.epochs?" in shown
+    assert "--set batch_size=few: must be a whole number, not 'few'." in shown
     assert "a patch of this network must be a multiple of" in shown
     assert "a patch of 2d has 2 sizes" in shown
-    assert "loss.focal_gamma=0" in shown
+    assert "loss.focal_gamma=0: must be" in shown
     assert "4 weights are needed" in shown
-    assert "name follows from the dataset" in shown
+    assert "name=2d: this follows from the dataset" in shown
     assert "training.epochs: expected KEY=VALUE" in shown
     chosen = ["training.epochs=7", "3d_fullres.training.optimizer=adamw"]
     assert main([*arguments, "--set", *chosen, "--json"]) == 0

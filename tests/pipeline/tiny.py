@@ -4,8 +4,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
-from autoseg.pipeline.train import FoldResult, TrainJob, train_fold
+from autoseg.pipeline.train import FoldResult, train_fold
 from autoseg.planning.plan import Plan
 from autoseg.training.metrics_log import SilentListener
 from autoseg.training.schedule import Budget

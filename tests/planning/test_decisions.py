@@ -19,9 +19,9 @@ from autoseg.device import Device
 from autoseg.networks import family_of
 from autoseg.pipeline import fitting
 from autoseg.pipeline.fitting import beside_smaller, measured_as_it_is
+from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.prepare import Resources, prepare
-from autoseg.pipeline.train import TrainJob, jobs_in_order
 from autoseg.planning import decisions
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import ALL_KINDS, DECISIONS, MOOT, STANDS, DecisionKind

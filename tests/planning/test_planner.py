@@ -204,3 +204,28 @@ def test_classes_are_weighed_by_how_rare_they_are() -> None:
     # Frequencies in the scans that have the class: 0.88, 0.1 and 0.02 / 0.5; their median is 0.1.
     median = class_weights(fingerprint, "median_frequency")
     assert median == pytest.approx((0.1 / 0.88, 1, 0.1 / 0.04, 0))
+
+
+@pytest.mark.parametrize("channel", ["CT ", "ct scan", "Computed tomography", "CTA"])
+def test_ct_by_another_name_is_ct_by_default_and_to_nnunet_it_is_not(channel: str) -> None:
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)), channels=(channel,))
+    kinds = {
+        rules: [n.kind for n in configure(fingerprint, rules, gpu(8)).grid.normalization]
+        for rules in ("default", "nnunet")
+    }
+    assert kinds == {"default": ["ct"], "nnunet": ["zscore"]}
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind"),
+    [((1 / 120,) * 120, "ce_dice"), ((0.992, 0.008), "ce_tversky"), ((0.33, 0.669, 0.0001),
+     "ce_tversky"), ((0.008, *(0.992 / 11,) * 11), "ce_dice")],
+)  # fmt: skip
+def test_a_class_is_tiny_beside_the_others_and_not_because_they_are_many(
+    shares: tuple[float, ...], kind: str
+) -> None:
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
+    (organ,) = fingerprint.classes
+    classes = [organ.model_copy(update={"foreground_fraction": share}) for share in shares]
+    fingerprint = fingerprint.model_copy(update={"classes": tuple(classes)})
+    assert configure(fingerprint, "default", gpu(8)).run.loss.kind == kind

@@ -21,6 +21,7 @@ FACTS = Facts(
     slice_directions=1,
     smallest_class="tumour",
     smallest_class_foreground_fraction=0.02,
+    smallest_class_part_of_equal_share=0.04,
     smallest_class_image_fraction=0.001,
     smallest_class_component_vox=500,
     has_regions=False,

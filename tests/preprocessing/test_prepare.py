@@ -1,3 +1,6 @@
+"""Covers: locations."""
+
+import os
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +185,37 @@ def test_voxels_that_nobody_annotated_keep_their_mark(grid_plan: GridPlan) -> No
     assert prepared.label is not None
     assert set(np.unique(prepared.label)) == {0, 2, IGNORED}
     assert list(prepared.class_locations) == [2]
+
+
+def test_a_scan_that_no_memory_holds_is_named_with_its_spacing(
+    grid_plan: GridPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid((8, 9, 10), np.diag([1000.0, 1000.0, 1000.0, 1.0]))
+    image = np.ones((1, 8, 9, 10), np.float32)
+    monkeypatch.setattr("autoseg.preprocessing.prepare.free_memory_gib", lambda: 0.5)
+    told = r"far: resampled from 1000 x 1000 x 1000 mm .* GiB, where 0 GiB .*spacing in its header"
+    with pytest.raises(AutosegError, match=told):
+        prepare_scan(image, None, grid, grid_plan, "far")
+
+
+def test_a_scan_that_cannot_be_normalised_is_named(grid_plan: GridPlan) -> None:
+    image = np.full((1, 8, 9, 10), 3.4e38, np.float32)
+    image[0, 1, 1, 1] = -3.4e38
+    target = grid_plan.target_spacing_mm
+    grid = Grid((8, 9, 10), np.diag([*target[::-1], 1.0]))
+    with np.errstate(all="ignore"), pytest.raises(AutosegError, match="huge: its intensities"):
+        prepare_scan(image, None, grid, grid_plan, "huge")
+
+
+def test_a_case_is_prepared_as_its_files_say_wherever_they_lie(
+    tmp_path: Path, grid_plan: GridPlan
+) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(24, 24, 10))
+    target = Target(grid_plan, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "data")
+    assert prepare_cases(dataset.cases, declared(dataset), [target], 1) == 2
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = open_dataset(tmp_path / "moved")
+    assert prepare_cases(moved.cases, declared(moved), [target], 1) == 0
+    os.utime(tmp_path / "moved" / "labelsTr" / "case_001.nii.gz", (0, 0))
+    assert prepare_cases(moved.cases, declared(moved), [target], 1) == 1

@@ -15,9 +15,9 @@ from autoseg.preprocessing.store import (
     PreparedCase,
     SourceFile,
     _read_info,
+    is_stored,
     open_case,
     stored_placement,
-    stored_sources,
     verify_case,
     with_map,
     write_case,
@@ -79,9 +79,9 @@ def test_a_box_wholly_beyond_the_case_is_empty(tmp_path: Path, case: PreparedCas
 
 
 def test_sources_and_locations_are_kept(tmp_path: Path, case: PreparedCase) -> None:
-    assert stored_sources(tmp_path / "a") is None
+    assert not is_stored(tmp_path / "a", SOURCES)
     write_case(tmp_path / "a", case, SOURCES, 3)
-    assert stored_sources(tmp_path / "a") == SOURCES
+    assert is_stored(tmp_path / "a", SOURCES)
     opened = open_case(tmp_path / "a")
     np.testing.assert_array_equal(opened.class_locations[1][0], [1, 2, 3])
     assert opened.annotated_locations is not None
@@ -132,7 +132,7 @@ def test_a_damaged_beginning_or_another_length_is_found_at_opening(
         path.write_bytes(damaged)
         with pytest.raises(DamagedCaseError, match="prepare --verify"):
             open_case(path)
-        assert stored_sources(path) is None
+        assert not is_stored(path, SOURCES)
 
 
 def test_damage_is_found_by_the_first_read_that_touches_it(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.pipeline.train import TrainJob, _earlier
+from autoseg.pipeline.jobs import TrainJob, _earlier
 from autoseg.training import bookkeeping
 from autoseg.training.bookkeeping import state_files
 from autoseg.training.trainer import train_model

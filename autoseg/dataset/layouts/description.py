@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.labels import MAX_CLASSES, MAX_LABEL_VALUE, LabelScheme, Region
+from autoseg.dataset.layouts.json_files import read_written_json
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.records import read_json
 
 IGNORE = "ignore"
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """A `dataset.json`. Raises AutosegError when it is no JSON object."""
-    content = read_json(path)
+    """A `dataset.json`. Raises AutosegError when it is no JSON object, or says a thing twice."""
+    content = read_written_json(path)
     if not isinstance(content, dict):
         raise AutosegError(f"{path}: must hold an object, with channel_names and labels in it.")
     return content
@@ -27,7 +27,13 @@ def declared_channels(description: dict[str, Any], path: Path) -> tuple[str, ...
     key = "channel_names" if "channel_names" in description else "modality"
     channels = description.get(key)
     if not isinstance(channels, dict) or not channels:
-        raise AutosegError(f'{path}: channel_names is missing, for example {{"0": "CT"}}.')
+        raise AutosegError(
+            f'{path}: {_missing_or_other("channel_names", channels)}, for example {{"0": "CT"}}.'
+        )
+    if wrong := next((n for n in channels.values() if not isinstance(n, str | int)), None):
+        raise AutosegError(
+            f'{path}: {key} has {wrong!r} where the name of a channel is expected, such as "CT".'
+        )
     expected = [str(index) for index in range(len(channels))]
     if sorted(channels) != sorted(expected):
         raise AutosegError(
@@ -44,7 +50,8 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
     labels = description.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise AutosegError(
-            f'{path}: labels is missing, for example {{"background": 0, "tumour": 1}}.'
+            f"{path}: {_missing_or_other('labels', labels)}, for example "
+            '{"background": 0, "tumour": 1}.'
         )
     problems: list[str] = []
     parsed = {str(name): _values(name, value, path, problems) for name, value in labels.items()}
@@ -75,7 +82,10 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
 def _mistakes(values: list[int], ignore: tuple[int, ...] | None, shown: str) -> Iterator[str]:
     """What is wrong with the values of classes, and of voxels that nobody annotated."""
     if not values or values[0] != 0 or len(values) < 2:
-        yield f"labels need a background of value 0 and at least one other class; found {shown}."
+        yield (
+            f"labels need a background of value 0 and at least one other class; found {shown}. Add "
+            '"background": 0, or the classes.'
+        )
     if len(values) > MAX_CLASSES:
         yield f"{len(values)} labels are declared, {MAX_CLASSES} at most can be."
     if ignore is not None and (len(ignore) != 1 or (values and ignore[0] <= values[-1])):
@@ -85,24 +95,11 @@ def _mistakes(values: list[int], ignore: tuple[int, ...] | None, shown: str) -> 
         )
 
 
-def inverted_labels(description: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The description with labels of the Decathlon's form {"1": "liver"} as {"liver": 1}.
-
-    Raises AutosegError when a key is no number, or two labels have one name.
-    """
-    labels = description.get("labels")
-    if not isinstance(labels, dict):
-        return description
-    wrong = [str(value) for value in labels if not str(value).isdecimal()]
-    if wrong:
-        raise AutosegError(
-            f"{path}: labels has keys {', '.join(wrong)}, where label values are expected, for "
-            'example {"0": "background", "1": "liver"}.'
-        )
-    names = [str(name) for name in labels.values()]
-    if len(set(names)) != len(names):
-        raise AutosegError(f"{path}: two labels have the same name: {', '.join(names)}.")
-    return description | {"labels": {str(name): int(value) for value, name in labels.items()}}
+def _missing_or_other(key: str, found: Any) -> str:
+    """Says of a key that it is missing, or that it is of another type than a mapping."""
+    if found is None:
+        return f"{key} is missing"
+    return f"{key} is {str(found)[:60]!r}, but must be a mapping in braces"
 
 
 def _values(name: str, value: Any, path: Path, problems: list[str]) -> tuple[int, ...]:

@@ -1,93 +1,156 @@
 """nnU-Net's raw data layout: dataset.json, imagesTr, labelsTr, and what else may stand beside."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import Case, ChannelSource, Dataset
-from autoseg.dataset.layouts.description import declared_channels, declared_labels, read_description
+from autoseg.dataset.layouts.description import (
+    declared_channels,
+    declared_labels,
+    read_description,
+)
+from autoseg.dataset.layouts.folder_files import counted_endings, unknown_files, unused_labels
+from autoseg.dataset.layouts.folds import declared_folds
+from autoseg.dataset.layouts.json_files import read_written_json
+from autoseg.dataset.layouts.mapping import mapped_cases
 from autoseg.dataset.layouts.naming import (
     components_of,
-    group_channels,
+    composed,
+    first_of_each_name,
     image_files,
-    with_any_ending,
+    label_name,
 )
+from autoseg.dataset.layouts.nnunet_images import Channels, Expected, FolderImages, images_of
+from autoseg.dataset.layouts.pairing import near_pairs, near_problems
+from autoseg.dataset.layouts.patients import stated_patients, with_patients
+from autoseg.dataset.layouts.regions import region_problems
+from autoseg.dataset.layouts.tidying import case_count_problems, tidy_description
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
-from autoseg.images.formats import ENDINGS, count_channels
-from autoseg.records import read_json
+from autoseg.images.formats import ENDINGS, count_channels, file_ending
 
-Folds = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Cases of one pair of folders, and the names of all that are there, complete or not."""
+
+    cases: tuple[Case, ...]
+    found: set[str]
 
 
 def is_nnunet_raw(root: Path) -> bool:
     path = root / "dataset.json"
-    return path.is_file() and ((root / "imagesTr").is_dir() or "dataset" in read_description(path))
+    if not path.is_file():
+        return False
+    return (root / "imagesTr").is_dir() or isinstance(read_description(path).get("dataset"), dict)
 
 
 def read_nnunet_raw(root: Path, problems: list[Problem]) -> Dataset:
     """Cases of imagesTr, or of the `dataset` mapping; scans of imagesTs are test cases."""
     path = root / "dataset.json"
-    description = read_description(path)
+    description = tidy_description(path, problems)
     names = declared_channels(description, path)
     labels = declared_labels(description, path)
-    ending = str(description.get("file_ending", ".nii.gz"))
-    if ending not in ENDINGS:
-        raise AutosegError(
-            f"{path}: file_ending is {ending!r}, but must be one of {', '.join(ENDINGS)}."
-        )
+    problems += region_problems(labels, path)
+    ending = _declared_ending(description, root)
     if "dataset" in description:
-        cases = _mapped_cases(root, description["dataset"], names, problems)
+        mapped = mapped_cases(root, description["dataset"], names, problems)
+        trained = Part(tuple(mapped), set(map(composed, description["dataset"])))
     else:
-        cases = _cases(root, "Tr", ending, names, problems)
-        _name_leftovers(root, cases, problems)
-    return Dataset(
+        trained = _part(root, "Tr", ending, names, problems)
+        problems += case_count_problems(description, path, len(trained.found))
+    tests = _part(root, "Ts", ending, names, problems)
+    dataset = Dataset(
         root=root,
         layout="nnunet_raw",
         channel_names=names,
         labels=labels,
-        cases=tuple(cases),
-        test_cases=tuple(_cases(root, "Ts", ending, names, problems)),
-        folds=_folds(root / "splits_final.json", {case.case_id for case in cases}),
+        cases=trained.cases,
+        test_cases=tests.cases,
+        folds=_folds(root / "splits_final.json", trained, problems),
+    )
+    return with_patients(dataset, stated_patients(description, path, problems), problems)
+
+
+def _folds(path: Path, part: Part, problems: list[Problem]) -> Any:
+    if not path.is_file():
+        return ()
+    usable = {case.case_id for case in part.cases}
+    return declared_folds(read_written_json(path), path, part.found, usable, problems)
+
+
+def _declared_ending(description: Mapping[str, Any], root: Path) -> str | None:
+    """The ending that is declared, in small letters and with its dot; None where there is none."""
+    if "file_ending" not in description:
+        return None
+    declared = description["file_ending"]
+    ending = declared.lower().strip() if isinstance(declared, str) else ""
+    ending = ending if ending.startswith(".") else f".{ending}"
+    if ending in ENDINGS:
+        return ending
+    files = image_files(root / "imagesTr")
+    there = f" imagesTr holds {counted_endings(files)}." if files else ""
+    raise AutosegError(
+        f"{root / 'dataset.json'}: file_ending is {declared!r}, but must be one of "
+        f"{', '.join(ENDINGS)}.{there}"
     )
 
 
-def _folds(path: Path, known: set[str]) -> Folds:
-    return declared_folds(read_json(path), path, known) if path.is_file() else ()
+def _part(
+    root: Path, part: str, ending: str | None, names: tuple[str, ...], problems: list[Problem]
+) -> Part:
+    """The cases of `images<part>` with their labels in `labels<part>`."""
+    image_folder, label_folder = root / f"images{part}", root / f"labels{part}"
+    label_files = image_files(label_folder)
+    expected = Expected(ending, len(names), set(map(label_name, label_files)), part == "Tr")
+    images = images_of(image_folder, expected, problems)
+    labels = first_of_each_name(
+        label_files,
+        label_name,
+        lambda file: file,
+        problems,
+        preferred=lambda file: file_ending(file) == images.ending,
+    )
+    found = {*images.by_case, *images.not_usable}
+    without = {name: file for name, file in labels.items() if name not in found}
+    near = near_pairs({case for case in found if case not in labels}, without)
+    problems += near_problems(near) if part == "Tr" else []
+    nearly = {pair.file for pair in near}
+    left = [file for file in without.values() if part != "Tr" or file not in nearly]
+    problems += unused_labels(label_folder, left, found)
+    problems += [*unknown_files(image_folder), *unknown_files(label_folder)]
+    if part == "Tr":
+        told = {*labels, *(pair.case_id for pair in near)}
+        problems += [
+            _without_label(case_id, label_folder / f"{case_id}{images.ending}")
+            for case_id in sorted(images.by_case.keys() - told)
+        ]
+    cases = _cases(images, labels, names, problems)
+    return Part(tuple(case for case in cases if case.label or part != "Tr"), found)
 
 
 def _cases(
-    root: Path, part: str, ending: str, names: tuple[str, ...], problems: list[Problem]
+    images: FolderImages,
+    labels: Mapping[str, Path],
+    names: tuple[str, ...],
+    problems: list[Problem],
 ) -> list[Case]:
-    images = [p for p in image_files(root / f"images{part}") if p.name.endswith(ending)]
-    groups, others = group_channels(images)
-    problems += [
-        Problem(
-            kind="naming",
-            case_id=None,
-            file=str(path),
-            what=f"is not named <case>_<4 digits>{ending}.",
-            fix="Rename it.",
-        )
-        for path in others
-    ]
-    together = _one_file_each(groups, names)
+    """The cases that have all channels, with their labels where there are any."""
+    together = _one_file_each(images.by_case, names)
     cases = []
-    for case_id, channels in sorted(groups.items()):
-        label = with_any_ending(root / f"labels{part}", case_id, ending)
-        before = len(problems)
-        if not together:
-            problems += channel_problems(case_id, channels, names)
-        if label is None and part == "Tr":
-            expected = root / f"labels{part}" / f"{case_id}{ending}"
-            problems.append(_without_label(case_id, expected))
-        if len(problems) == before:
+    for case_id, channels in sorted(images.by_case.items()):
+        wrong = [] if together else channel_problems(case_id, channels, names)
+        problems += wrong
+        if not wrong:
             sources = (
                 components_of(channels[0], len(names))
                 if together
                 else tuple(ChannelSource(channels[index]) for index in sorted(channels))
             )
-            cases.append(Case(case_id, sources, label, patient_id=case_id))
+            cases.append(Case(case_id, sources, labels.get(case_id), patient_id=case_id))
     return cases
 
 
@@ -101,7 +164,7 @@ def _without_label(case_id: str, expected: Path) -> Problem:
     )
 
 
-def _one_file_each(groups: dict[str, dict[int, Path]], names: tuple[str, ...]) -> bool:
+def _one_file_each(groups: Channels, names: tuple[str, ...]) -> bool:
     """Whether one file holds all channels of each case: colours, or a 4D scan."""
     if len(names) == 1 or any(channels.keys() != {0} for channels in groups.values()):
         return False
@@ -112,7 +175,7 @@ def _one_file_each(groups: dict[str, dict[int, Path]], names: tuple[str, ...]) -
 
 
 def channel_problems(
-    case_id: str, channels: dict[int, Path], names: tuple[str, ...]
+    case_id: str, channels: Mapping[int, Path], names: tuple[str, ...]
 ) -> list[Problem]:
     """What is wrong with the channel files of a case, by number."""
     problems = []
@@ -139,92 +202,3 @@ def channel_problems(
             )
         )
     return problems
-
-
-def _mapped_cases(
-    root: Path, mapping: Any, names: tuple[str, ...], problems: list[Problem]
-) -> list[Case]:
-    """Cases of the `dataset` mapping, whose paths are relative to the dataset folder."""
-    if not isinstance(mapping, dict):
-        raise AutosegError(f"{root / 'dataset.json'}: dataset must map case names to their files.")
-    cases = []
-    for case_id, entry in mapping.items():
-        try:
-            images = [root / image for image in entry["images"]]
-            label = root / entry["label"]
-        except (KeyError, TypeError):
-            raise AutosegError(
-                f"{root / 'dataset.json'}: dataset entry {case_id!r} must have images (a list) and "
-                "label, as paths relative to the dataset folder."
-            ) from None
-        together = len(images) == 1 and len(names) > 1
-        if not together and len(images) != len(names):
-            problems.append(
-                Problem(
-                    kind="missing_file",
-                    case_id=case_id,
-                    file=None,
-                    what=f"lists {len(images)} images, but {len(names)} channels are declared.",
-                    fix="List one image for each channel.",
-                )
-            )
-            continue
-        missing = [path for path in (*images, label) if not path.is_file()]
-        problems += [listed_but_missing(case_id, path) for path in missing]
-        if not missing:
-            sources = (
-                components_of(images[0], len(names))
-                if together
-                else tuple(ChannelSource(image) for image in images)
-            )
-            cases.append(Case(case_id, sources, label, patient_id=case_id))
-    return sorted(cases, key=lambda case: case.case_id)
-
-
-def listed_but_missing(case_id: str, path: Path) -> Problem:
-    """The problem of a file that a list names, but that is not there."""
-    return Problem(
-        kind="missing_file",
-        case_id=case_id,
-        file=str(path),
-        what="is listed, but does not exist.",
-        fix="Add it, or remove it from the list.",
-    )
-
-
-def _name_leftovers(root: Path, cases: list[Case], problems: list[Problem]) -> None:
-    used = {case.label for case in cases} | {Path(p.file) for p in problems if p.file}
-    if any(p.case_id for p in problems):
-        return  # labels of incomplete cases would be named too
-    problems += [
-        Problem(
-            kind="unused_file",
-            case_id=None,
-            file=str(path),
-            what="is a label without an image.",
-            fix="Add its image, or remove it.",
-        )
-        for path in image_files(root / "labelsTr")
-        if path not in used
-    ]
-
-
-def declared_folds(content: Any, path: Path, known: set[str]) -> Folds:
-    """The folds that a file lists. Raises AutosegError when they are not of these cases."""
-    try:
-        folds = tuple((tuple(fold["train"]), tuple(fold["val"])) for fold in content)
-    except (KeyError, TypeError):
-        raise AutosegError(f'{path}: must be a list of {{"train": [...], "val": [...]}}.') from None
-    unknown = {case for fold in folds for part in fold for case in part} - known
-    if unknown:
-        raise AutosegError(
-            f"{path}: {', '.join(sorted(unknown)[:5])} are in its folds, but not in the dataset. "
-            "Correct the file or remove it."
-        )
-    twice = {case for train, held_out in folds for case in set(train) & set(held_out)}
-    if twice:
-        raise AutosegError(
-            f"{path}: {', '.join(sorted(twice)[:5])} are both trained on and held out in one fold. "
-            "Correct the file or remove it."
-        )
-    return folds

@@ -1,18 +1,23 @@
 """Ways in which datasets lie on disk: recognised by what is there, never asked for."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
 from autoseg.dataset.layouts.msd import is_msd, read_msd
+from autoseg.dataset.layouts.naming import first_of_each_name
 from autoseg.dataset.layouts.nnunet_raw import is_nnunet_raw, read_nnunet_raw
 from autoseg.dataset.layouts.plain import is_instances, is_plain, read_instances, read_plain
+from autoseg.dataset.layouts.unrecognised import what_it_lacks, what_lies_near
 from autoseg.dataset.problems import Problem, raise_errors
 from autoseg.errors import AutosegError
 from autoseg.images.formats import ENDINGS
+
+LONGEST_NAME_BYTES = 200  # file systems allow 255, and files are named after cases, and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +61,63 @@ def survey_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
         )
     if root.is_dir() and not any(root.iterdir()):
         raise AutosegError(f"{root}: this folder is empty. Supported layouts:\n{supported}")
-    for layout in LAYOUTS.values():
-        if layout.recognise(root):
-            problems: list[Problem] = []
-            dataset = _without_namesakes(layout.read(root, problems), problems)
-            if not dataset.cases and not problems:
-                raise AutosegError(f"{root}: there are no training cases here.")
-            return dataset, problems
+    layout = _layout_of(root)
+    if layout is not None:
+        problems: list[Problem] = []
+        return _usable(layout.read(root, problems), problems), problems
+    lacking = what_it_lacks(root) or what_lies_near(root, _is_dataset)
+    if lacking is not None:
+        raise AutosegError(f"{root}: {lacking}")
     raise AutosegError(
         f"{root}: no supported dataset layout is recognised here. Supported layouts:\n{supported}"
     )
 
 
-def _without_namesakes(dataset: Dataset, problems: list[Problem]) -> Dataset:
-    """The dataset without training cases whose name another one has: their results would mix."""
-    kept: dict[str, Case] = {}
-    for case in dataset.cases:
-        if case.case_id in kept:
+def _layout_of(root: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS.values() if layout.recognise(root)), None)
+
+
+def _is_dataset(root: Path) -> bool:
+    try:
+        return _layout_of(root) is not None
+    except AutosegError:  # its description cannot be read, but it was not asked for
+        return False
+
+
+def _usable(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """The dataset without cases whose results would have no name, or that of others."""
+    cases = first_of_each_name(
+        dataset.cases, lambda case: case.case_id, lambda case: case.files()[0], problems
+    )
+    for case in (*cases.values(), *dataset.test_cases):
+        if _is_too_long(case.case_id):
             problems.append(
                 Problem(
                     kind="naming",
                     case_id=case.case_id,
                     file=str(case.files()[0]),
-                    what=f"has the same name as {kept[case.case_id].files()[0]}.",
-                    fix="Rename one of them.",
+                    what=f"its name has {len(os.fsencode(case.case_id))} bytes. Files are named "
+                    f"after it, which must have {LONGEST_NAME_BYTES} at most.",
+                    fix="Give it a shorter name.",
                 )
             )
-        kept.setdefault(case.case_id, case)
-    return replace(dataset, cases=tuple(kept.values()))
+    kept = tuple(case for case in cases.values() if not _is_too_long(case.case_id))
+    tests = tuple(case for case in dataset.test_cases if not _is_too_long(case.case_id))
+    if not kept and not any(problem.severity == "error" for problem in problems):
+        problems.append(
+            Problem(
+                kind="no_cases",
+                case_id=None,
+                file=str(dataset.root),
+                what="there are no training cases here.",
+                fix="Put images and labels of equal names into its folders.",
+            )
+        )
+    return replace(dataset, cases=kept, test_cases=tests)
+
+
+def _is_too_long(name: str) -> bool:
+    return len(os.fsencode(name)) > LONGEST_NAME_BYTES
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -1,0 +1,64 @@
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.networks import family_of
+from autoseg.planning.overrides import find_value, with_settings
+from autoseg.planning.plan import Configuration, Plan
+from tests.planning.specified import Scans, gpu, made_up_fingerprint, plan_of
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    scans = Scans((60, 60, 60), (1, 1, 1), cropped_vox=(30, 60, 60))
+    return plan_of(made_up_fingerprint(scans), "default", gpu(8))
+
+
+def changed(plan: Plan, *settings: str) -> Configuration:
+    return with_settings(plan, settings, family_of).configurations["3d_fullres"]
+
+
+@pytest.mark.parametrize("size", ["[64,32,32]", "64,32,32", "[64, 32, 32]", "64, 32, 32"])
+def test_lists_need_no_brackets(plan: Plan, size: str) -> None:
+    found = changed(plan, f"3d_fullres.patch_size_vox={size}")
+    assert found.model.patch_size_vox == (64, 32, 32)
+
+
+def test_a_channel_is_set_by_its_number(plan: Plan) -> None:
+    found = changed(plan, "normalization.0.masked=false", "normalization.0.kind=ct")
+    assert found.grid.normalization[0].kind == "ct"
+    with pytest.raises(AutosegError, match=r"Set normalization\.0\.masked=false first"):
+        changed(plan, "normalization.0.kind=ct")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("training.epoch=5", "a plan has no such key. Did you mean training.epochs?"),
+        ("epochs=5", "a plan has no such key. Did you mean training.epochs?"),
+        ("training.epochs=few", "must be a whole number, not 'few'."),
+        ("training.epochs=5.5", "must be a whole number, not 5.5."),
+        ("training.learning_rate=fast", "must be a number, not 'fast'."),
+        ("model.patch_size_vox=few", "must be a list, such as [1,2,3], not 'few'."),
+        ("model.patch_size_vox=64,few,32", "must be a list, such as [1,2,3], not '64,few,32'."),
+        ("model.patch_size_vox=64,1.5,32", "1 must be a whole number, not 1.5."),
+        ("network.deep_supervision=perhaps", "must be true or false, not 'perhaps'."),
+        ("grid.orientation=sideways", "must be 'as_stored' or 'canonical'."),
+        ("inference.step_fraction=2", "must be at most 1.0."),
+        ("model.inputs=1", "this follows from the dataset and cannot be set."),
+    ],
+)
+def test_a_mistake_is_told_in_words_with_its_key_once(plan: Plan, setting: str, told: str) -> None:
+    with pytest.raises(AutosegError) as refused:
+        changed(plan, setting)
+    message = str(refused.value)
+    assert message.startswith(f"--set {setting}: ")
+    assert message.endswith(told)
+    assert "Input should" not in message
+
+
+def test_keys_may_leave_out_their_part(plan: Plan) -> None:
+    configuration = plan.configurations["3d_fullres"]
+    found = find_value(configuration, "training.epochs")
+    assert found is not None and found.path == "run.training.epochs"
+    assert found.value == configuration.run.training.epochs
+    assert find_value(configuration, "training.epoch") is None
