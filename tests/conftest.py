@@ -18,6 +18,14 @@ def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
+@pytest.fixture
+def torch_runs_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that see a few patches in their life are not compiled: it takes longer."""
+    from autoseg.inference import predictor  # torch takes seconds to import
+
+    monkeypatch.setattr(predictor, "is_installed", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six small anisotropic scans in nnU-Net's raw layout. Tests only read it."""

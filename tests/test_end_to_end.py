@@ -191,6 +191,7 @@ def test_a_trained_fold_is_not_written_over_unasked(
     assert "--fold 9: there is no such fold. Folds: 0 to 4, and all" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("torch_runs_networks")
 def test_overwriting_begins_anew(synthetic_dataset: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")
@@ -222,6 +223,7 @@ def test_evaluate_scores_the_validation_masks_again(
     assert found["cases"] == expected["cases"]
 
 
+@pytest.mark.usefixtures("torch_runs_networks")
 def test_sigterm_saves_and_the_training_goes_on(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", 5, shape_vox=(24, 24, 10))
     work = tmp_path / "work"
@@ -258,6 +260,7 @@ def test_hippocampus_reaches_its_dice_in_fifteen_minutes(hippocampus: Path, tmp_
     assert summary["mean"]["dice"] >= 0.85
 
 
+@pytest.mark.usefixtures("torch_runs_networks")
 def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for index in range(5):
@@ -278,6 +281,7 @@ def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Pa
     assert set(np.unique(mask.dataobj)) <= {0, 255}
 
 
+@pytest.mark.usefixtures("torch_runs_networks")
 def test_volumes_can_be_segmented_slice_by_slice(synthetic_dataset: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")

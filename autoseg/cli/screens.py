@@ -138,16 +138,20 @@ class TrainingView:
 
 
 def check_screen(report: CheckReport) -> str:
-    """A table of all problems, errors first, and their count."""
+    """A table of all problems, errors first, and their count; equal ones share a line."""
     if not report.problems:
         return f"{report.dataset}: {report.cases} cases, nothing is wrong."
     table = Table(box=None, pad_edge=False)
     for title in ("", "case", "file", "what is wrong", "how to fix it"):
         table.add_column(title, overflow="fold")
     order = ("error", "warning", "note")
+    alike: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in sorted(report.problems, key=lambda p: order.index(p.severity)):
-        file = Path(problem.file).name if problem.file else ""
-        table.add_row(problem.severity, problem.case_id or "", file, problem.what, problem.fix)
+        alike.setdefault((problem.severity, problem.what, problem.fix), []).append(problem)
+    for (severity, what, fix), [first, *others] in alike.items():
+        file = Path(first.file).name if first.file else ""
+        more = f" and {len(others)} more" if others else ""
+        table.add_row(severity, f"{first.case_id or ''}{more}", file, what, fix)
     counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in order)
     console = Console(width=max(Console().width, NARROWEST_TABLE), no_color=True)
     with console.capture() as captured:

@@ -13,6 +13,9 @@ import pytest
 
 from autoseg.cli import main
 from autoseg.cli.arguments import make_parser
+from autoseg.cli.screens import check_screen
+from autoseg.dataset.problems import Problem
+from autoseg.inspection.consistency import CheckReport
 
 HEAVY = {"torch", "numpy", "pydantic", "rich"}
 SECONDS, ATTEMPTS = 0.5, 3
@@ -173,3 +176,14 @@ def test_a_work_folder_belongs_to_one_dataset(
     assert main(["plan", str(another), *work]) == 1
     told = capsys.readouterr().err
     assert "belongs to the dataset" in told and "case_005 is missing here" in told
+
+
+def test_check_shows_what_many_cases_share_in_one_line() -> None:
+    turned = {"kind": "orientation_tag", "what": "has a tag.", "fix": "Save it anew."}
+    problems = tuple(
+        Problem(case_id=case, file=f"/data/{case}.jpg", **turned) for case in ("a", "b", "c")
+    )
+    screen = check_screen(CheckReport(dataset="/data", cases=3, problems=problems))
+    assert screen.count("has a tag.") == 1
+    assert "a and 2 more" in screen
+    assert "3 warnings" in screen

@@ -2,10 +2,7 @@
 
 import pytest
 
-from autoseg.inference import predictor
-
 
 @pytest.fixture(autouse=True)
-def torch_runs_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks that see a few patches in their life are not compiled: it takes longer."""
-    monkeypatch.setattr(predictor, "is_installed", lambda: False)
+def quickly(torch_runs_networks: None) -> None:
+    """No network is compiled here."""
