@@ -60,10 +60,10 @@ def _read(path: Path, kind: str) -> RawImage:
     with reading(path, kind, ERRORS):
         array, surplus = _voxels(header, reader)
         unit, oddities = stated_unit(header)
+        oddities += [*odd_numbers(header), *misstated_size(header), *beyond(surplus)]
     affine = affine_ras_mm(reader)
     affine[:3] *= MM_PER_UNIT[unit]
     is_placed = header.is_placed or reader.GetDimension() == 2
-    oddities += [*odd_numbers(header), *misstated_size(header), *beyond(surplus)]
     if not is_placed:
         oddities.append(NO_PLACE)
     return RawImage(

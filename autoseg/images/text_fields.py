@@ -19,7 +19,7 @@ NO_PLACE = Oddity(
 
 def check_numbers(header: TextHeader) -> None:
     """Raise ValueError where a place or size is no number; ITK takes what it begins with."""
-    for name in (PLACES | set(SIZES)) & header.fields.keys():
+    for name in {*PLACES, *SIZES, *SCALES} & header.fields.keys():
         for word in re.findall(r"[^\s,()]+", header.fields[name]):
             if word != "none":
                 try:
@@ -44,8 +44,7 @@ def odd_numbers(header: TextHeader) -> list[Oddity]:
     """What to tell of sizes that are none, directions of other lengths, and scales."""
     oddities = []
     for name in SIZES:
-        numbers = [float(word) for word in header.fields.get(name, "").split()]
-        if not all(number > 0 for number in numbers):  # nor NaN
+        if not all(number > 0 for number in _sizes_mm(header, name)):  # nor NaN
             what = f"states the voxel size {header.fields[name]}; signs are left out, and what is "
             what += "no number is taken for 1."
             oddities.append(Oddity("header", what, "Correct the sizes in its header."))
@@ -61,6 +60,14 @@ def odd_numbers(header: TextHeader) -> list[Oddity]:
             what = f"states {name} = {header.fields[name]}; numbers are read as stored, as by ITK."
             oddities.append(Oddity("header", what, "Save it with its values."))
     return oddities
+
+
+def _sizes_mm(header: TextHeader, name: str) -> list[float]:
+    """The voxel sizes of a field, without axes of components, which may have no number."""
+    numbers = [float(word) for word in header.fields.get(name, "").split()]
+    kinds = header.fields.get("kinds", "").split()
+    are_space = [kind in ("domain", "space") for kind in kinds] or [True] * len(numbers)
+    return [number for number, counts in zip(numbers, are_space, strict=False) if counts]
 
 
 def misstated_size(header: TextHeader) -> tuple[Oddity, ...]:

@@ -14,6 +14,7 @@ from autoseg.errors import AutosegError
 from autoseg.images.raw import fill, inflated, refuse_promises
 
 HEADER_BYTES = 1024 * 1024  # more than any real header has
+MOST_FILES = 2**16  # more slices than any scan has
 PIECE_BYTES = 1024 * 1024
 FIELD = re.compile(r"([^:=]+)[:=]\s*(.*)")
 NUMBERED = re.compile(
@@ -99,9 +100,10 @@ def _data_files(header: TextHeader) -> tuple[Path, ...]:
     elif numbered:
         first, last, step = (int(number) for number in numbered.groups()[1:])
         step = step or 1
-        names = [
-            numbered[1] % number for number in range(first, last + (1 if step > 0 else -1), step)
-        ]
+        numbers = range(first, last + (1 if step > 0 else -1), step)
+        names = [header.data_file]
+        if len(numbers) <= MOST_FILES and numbered[1].count("%") == 1:
+            names = [numbered[1] % number for number in numbers]
     else:
         names = [header.data_file]
     return tuple(header.path.parent / name for name in names)

@@ -146,7 +146,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     _check_output(output, job.inputs)
     if job.part is not None:
         cases = cases[job.part.index - 1 :: job.part.count]
-    too_long = _names_too_long(cases, output)
+    too_long = _names_too_long(cases, output, job.extras)
     cases = [case for case in cases if case.case_id not in too_long]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
     extras = job.extras
@@ -175,10 +175,11 @@ def _output_folder(output: Path, cases: Sequence[Case]) -> tuple[Path, Sequence[
     )
 
 
-def _names_too_long(cases: Sequence[Case], output: Path) -> dict[str, str]:
-    """Cases whose mask could not be written, before any network runs."""
+def _names_too_long(cases: Sequence[Case], output: Path, extras: Extras) -> dict[str, str]:
+    """Cases whose files could not be written, before any network runs."""
     longest = os.pathconf(output, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST_NAME
-    lengths = {case.case_id: len(os.fsencode(case.case_id + LONGEST_SUFFIX)) for case in cases}
+    suffix = LONGEST_SUFFIX if extras.uncertainty else WRITTEN_ENDING
+    lengths = {case.case_id: len(os.fsencode(case.case_id + suffix)) for case in cases}
     return {
         case_id: f"{case_id}: its name is too long for what is written to {output}: {length} of "
         f"{longest} bytes, endings included. Give the scan a shorter name."

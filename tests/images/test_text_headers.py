@@ -247,3 +247,23 @@ def test_volumes_that_state_no_place_are_told(tmp_path: Path, name: str) -> None
     (tmp_path / name).write_bytes(header.encode() + STORED)
     assert told(tmp_path / name) == ["no_orientation"]
     assert not read_raw(tmp_path / name).is_placed
+
+
+@pytest.mark.parametrize("pattern", ["s%d%d.raw 0 3 1", "s%d.raw 0 9999999999 1"])
+def test_patterns_that_name_no_files_are_named(tmp_path: Path, pattern: str) -> None:
+    write_slices(tmp_path)
+    (tmp_path / "a.nrrd").write_text(f"{NRRD}encoding: raw\ndata file: {pattern}\n")
+    with pytest.raises(AutosegError, match=r"a\.nrrd: "):
+        read_raw(tmp_path / "a.nrrd")
+
+
+def test_a_scale_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AutosegError, match="functionslope is 'steep'"):
+        read_raw(with_fields(tmp_path, "mha", "ElementToIntensityFunctionSlope = steep\n"))
+
+
+def test_an_axis_of_components_needs_no_spacing(tmp_path: Path) -> None:
+    header = "NRRD0004\ntype: int16\ndimension: 3\nsizes: 2 6 5\nendian: little\n"
+    header += "kinds: vector domain domain\nspacings: nan 1 1\nencoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + STORED[:120])
+    assert read_raw(tmp_path / "a.nrrd").oddities == ()

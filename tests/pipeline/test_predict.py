@@ -195,8 +195,8 @@ def test_a_name_that_cannot_be_written_is_told_before_and_stops_no_other(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scans = write_scans(tmp_path / "in", 2)
-    long = "x" * (255 - len(".nii.gz"))
-    (scans / "scan_0.nii.gz").rename(scans / f"{long}.nii.gz")
+    long = "x" * (255 - len(".nii"))  # three bytes too many for its mask, which is compressed
+    (scans / "scan_0.nii.gz").rename(scans / f"{long}.nii")
     assert predict(scans, tmp_path / "out", "--model", model) == 1
     assert "its name is too long" in capsys.readouterr().err
     assert (tmp_path / "out" / "scan_1.nii.gz").is_file()
@@ -218,3 +218,12 @@ def test_what_is_odd_in_a_scan_is_told_and_kept_with_its_mask(
     assert sitk.ReadImage(tmp_path / "out" / "scan_0.nii.gz").GetDirection() == (
         sitk.ReadImage(path).GetDirection()
     )
+
+
+def test_a_name_is_only_too_long_for_what_is_asked_for(tmp_path: Path, model: str) -> None:
+    scans = write_scans(tmp_path / "in", 1)
+    long = "x" * (255 - len(".nii.gz"))
+    (scans / "scan_0.nii.gz").rename(scans / f"{long}.nii.gz")
+    assert predict(scans, tmp_path / "out", "--model", model) == 0
+    assert predict(scans, tmp_path / "more", "--model", model, "--uncertainty") == 1
+    assert not (tmp_path / "more" / f"{long}.nii.gz").exists()
