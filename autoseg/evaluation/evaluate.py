@@ -48,7 +48,8 @@ class Evaluation(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """One case: its scores, the values of either map, and whether the mask had to be turned.
+    """One case: its scores, the values of either map, and whether the mask had to be turned, or
+    taken to lie where its reference does.
 
     `problem` says why there are none.
     """
@@ -57,6 +58,7 @@ class _Compared:
     predicted_values: frozenset[int] = frozenset()
     reference_values: frozenset[int] = frozenset()
     turned: bool = False
+    assumed: bool = False
     problem: str | None = None
 
 
@@ -131,7 +133,7 @@ def _compare(item: tuple[Path, Path, LabelScheme | None]) -> _Compared:
     mask_path, truth_path, labels = item
     stored, truth = read_labels(mask_path), read_labels(truth_path)
     mask = aligned(stored, truth)
-    turned = mask is not stored and stored.is_placed and truth.is_placed
+    laid, placed = mask is not stored, stored.is_placed and truth.is_placed
     if not same_space(mask.grid, truth.grid):
         return _Compared({}, problem=_apart(mask_path, mask.grid, truth_path, truth.grid))
     predicted_values, reference_values = _values_of(mask), _values_of(truth)
@@ -143,7 +145,13 @@ def _compare(item: tuple[Path, Path, LabelScheme | None]) -> _Compared:
         reference = instance_classes(reference) if labels.instances else reference
         annotated = None if labels.ignore is None else reference != labels.ignore
     scores = score_classes(mask.array, reference, annotated, classes, truth.grid.spacing_mm)
-    return _Compared(scores, predicted_values, reference_values, turned)
+    return _Compared(
+        scores,
+        predicted_values,
+        reference_values,
+        turned=laid and placed,
+        assumed=laid and not placed,
+    )
 
 
 def _apart(mask: Path, mask_grid: Grid, truth: Path, truth_grid: Grid) -> str:
@@ -161,14 +169,23 @@ def _values_of(volume: Volume) -> frozenset[int]:
     return frozenset(int(value) for value in fastremap.unique(volume.array))
 
 
+def _named(cases: list[str]) -> str:
+    """The first few of some cases, and how many more there are."""
+    more = f" and {len(cases) - CASES_NAMED} more" if len(cases) > CASES_NAMED else ""
+    return f"{', '.join(cases[:CASES_NAMED])}{more}"
+
+
 def _notes(compared: dict[str, _Compared], labels: LabelScheme | None) -> Iterator[str]:
     """What was assumed, or cannot be known from the files alone."""
-    turned = [case_id for case_id, case in compared.items() if case.turned]
-    if turned:
-        more = f" and {len(turned) - CASES_NAMED} more" if len(turned) > CASES_NAMED else ""
+    if turned := [case_id for case_id, case in compared.items() if case.turned]:
         yield (
-            f"{', '.join(turned[:CASES_NAMED])}{more}: mask and reference cover the same voxels in "
-            "another order of axes; the mask was turned"
+            f"{_named(turned)}: mask and reference cover the same voxels in another order of axes; "
+            "the mask was turned"
+        )
+    if assumed := [case_id for case_id, case in compared.items() if case.assumed]:
+        yield (
+            f"{_named(assumed)}: mask or reference does not state where it lies; they are taken to "
+            "lie alike, voxel by voxel"
         )
     predicted = frozenset[int]().union(*(case.predicted_values for case in compared.values()))
     reference = frozenset[int]().union(*(case.reference_values for case in compared.values()))

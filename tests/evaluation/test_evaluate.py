@@ -98,6 +98,19 @@ def test_the_same_voxels_in_another_order_are_scored_with_a_note(
     assert "a: mask and reference cover the same voxels" in after.notes[0]
 
 
+def test_masks_without_a_place_are_scored_voxel_by_voxel_with_a_note(
+    folders: tuple[Path, Path],
+) -> None:
+    before = evaluate_folders(*folders, workers=1)
+    stored = nib.load(folders[0] / "a.nii.gz")
+    stored.set_sform(None, 0)
+    stored.set_qform(None, 0)
+    nib.save(stored, folders[0] / "a.nii.gz")
+    after = evaluate_folders(*folders, workers=1)
+    assert after.cases == before.cases
+    assert "a: mask or reference does not state where it lies" in after.notes[0]
+
+
 def test_the_command_scores_by_name_and_leaves_out_what_nobody_annotated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

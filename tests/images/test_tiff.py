@@ -1,5 +1,6 @@
 """Covers: tiff_tags."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,17 @@ def test_bytes_behind_a_strip_do_not_count(tmp_path: Path) -> None:
     changed[place : place + 4] = (size + 16).to_bytes(4, "little")
     path.write_bytes(changed)
     np.testing.assert_array_equal(read_raw(path).array[0, 0], SCAN[0])
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_tones_of_few_bits_are_as_stored(tmp_path: Path, bits: int) -> None:
+    pixels = RNG.integers(0, 2**bits, (5, 8)).astype(np.uint8)
+    few = np.unpackbits(pixels[..., None], axis=-1)[..., -bits:]
+    packed = np.packbits(few.reshape(5, -1), axis=1).tobytes()
+    tags = [(256, 8), (257, 5), (258, bits), (259, 1), (262, 1), (273, 8), (278, 5)]
+    tags += [(279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    end = struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(start + packed + end)
+    np.testing.assert_array_equal(read_raw(tmp_path / "a.tif").array[0, 0], pixels)
