@@ -39,7 +39,7 @@ def scores(dataset: Path, half: bool, seed: int, iterations: int) -> list[float]
         result = train_fold(job, SilentListener(), Event())
     assert result.evaluation is not None
     return [
-        float(np.mean([score.dice for score in case.values() if score.dice is not None]))
+        float(np.mean([score["dice"] for score in case.values() if score["dice"] is not None]))
         for case in result.evaluation.cases.values()
     ]
 

@@ -88,7 +88,7 @@ def train(work: WorkFolder, seed: int, budget: Budget) -> dict[str, Any]:
     result = train_fold(_job(work, budget, seed), SilentListener(), Event())
     assert result.evaluation is not None
     cases = {
-        case: {label: score.dice for label, score in scores.items()}
+        case: {label: score["dice"] for label, score in scores.items()}
         for case, scores in result.evaluation.cases.items()
     }
     return {"seconds": result.seconds, "iterations": result.iterations, "cases": cases}

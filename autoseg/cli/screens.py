@@ -251,10 +251,10 @@ def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
 def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
     """Mean Dice of each class, by name where known, and over classes."""
     rows = [
-        (f"{value} {names.get(value, '')}".strip(), mean.dice)
+        (f"{value} {names.get(value, '')}".strip(), mean["dice"])
         for value, mean in evaluation.classes.items()
     ]
-    rows.append((f"mean of {len(evaluation.cases)} cases", evaluation.mean.dice))
+    rows.append((f"mean of {len(evaluation.cases)} cases", evaluation.mean.get("dice")))
     width = max(len(label) for label, _ in rows)
     lines = [
         f"  {label:<{width}}  Dice {'-' if dice is None else f'{dice:.4f}'}" for label, dice in rows

@@ -1,5 +1,6 @@
 """Masks against references.
 
-Read `metrics` (one pair of label maps), then `evaluate` (folders of them, and means), with
-`pairing` (which mask belongs to which reference) and `declared` (what values mean).
+Read `mask_pair` (one class in two maps of a scan), then `metrics` (the table, whose functions stand
+in `overlap`), then `evaluate` (folders of maps, and means), with `pairing` (which mask belongs to
+which reference) and `declared` (what values mean).
 """

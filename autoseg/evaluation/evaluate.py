@@ -11,14 +11,8 @@ from autoseg.dataset.labels import LabelScheme, instance_classes
 from autoseg.dataset.reading import aligned, grid_differences
 from autoseg.errors import raise_if_any
 from autoseg.evaluation.declared import Declared
-from autoseg.evaluation.metrics import (
-    EMPTY_RULE,
-    ClassScore,
-    Mean,
-    absent_score,
-    mean_score,
-    score_classes,
-)
+from autoseg.evaluation.mask_pair import MapPair
+from autoseg.evaluation.metrics import ABSENT, ClassScores, Score, mean_score, score_classes
 from autoseg.evaluation.pairing import pair_masks
 from autoseg.geometry import Grid, same_space
 from autoseg.images.volume import Volume, read_labels
@@ -26,6 +20,10 @@ from autoseg.parallel import Progress, map_cases, silent
 from autoseg.records import Record
 
 CASES_NAMED = 3
+EMPTY_RULE = (
+    "a class absent from both masks has no Dice and is left out of the means; "
+    "absent from only one of them it has Dice 0"
+)
 
 
 class Evaluation(Record):
@@ -36,9 +34,9 @@ class Evaluation(Record):
     what a reader of the scores should know.
     """
 
-    mean: Mean
-    classes: dict[str, Mean]
-    cases: dict[str, dict[str, ClassScore]]
+    mean: Score
+    classes: dict[str, Score]
+    cases: dict[str, dict[str, Score]]
     references_without_mask: tuple[str, ...] = ()
     empty_rule: str = EMPTY_RULE
     names: dict[str, str] = Field(default_factory=dict)
@@ -54,7 +52,7 @@ class _Compared:
     `problem` says why there are none.
     """
 
-    scores: dict[str, ClassScore]
+    scores: dict[str, ClassScores]
     predicted_values: frozenset[int] = frozenset()
     reference_values: frozenset[int] = frozenset()
     turned: bool = False
@@ -105,12 +103,13 @@ def evaluate_pairs(
     items = {case_id: (*pair, labels) for case_id, pair in pairs.items()}
     compared = map_cases(_compare, items, workers, progress, "evaluating cases")
     raise_if_any([c.problem for c in compared.values() if c.problem], "Grids differ")
-    cases = {case_id: case.scores for case_id, case in compared.items()}
-    found = list(dict.fromkeys(name for scores in cases.values() for name in scores))
+    found = list(dict.fromkeys(name for case in compared.values() for name in case.scores))
     if labels is None:
         found.sort(key=int)
-    absent = absent_score()
-    cases = {c: {name: scores.get(name, absent) for name in found} for c, scores in cases.items()}
+    cases = {
+        case_id: {name: case.scores.get(name, ABSENT).scores for name in found}
+        for case_id, case in compared.items()
+    }
     classes = {name: mean_score(scores[name] for scores in cases.values()) for name in found}
     return Evaluation(
         mean=mean_score(classes.values()),
@@ -144,7 +143,8 @@ def _compare(item: tuple[Path, Path, LabelScheme | None]) -> _Compared:
         classes = _classes_of(labels)
         reference = instance_classes(reference) if labels.instances else reference
         annotated = None if labels.ignore is None else reference != labels.ignore
-    scores = score_classes(mask.array, reference, annotated, classes, truth.grid.spacing_mm)
+    maps = MapPair(mask.array, reference, annotated, truth.grid.spacing_mm)
+    scores = score_classes(maps, classes)
     return _Compared(
         scores,
         predicted_values,

@@ -1,151 +1,147 @@
-"""Measures of agreement between two label maps of one scan.
+"""The table of metrics, and scores of all classes of one scan by it.
 
-A new one is a row of METRICS and a field of ClassScore; where an end of its scale is better, also
-a field of Mean.
+A new metric is a row of METRICS and its function, which sees a MaskPair.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from enum import Enum
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autoseg.geometry import Spacing3
-from autoseg.records import Record
+from autoseg.evaluation import overlap
+from autoseg.evaluation.mask_pair import MapPair, MaskPair
 
-EMPTY_RULE = (
-    "a class absent from both masks has no Dice and is left out of the means; "
-    "absent from only one of them it has Dice 0"
-)
+Score = dict[str, float | None]  # by metric; None where it is not defined
+Better = Literal["higher", "lower", "zero"]
 
 
-class ClassScore(Record):
-    """One class in one case. `dice` is None where neither map has the class.
+class Empty(Enum):
+    """What a metric is of masks that are empty, beside a number."""
 
-    Volumes are in millilitres: `volume_ml` of the prediction, and of the reference.
-    """
-
-    dice: float | None
-    volume_ml: float
-    reference_volume_ml: float
-
-
-class Mean(Record):
-    """Mean scores; None when there was nothing to average."""
-
-    dice: float | None
-
-
-@dataclass(frozen=True)
-class MaskPair:
-    """One class in both maps of a scan: three masks [z, y, x].
-
-    Where `annotated` is false nobody has looked, and the other two are false as well; None means
-    that all of the scan is annotated.
-    """
-
-    predicted: NDArray[np.bool_]
-    reference: NDArray[np.bool_]
-    annotated: NDArray[np.bool_] | None
-    spacing_mm: Spacing3
-
-    @cached_property
-    def sizes_vox(self) -> tuple[int, int]:
-        """Voxels of the prediction, and of the reference."""
-        return int(np.count_nonzero(self.predicted)), int(np.count_nonzero(self.reference))
-
-    @property
-    def volumes_ml(self) -> tuple[float, float]:
-        """Volumes of the prediction, and of the reference."""
-        voxel_mm3 = float(np.prod(self.spacing_mm))
-        predicted_vox, reference_vox = self.sizes_vox
-        return predicted_vox * voxel_mm3 / 1000, reference_vox * voxel_mm3 / 1000
+    UNDEFINED = "undefined"  # None, and left out of the mean
+    MEASURED = "measured"  # the function knows what to say
+    DIAGONAL = "diagonal"  # that of the scan, in mm, which no distance exceeds
 
 
 @dataclass(frozen=True, slots=True)
 class EmptyRule:
-    """A class's score where it is absent from both masks, or from only one of them."""
+    """A class's score where it is absent from both masks, or from only one of them.
 
-    from_both: float | None
-    from_one: float | None
+    Where it is absent from one and the score is undefined, the mean that punishes counts `penalty`
+    instead.
+    """
+
+    from_both: float | Empty
+    from_one: float | Empty
+    penalty: float | Empty
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number for a pair of masks. Where an end of the scale is better, means are taken of it.
+    """A number for a pair of masks; `better` says which end of the scale is, if any."""
 
-    Without a rule for empty masks `function` is asked for these too.
-    """
-
-    function: Callable[[MaskPair], float]
+    function: Callable[[MaskPair], float | None]
+    formula: str
     unit: str
-    better: Literal["higher", "lower"] | None
-    empty: EmptyRule | None
+    better: Better | None
+    empty: EmptyRule
 
     def score(self, pair: MaskPair) -> float | None:
-        if self.empty is None or 0 not in pair.sizes_vox:
-            return self.function(pair)
+        """Of one pair; None where it is not defined."""
+        return self._by_rule(pair, self._rule(pair))
+
+    def penalised(self, pair: MaskPair) -> float | None:
+        """The same, but with the penalty where only one of the masks is empty."""
+        score = self.score(pair)
+        if score is None and 0 in pair.sizes_vox and any(pair.sizes_vox):
+            return self._by_rule(pair, self.empty.penalty)
+        return score
+
+    def _rule(self, pair: MaskPair) -> float | Empty:
+        if 0 not in pair.sizes_vox:
+            return Empty.MEASURED
         return self.empty.from_one if any(pair.sizes_vox) else self.empty.from_both
 
+    def _by_rule(self, pair: MaskPair, rule: float | Empty) -> float | None:
+        if rule is Empty.MEASURED:
+            return self.function(pair)
+        if rule is Empty.DIAGONAL:
+            return pair.diagonal_mm
+        return None if isinstance(rule, Empty) else rule
 
-def dice(pair: MaskPair) -> float:
-    """2|A and B| / (|A| + |B|) (Dice 1945)."""
-    return 2 * int(np.count_nonzero(pair.predicted & pair.reference)) / sum(pair.sizes_vox)
 
+# A class that is missing from both maps says nothing about the prediction, so it has no overlap.
+OVERLAP = EmptyRule(Empty.UNDEFINED, 0.0, 0.0)
+SHARE_OF_ONE = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, 0.0)  # of a mask that may be empty
+ALWAYS = EmptyRule(Empty.MEASURED, Empty.MEASURED, Empty.UNDEFINED)
 
-# A class that is missing from both maps says nothing about the prediction, so it has no Dice.
-METRICS = {
-    "dice": Metric(dice, "", "higher", EmptyRule(from_both=None, from_one=0.0)),
-    "volume_ml": Metric(lambda pair: pair.volumes_ml[0], "ml", None, None),
-    "reference_volume_ml": Metric(lambda pair: pair.volumes_ml[1], "ml", None, None),
+METRICS: dict[str, Metric] = {
+    "pixel_accuracy": Metric(overlap.pixel_accuracy, "(TP + TN) / all", "", "higher", ALWAYS),
+    "dice": Metric(overlap.dice, "2 TP / (2 TP + FP + FN)", "", "higher", OVERLAP),
+    "iou": Metric(overlap.iou, "TP / (TP + FP + FN)", "", "higher", OVERLAP),
+    "precision": Metric(overlap.precision, "TP / (TP + FP)", "", "higher", SHARE_OF_ONE),
+    "sensitivity": Metric(overlap.sensitivity, "TP / (TP + FN)", "", "higher", SHARE_OF_ONE),
+    "specificity": Metric(overlap.specificity, "TN / (TN + FP)", "", "higher", ALWAYS),
+    "volume_ml": Metric(lambda pair: pair.volumes_ml[0], "of the prediction", "ml", None, ALWAYS),
+    "reference_volume_ml": Metric(
+        lambda pair: pair.volumes_ml[1], "of the reference", "ml", None, ALWAYS
+    ),
+    "volume_difference_ml": Metric(
+        overlap.volume_difference_ml, "prediction - reference", "ml", "zero", ALWAYS
+    ),
+    "volume_difference_percent": Metric(
+        overlap.volume_difference_percent,
+        "100 (prediction - reference) / reference",
+        "percent",
+        "zero",
+        ALWAYS,
+    ),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Of one class in one scan: by metric, and the same with penalties for what was missed."""
+
+    scores: Score
+    penalised: Score
+
+
 def score_classes(
-    prediction: NDArray[np.integer[Any]],
-    reference: NDArray[np.integer[Any]],
-    annotated: NDArray[np.bool_] | None,
-    classes: dict[str, tuple[int, ...]],
-    spacing_mm: Spacing3,
-) -> dict[str, ClassScore]:
-    """Score classes, or regions of several label values, in a pair of maps [z, y, x].
+    maps: MapPair,
+    classes: Mapping[str, tuple[int, ...]],
+    metrics: Mapping[str, Metric] = METRICS,
+) -> dict[str, ClassScores]:
+    """Score classes, or regions of several label values, in two maps of one scan."""
+    return {name: score_masks(pair, metrics) for name, pair in maps.masks(classes)}
 
-    Voxels outside `annotated` [z, y, x] do not count; without it all do.
-    """
 
-    def mask(labels: NDArray[np.integer[Any]], values: tuple[int, ...]) -> NDArray[np.bool_]:
-        inside = np.isin(labels, values)
-        return inside if annotated is None else inside & annotated
+def score_masks(pair: MaskPair, metrics: Mapping[str, Metric] = METRICS) -> ClassScores:
+    """All metrics of one class in one scan."""
+    scores = {name: metric.score(pair) for name, metric in metrics.items()}
+    penalised = {
+        name: metric.penalised(pair) if scores[name] is None else scores[name]
+        for name, metric in metrics.items()
+    }
+    return ClassScores(scores, penalised)
 
+
+# A class that neither map of a scan has.
+ABSENT = score_masks(
+    MaskPair(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 1), bool), None, (1, 1, 1), (1, 1, 1), 1)
+)
+
+
+def mean_score(scores: Iterable[Score]) -> Score:
+    """Means of every metric that has a better end, over the scores that there are."""
+    rows = list(scores)
     return {
-        name: _score(
-            MaskPair(mask(prediction, values), mask(reference, values), annotated, spacing_mm)
-        )
-        for name, values in classes.items()
+        name: _mean([row.get(name) for row in rows])
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if METRICS[name].better is not None
     }
-
-
-def absent_score() -> ClassScore:
-    """That of a class which neither map has."""
-    nothing = np.zeros((1, 1, 1), bool)
-    return _score(MaskPair(nothing, nothing, None, (1.0, 1.0, 1.0)))
-
-
-def mean_score(scores: Iterable[ClassScore | Mean]) -> Mean:
-    """Means of every metric that has a better direction, over the scores that there are."""
-    rows = [score.model_dump() for score in scores]
-    means = {
-        name: _mean([row[name] for row in rows])
-        for name, metric in METRICS.items()
-        if metric.better is not None
-    }
-    return Mean.model_validate(means)
-
-
-def _score(pair: MaskPair) -> ClassScore:
-    return ClassScore.model_validate({name: m.score(pair) for name, m in METRICS.items()})
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -54,10 +54,10 @@ def write_report(content: ReportContent, path: Path) -> None:
             for order, value in enumerate(values)
         ],
         "rows": [
-            (case_id, [_number(scores[value].dice) for value in values])
+            (case_id, [_number(scores[value]["dice"]) for value in values])
             for case_id, scores in content.evaluation.cases.items()
         ],
-        "means": [_number(content.evaluation.classes[value].dice) for value in values],
+        "means": [_number(content.evaluation.classes[value]["dice"]) for value in values],
         "empty_rule": content.evaluation.empty_rule,
         "curves": encode_png(content.curves.read_bytes()) if content.curves else None,
         "figures": [encode_png(draw_mosaic(scan, numbers)) for scan in content.scans],

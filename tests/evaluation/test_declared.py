@@ -74,7 +74,7 @@ def test_regions_are_scored_as_regions(references: Path) -> None:
     save(masks / "a.nii.gz", [[[0, 1, 1]]])
     save(references / "a.nii.gz", [[[0, 1, 2]]])
     scores = evaluate_folders(masks, references, 1, declared=read_labels_of(path)).classes
-    assert {name: mean.dice for name, mean in scores.items()} == {"whole": 1.0, "core": 0.0}
+    assert {name: mean["dice"] for name, mean in scores.items()} == {"whole": 1.0, "core": 0.0}
 
 
 def test_a_folder_that_declares_nothing_is_refused(tmp_path: Path) -> None:

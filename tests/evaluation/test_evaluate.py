@@ -38,13 +38,13 @@ def test_dice_and_volume_agree_with_simpleitk(folders: tuple[Path, Path]) -> Non
         shape = sitk.LabelShapeStatisticsImageFilter()
         shape.Execute(images[0])
         for value in (1, 2):
-            assert scores[str(value)].dice == pytest.approx(overlap.GetDiceCoefficient(value))
+            assert scores[str(value)]["dice"] == pytest.approx(overlap.GetDiceCoefficient(value))
             volume_ml = shape.GetPhysicalSize(value) / 1000
-            assert scores[str(value)].volume_ml == pytest.approx(volume_ml)
-    mean = np.mean([scores["1"].dice for scores in evaluation.cases.values()])
-    assert evaluation.classes["1"].dice == pytest.approx(mean)
-    both = [evaluation.classes[v].dice or 0 for v in "12"]
-    assert evaluation.mean.dice == pytest.approx(np.mean(both))
+            assert scores[str(value)]["volume_ml"] == pytest.approx(volume_ml)
+    mean = np.mean([scores["1"]["dice"] for scores in evaluation.cases.values()])
+    assert evaluation.classes["1"]["dice"] == pytest.approx(mean)
+    both = [evaluation.classes[v]["dice"] or 0 for v in "12"]
+    assert evaluation.mean["dice"] == pytest.approx(np.mean(both))
 
 
 def test_the_json_has_the_promised_shape(folders: tuple[Path, Path]) -> None:
@@ -61,10 +61,10 @@ def test_a_class_in_neither_mask_has_no_dice_and_in_one_has_0(tmp_path: Path) ->
         save(tmp_path / "masks" / f"{name}.nii.gz", mask)
         save(tmp_path / "truth" / f"{name}.nii.gz", truth)
     evaluation = evaluate_folders(tmp_path / "masks", tmp_path / "truth", workers=1)
-    assert evaluation.cases["b"]["1"].dice == 0
-    assert evaluation.cases["c"]["1"].dice == 1
-    assert evaluation.cases["a"]["1"].dice is None
-    assert evaluation.classes["1"].dice == 0.5
+    assert evaluation.cases["b"]["1"]["dice"] == 0
+    assert evaluation.cases["c"]["1"]["dice"] == 1
+    assert evaluation.cases["a"]["1"]["dice"] is None
+    assert evaluation.classes["1"]["dice"] == 0.5
 
 
 def test_masks_without_a_reference_and_other_grids_are_refused(

@@ -1,21 +1,17 @@
+"""Covers: mask_pair, metrics, overlap."""
+
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.evaluation.evaluate import evaluate_pairs
-from autoseg.evaluation.metrics import (
-    METRICS,
-    ClassScore,
-    EmptyRule,
-    MaskPair,
-    Mean,
-    mean_score,
-    score_classes,
-)
+from autoseg.evaluation.mask_pair import MapPair, MaskPair
+from autoseg.evaluation.metrics import ABSENT, METRICS, Empty, EmptyRule, mean_score, score_classes
 from tests.evaluation.test_evaluate import save
 
 SPACING_MM = (3.0, 1.0, 0.5)
@@ -54,56 +50,96 @@ def test_metrics_see_masks_in_space_where_a_part_is_not_annotated(
     evaluation = evaluate_pairs({"a": partly_annotated}, LABELS, workers=1)
     (pair,) = seen
     # In the file's order [x, y, z] the shape was (10, 8, 6), with spacing 2, 1, 1 mm.
-    assert pair.predicted.shape == pair.reference.shape == (6, 8, 10)
-    assert pair.annotated is not None and pair.annotated.shape == (6, 8, 10)
+    assert pair.scan_shape_vox == (6, 8, 10) and pair.scored_vox == 6 * 8 * 7
+    assert pair.predicted.shape == pair.reference.shape == (6, 8, 8)  # cut to where either is
+    assert pair.annotated is not None and pair.annotated.shape == (6, 8, 8)
     assert not (pair.predicted | pair.reference)[~pair.annotated].any()
-    assert evaluation.cases["a"]["1"].dice == 2.0
+    assert evaluation.cases["a"]["1"]["dice"] == 2.0
 
 
 def test_what_nobody_annotated_counts_neither_for_dice_nor_for_volume(
     partly_annotated: tuple[Path, Path],
 ) -> None:
     score = evaluate_pairs({"a": partly_annotated}, LABELS, workers=1).cases["a"]["1"]
-    assert score.dice == pytest.approx(2 * 16 / (24 + 16))
-    assert (score.volume_ml, score.reference_volume_ml) == pytest.approx((0.048, 0.032))
+    assert score["dice"] == pytest.approx(2 * 16 / (24 + 16))
+    assert (score["volume_ml"], score["reference_volume_ml"]) == pytest.approx((0.048, 0.032))
+    assert score["pixel_accuracy"] == pytest.approx(1 - 8 / (6 * 8 * 7))
+    assert score["specificity"] == pytest.approx(1 - 8 / (6 * 8 * 7 - 16))
 
 
-def test_scores_are_those_of_the_metrics_and_means_of_those_with_a_better_end() -> None:
-    assert list(ClassScore.model_fields) == list(METRICS)
-    assert list(Mean.model_fields) == [name for name, m in METRICS.items() if m.better]
-    assert all(name.endswith(m.unit) for name, m in METRICS.items())
+def test_overlaps_are_those_of_simpleitk() -> None:
+    rng = np.random.default_rng(0)
+    prediction, reference = rng.integers(0, 3, (2, 6, 7, 8), dtype=np.uint8)
+    prediction[:2] = 0
+    scores = score_classes(MapPair(prediction, reference, None, SPACING_MM), {"1": (1,), "2": (2,)})
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*map(sitk.GetImageFromArray, (prediction, reference)))
+    for value in (1, 2):
+        score = scores[str(value)].scores
+        assert score["dice"] == pytest.approx(overlap.GetDiceCoefficient(value))
+        assert score["iou"] == pytest.approx(overlap.GetJaccardCoefficient(value))
+        assert score["precision"] == pytest.approx(1 - overlap.GetFalseDiscoveryRate(value))
+        assert score["sensitivity"] == pytest.approx(1 - overlap.GetFalseNegativeError(value))
+        assert score["specificity"] == pytest.approx(1 - overlap.GetFalsePositiveError(value))
+        agree = (prediction == value) == (reference == value)
+        assert score["pixel_accuracy"] == pytest.approx(agree.mean())
+
+
+def test_differences_of_volumes_have_a_sign() -> None:
+    prediction, reference = np.zeros((2, 2, 10, 10), np.uint8)
+    prediction[0, :4] = reference[0, :5] = 1
+    score = score_classes(MapPair(prediction, reference, None, SPACING_MM), {"1": (1,)})["1"].scores
+    assert score["volume_difference_ml"] == pytest.approx(-10 * 1.5 / 1000)
+    assert score["volume_difference_percent"] == pytest.approx(-20)
+
+
+def test_names_end_with_units() -> None:
+    assert all(name.endswith(metric.unit) for name, metric in METRICS.items())
 
 
 @pytest.mark.parametrize(
-    ("rule", "from_both", "from_one"),
-    [(EmptyRule(None, 0.0), None, 0.0), (EmptyRule(1.0, None), 1.0, None), (None, 7.0, 7.0)],
+    ("rule", "both", "one", "one_penalised"),
+    [
+        (EmptyRule(Empty.UNDEFINED, 0.0, 0.0), None, 0.0, 0.0),
+        (EmptyRule(1.0, Empty.UNDEFINED, Empty.DIAGONAL), 1.0, None, 86.0**0.5),
+        (EmptyRule(Empty.MEASURED, Empty.MEASURED, Empty.UNDEFINED), 7.0, 7.0, 7.0),
+    ],
 )
 def test_each_metric_says_what_empty_masks_get(
-    rule: EmptyRule | None, from_both: float | None, from_one: float | None
+    rule: EmptyRule, both: float | None, one: float | None, one_penalised: float | None
 ) -> None:
     metric = replace(METRICS["dice"], function=lambda pair: 7.0, empty=rule)
-    empty, full = np.zeros((2, 3, 4), bool), np.ones((2, 3, 4), bool)
-    for predicted, reference, expected in (
-        (empty, empty, from_both),
-        (full, empty, from_one),
-        (empty, full, from_one),
-        (full, full, 7.0),
+    empty, full = np.zeros((2, 7, 2), np.uint8), np.ones((2, 7, 2), np.uint8)
+    for prediction, reference, expected, penalised in (
+        (empty, empty, both, both),
+        (full, empty, one, one_penalised),
+        (empty, full, one, one_penalised),
+        (full, full, 7.0, 7.0),
     ):
-        assert metric.score(MaskPair(predicted, reference, None, SPACING_MM)) == expected
+        maps = MapPair(prediction, reference, None, SPACING_MM)
+        (found,) = score_classes(maps, {"1": (1,)}, {"dice": metric}).values()
+        assert (found.scores["dice"], found.penalised["dice"]) == (expected, penalised)
 
 
 def test_regions_of_several_values_are_one_mask() -> None:
     prediction = np.array([[[1, 2, 0, 3]]], np.uint8)
     reference = np.array([[[2, 2, 2, 0]]], np.uint8)
-    scores = score_classes(prediction, reference, None, {"whole": (1, 2)}, SPACING_MM)
-    assert scores["whole"].model_dump() == pytest.approx(
-        {"dice": 0.8, "volume_ml": 0.003, "reference_volume_ml": 0.0045}
+    maps = MapPair(prediction, reference, None, SPACING_MM)
+    score = score_classes(maps, {"whole": (1, 2)})["whole"].scores
+    assert (score["dice"], score["volume_ml"], score["reference_volume_ml"]) == pytest.approx(
+        (0.8, 0.003, 0.0045)
     )
 
 
-def test_scores_that_are_missing_are_left_out_of_means() -> None:
-    def score(dice: float | None) -> ClassScore:
-        return ClassScore(dice=dice, volume_ml=1, reference_volume_ml=1)
+def test_a_class_of_other_scans_has_the_scores_of_empty_masks() -> None:
+    nothing = np.zeros((4, 5, 6), np.uint8)
+    (score,) = score_classes(MapPair(nothing, nothing, None, SPACING_MM), {"1": (1,)}).values()
+    assert score == ABSENT
 
-    assert mean_score([score(0.5), score(None), score(1.0)]) == Mean(dice=0.75)
-    assert mean_score([score(None)]) == Mean(dice=None)
+
+def test_scores_that_are_missing_are_left_out_of_means() -> None:
+    def score(dice: float | None) -> dict[str, float | None]:
+        return {"dice": dice, "volume_ml": 1}
+
+    assert mean_score([score(0.5), score(None), score(1.0)]) == {"dice": 0.75}
+    assert mean_score([score(None)]) == {"dice": None}

@@ -120,8 +120,8 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
     for name, values in (("whole", (1, 2, 3)), ("inner", (2, 3))):
         a, b = np.isin(found, values) & annotated, np.isin(expected, values) & annotated
         dice = 2 * (a & b).sum() / (a.sum() + b.sum())
-        assert evaluation.cases[case_id][name].dice == pytest.approx(dice)
-    whole = evaluation.classes["whole"].dice
+        assert evaluation.cases[case_id][name]["dice"] == pytest.approx(dice)
+    whole = evaluation.classes["whole"]["dice"]
     assert whole is not None and whole > 0.3
 
 

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from autoseg.evaluation.evaluate import Evaluation
-from autoseg.evaluation.metrics import ClassScore, Mean
 from autoseg.reporting.charts import COLOURS
 from autoseg.reporting.curves import draw_progress
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic
@@ -42,10 +41,8 @@ def test_empty_masks_and_single_slices_are_drawn_too() -> None:
 
 
 def test_the_report_stands_on_its_own(tmp_path: Path, scan: MosaicScan) -> None:
-    score = ClassScore(dice=0.876, volume_ml=1, reference_volume_ml=1)
-    evaluation = Evaluation(
-        mean=Mean(dice=0.876), classes={"1": Mean(dice=0.876)}, cases={"a": {"1": score}}
-    )
+    score: dict[str, float | None] = {"dice": 0.876}
+    evaluation = Evaluation(mean=score, classes={"1": score}, cases={"a": {"1": score}})
     content = ReportContent("Title", "Words.", evaluation, {"1": "<organ>"}, [scan], None)
     write_report(content, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")

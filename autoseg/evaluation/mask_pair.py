@@ -1,0 +1,143 @@
+"""One class in both label maps of a scan, which is what every metric sees."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import ndimage
+
+from autoseg.geometry import Spacing3
+from autoseg.records import Record
+
+Shape3 = tuple[int, int, int]
+Labels = NDArray[np.integer[Any]]
+
+TOLERANCE_MM = 2.0  # of the normalised surface Dice, as in the CVPR 2025 challenge
+
+
+class Convention(Record):
+    """How scores are counted where the field's tools differ.
+
+    `surfaces` are voxels whose neighbours lie outside (as in MONAI and MetricsReloaded), or
+    elements of a surface with an area in mm² (as in DeepMind's surface-distance). Tolerances are of
+    the normalised surface Dice: one for all classes, and others for some by name.
+    """
+
+    surfaces: Literal["voxel", "area"] = "voxel"
+    tolerance_mm: float = TOLERANCE_MM
+    tolerances_mm: dict[str, float] = Field(default_factory=dict)
+
+    def tolerance_of(self, name: str) -> float:
+        return self.tolerances_mm.get(name, self.tolerance_mm)
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """One class in both maps of a scan: three masks [z, y, x], cut to where either has it.
+
+    Where `annotated` is false nobody has looked, and the other two are false as well; None means
+    that all of the scan is annotated. Outside the cut there is background: `scan_shape_vox` is the
+    whole scan, of which `scored_vox` are annotated.
+    """
+
+    predicted: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+    annotated: NDArray[np.bool_] | None
+    spacing_mm: Spacing3
+    scan_shape_vox: Shape3
+    scored_vox: int
+    tolerance_mm: float = TOLERANCE_MM
+    surfaces: Literal["voxel", "area"] = "voxel"
+
+    @cached_property
+    def sizes_vox(self) -> tuple[int, int]:
+        """Voxels of the prediction, and of the reference."""
+        return int(np.count_nonzero(self.predicted)), int(np.count_nonzero(self.reference))
+
+    @cached_property
+    def common_vox(self) -> int:
+        """Voxels of both."""
+        return int(np.count_nonzero(self.predicted & self.reference))
+
+    @property
+    def volumes_ml(self) -> tuple[float, float]:
+        """Volumes of the prediction, and of the reference."""
+        voxel_mm3 = float(np.prod(self.spacing_mm))
+        predicted_vox, reference_vox = self.sizes_vox
+        return predicted_vox * voxel_mm3 / 1000, reference_vox * voxel_mm3 / 1000
+
+    @property
+    def diagonal_mm(self) -> float:
+        """That of the whole scan, the largest distance that there can be."""
+        return float(np.linalg.norm(np.multiply(self.scan_shape_vox, self.spacing_mm)))
+
+
+@dataclass(frozen=True)
+class MapPair:
+    """Two label maps [z, y, x] of one scan. Voxels outside `annotated` do not count."""
+
+    prediction: Labels
+    reference: Labels
+    annotated: NDArray[np.bool_] | None
+    spacing_mm: Spacing3
+    convention: Convention = field(default_factory=Convention)
+
+    @cached_property
+    def _boxes(self) -> tuple[list[Any], list[Any]]:
+        """Bounding boxes of every value from 1 in either map; None for those that are absent."""
+        return ndimage.find_objects(self.prediction), ndimage.find_objects(self.reference)
+
+    def masks(self, classes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, MaskPair]]:
+        """A pair of masks for each class, or region of several values."""
+        scored_vox = self.prediction.size
+        if self.annotated is not None:
+            scored_vox = int(np.count_nonzero(self.annotated))
+        for name, values in classes.items():
+            box = self._box_of(values)
+            annotated = None if self.annotated is None else self.annotated[box]
+            yield (
+                name,
+                MaskPair(
+                    _mask(self.prediction[box], values, annotated),
+                    _mask(self.reference[box], values, annotated),
+                    annotated,
+                    self.spacing_mm,
+                    _shape3(self.prediction),
+                    scored_vox,
+                    self.convention.tolerance_of(name),
+                    self.convention.surfaces,
+                ),
+            )
+
+    def _box_of(self, values: tuple[int, ...]) -> tuple[slice, ...]:
+        """The smallest box that holds some values in both maps; a single voxel where none is."""
+        found = [
+            boxes[value - 1]
+            for boxes in self._boxes
+            for value in values
+            if 0 < value <= len(boxes) and boxes[value - 1] is not None
+        ]
+        if 0 in values:  # background is everywhere
+            return tuple(slice(0, size) for size in self.prediction.shape)
+        if not found:
+            return (slice(0, 1),) * 3
+        return tuple(
+            slice(min(part.start for part in parts), max(part.stop for part in parts))
+            for parts in zip(*found, strict=True)
+        )
+
+
+def _mask(
+    labels: Labels, values: tuple[int, ...], annotated: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
+    inside = labels == values[0] if len(values) == 1 else np.isin(labels, values)
+    return inside if annotated is None else inside & annotated
+
+
+def _shape3(labels: Labels) -> Shape3:
+    z, y, x = labels.shape
+    return z, y, x
