@@ -1,7 +1,9 @@
 """Masks against references.
 
 Read `mask_pair` (one class in two maps of a scan), `metrics` (the table, whose functions stand in
-`overlap`), `scored_case` (one pair of files), then `evaluate` (folders of maps, and means) and
-`evaluation` (what is saved), with `pairing` (which mask belongs to which reference), `declared`
-(what values mean) and `remarks` (what a reader should know).
+`overlap`), `scored_case` (one pair of files), then `evaluate` (many of them) and `evaluation` (what
+is saved). Their numbers are in `statistics`, by way of `score_arrays`; `comparison` sets masks of
+several models side by side, `score_table` writes CSV. What is asked is in `scoring`; `pairing` says
+which mask belongs to which reference, `declared` what values mean, `patients` whose cases are, and
+`remarks` what a reader should know.
 """

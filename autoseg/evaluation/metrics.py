@@ -100,13 +100,22 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
+OVERLAPS = (  # those that take no time
+    "pixel_accuracy", "dice", "iou", "precision", "sensitivity", "specificity", "volume_ml",
+    "reference_volume_ml", "volume_difference_ml", "volume_difference_percent",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Of one class in one scan: by metric, and the same with penalties for what was missed."""
+    """Of one class in one scan: by metric, and the same with penalties for what was missed.
+
+    `sizes_vox` are those of the prediction and of the reference.
+    """
 
     scores: Score
     penalised: Score
+    sizes_vox: tuple[int, int]
 
 
 def score_classes(
@@ -125,7 +134,7 @@ def score_masks(pair: MaskPair, metrics: Mapping[str, Metric] = METRICS) -> Clas
         name: metric.penalised(pair) if scores[name] is None else scores[name]
         for name, metric in metrics.items()
     }
-    return ClassScores(scores, penalised)
+    return ClassScores(scores, penalised, pair.sizes_vox)
 
 
 # A class that neither map of a scan has.

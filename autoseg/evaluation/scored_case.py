@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fastremap
+import numpy as np
 
 from autoseg.dataset.labels import LabelScheme, instance_classes
 from autoseg.dataset.reading import aligned, grid_differences
 from autoseg.evaluation.mask_pair import Convention, MapPair
 from autoseg.evaluation.metrics import METRICS, ClassScores, score_classes
+from autoseg.evaluation.scoring import ALL_METRICS
 from autoseg.geometry import Grid, same_space
 from autoseg.images.volume import Volume, read_labels
 
-ALL_METRICS = tuple(METRICS)
+ACCURACY = "pixel_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class ScoredCase:
     """One case: its scores, the values of either map, and whether the mask had to be turned, or
     taken to lie where its reference does.
 
-    `problem` says why there are none.
+    `accuracy` is the share of annotated voxels that have the right label. `problem` says why there
+    are no scores.
     """
 
     scores: dict[str, ClassScores]
+    accuracy: float | None = None
     predicted_values: frozenset[int] = frozenset()
     reference_values: frozenset[int] = frozenset()
     turned: bool = False
@@ -59,6 +63,7 @@ def score_case(pair: CasePair) -> ScoredCase:
         score_classes(
             maps, _classes_of(pair.labels, *values), {name: METRICS[name] for name in pair.metrics}
         ),
+        _accuracy(maps) if ACCURACY in pair.metrics else None,
         *values,
         turned=laid and placed,
         assumed=laid and not placed,
@@ -72,6 +77,15 @@ def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:
         reference = instance_classes(reference) if labels.instances else reference
         annotated = None if labels.ignore is None else reference != labels.ignore
     return MapPair(mask.array, reference, annotated, truth.grid.spacing_mm, pair.convention)
+
+
+def _accuracy(maps: MapPair) -> float | None:
+    """The share of voxels that have the right label (pixel accuracy of Long et al. 2015)."""
+    right = maps.prediction == maps.reference
+    looked_at = right.size
+    if maps.annotated is not None:
+        right, looked_at = right & maps.annotated, int(np.count_nonzero(maps.annotated))
+    return np.count_nonzero(right) / looked_at if looked_at else None
 
 
 def _apart(mask: Path, mask_grid: Grid, truth: Path, truth_grid: Grid) -> str:
