@@ -41,14 +41,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class PairedObjects:
-    """The objects of a prediction and a reference, in the order of their numbers.
+    """The objects of a prediction and a reference, in the order of their numbers from 1.
 
-    Sizes are of what is annotated. `may_be_false` tells of predicted objects whether they count as
-    false where they match nothing: those that lie by more than half where nobody has annotated do
-    not, as in panopticapi. `confidences` are mean probabilities inside predicted objects; without
+    Sizes and maps are of what is annotated. `may_be_false` tells of predicted objects whether they
+    count as false where they match nothing: those that lie by more than half where nobody has
+    annotated do not, as in panopticapi. `confidences` are mean probabilities inside predicted objects; without
     probabilities all of them are 1.
     """
 
+    predicted: Numbers  # [z, y, x]
+    reference: Numbers  # [z, y, x]
     predicted_vox: NDArray[np.int64]  # [predicted]
     reference_vox: NDArray[np.int64]  # [reference]
     may_be_false: NDArray[np.bool_]  # [predicted]
@@ -83,7 +85,7 @@ class PairedObjects:
     def counts_at(self, iou: float, strictly: bool = False) -> Counts:
         """Matches of at least an IoU, or of strictly more, from 0.5 on."""
         matched = self.matched_ious > iou if strictly else self.matched_ious >= iou
-        return self._counts(np.count_nonzero(matched), matched)
+        return self._counts(int(np.count_nonzero(matched)), matched)
 
     def touching(self, least_vox: int) -> Counts:
         """References that share some voxels with any prediction, and predictions with none."""
@@ -95,7 +97,7 @@ class PairedObjects:
     def _counts(self, found: int, matched: NDArray[np.bool_]) -> Counts:
         """Of so many references found, by those predicted objects."""
         false = int(np.count_nonzero(self.may_be_false & ~matched))
-        return Counts(int(found), false, len(self.reference_vox) - int(found))
+        return Counts(found, false, len(self.reference_vox) - found)
 
 
 def pair_objects(
@@ -104,10 +106,7 @@ def pair_objects(
     annotated: Mask | None = None,
     probability: NDArray[np.floating[Any]] | None = None,
 ) -> PairedObjects:
-    """Compare two maps [z, y, x] of objects numbered from 1, in those voxels that are annotated.
-
-    Takes some bytes a voxel for a while, and keeps only what there is of objects and pairs.
-    """
+    """Compare two maps [z, y, x] of objects numbered from 1, in those voxels that are annotated."""
     count = int(predicted.max(initial=0))
     whole_vox = inside_vox = _sizes_vox(predicted, count)
     if annotated is not None:
@@ -117,6 +116,8 @@ def pair_objects(
     if probability is not None:
         confidences = _mean_inside(predicted, inside_vox, probability)
     return PairedObjects(
+        predicted,
+        reference,
         inside_vox,
         _sizes_vox(reference, int(reference.max(initial=0))),
         2 * inside_vox >= whole_vox,

@@ -13,10 +13,12 @@ def panoptic_quality(pair: MaskPair) -> float | None:
     return _matched_iou(pair) / of_all if of_all else None
 
 
-def segmentation_quality(pair: MaskPair) -> float:
-    """The mean IoU of matches; 0 without any, as in panopticapi."""
+def segmentation_quality(pair: MaskPair) -> float | None:
+    """The mean IoU of matches; 0 without any, as in panopticapi. None where no object counts."""
     counts = pair.objects.counts_at(0.5, strictly=True)
-    return _matched_iou(pair) / counts.found if counts.found else 0.0
+    if not counts.found:
+        return 0.0 if counts.false or counts.missed else None
+    return _matched_iou(pair) / counts.found
 
 
 def recognition_quality(pair: MaskPair) -> float | None:
