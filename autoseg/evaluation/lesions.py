@@ -1,13 +1,12 @@
 """Measures of lesions: of objects that are found, missed or made up."""
 
-import numpy as np
-from pydantic import Field
-from scipy import ndimage
+from dataclasses import replace
 
+from pydantic import Field
+
+from autoseg.evaluation.distances import hd95_mm
 from autoseg.evaluation.joined_lesions import BRATS, lesion_masks
 from autoseg.evaluation.mask_pair import MaskPair
-from autoseg.evaluation.objects import Mask
-from autoseg.geometry import Spacing3
 from autoseg.records import Record
 
 
@@ -62,17 +61,8 @@ def brats_hd95_mm(pair: MaskPair) -> float:
     """
     lesions = pair.joined_lesions
     found_mm = [
-        _hd95_mm(predicted, reference, pair.spacing_mm)
+        hd95_mm(replace(pair, predicted=predicted, reference=reference, surfaces="area"))
         for predicted, reference in lesion_masks(pair.components, lesions)
     ]
     without_mm = BRATS.penalty_mm * (lesions.count - len(found_mm))
     return (sum(found_mm) + without_mm) / lesions.count if lesions.count else 0.0
-
-
-def _hd95_mm(predicted: Mask, reference: Mask, spacing_mm: Spacing3) -> float:
-    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (predicted, reference)]
-    directed_mm = [
-        np.percentile(ndimage.distance_transform_edt(~there, sampling=spacing_mm)[here], 95)
-        for here, there in (surfaces, surfaces[::-1])
-    ]
-    return float(max(directed_mm))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy import ndimage
 from autoseg.evaluation.joined_lesions import JoinedLesions, join_lesions
 from autoseg.evaluation.objects import Mask, Numbers, PairedObjects, number_objects, pair_objects
 from autoseg.evaluation.saved_probabilities import SavedProbabilities
+from autoseg.evaluation.surfaces import Distances, SurfaceKind, surface_distances, surface_of
 from autoseg.geometry import Spacing3
 from autoseg.records import Record
 
@@ -31,7 +32,7 @@ class Convention(Record):
     the normalised surface Dice: one for all classes, and others for some by name.
     """
 
-    surfaces: Literal["voxel", "area"] = "voxel"
+    surfaces: SurfaceKind = "voxel"
     tolerance_mm: float = TOLERANCE_MM
     tolerances_mm: dict[str, float] = Field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class MaskPair:
     scan_shape_vox: Shape3
     scored_vox: int
     tolerance_mm: float = TOLERANCE_MM
-    surfaces: Literal["voxel", "area"] = "voxel"
+    surfaces: SurfaceKind = "voxel"
     beyond: Mask | None = None
     predicted_ids: Numbers | None = None
     reference_ids: Numbers | None = None
@@ -114,6 +115,25 @@ class MaskPair:
     def diagonal_mm(self) -> float:
         """That of the whole scan, the largest distance that there can be."""
         return float(np.linalg.norm(np.multiply(self.scan_shape_vox, self.spacing_mm)))
+
+    @property
+    def spatial_dims(self) -> int:
+        """3, or 2 where the scan is a single slice, which has no surface above and below."""
+        return 2 if self.scan_shape_vox[0] == 1 else 3
+
+    @property
+    def drawn(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Prediction and reference [z, y, x], or [y, x] of a single slice."""
+        if self.spatial_dims == 2:
+            return self.predicted[0], self.reference[0]
+        return self.predicted, self.reference
+
+    @cached_property
+    def surface_distances(self) -> tuple[Distances, Distances]:
+        """From the prediction's surface to the reference's and back; neither mask may be empty."""
+        spacing_mm = self.spacing_mm[-self.spatial_dims :]
+        predicted, reference = (surface_of(mask, spacing_mm, self.surfaces) for mask in self.drawn)
+        return surface_distances(predicted, reference, spacing_mm)
 
 
 @dataclass(frozen=True)

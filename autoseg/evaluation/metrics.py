@@ -10,7 +10,16 @@ from typing import Literal
 
 import numpy as np
 
-from autoseg.evaluation import calibration, detection, lesions, overlap, panoptic
+from autoseg.evaluation import (
+    boundaries,
+    calibration,
+    centreline,
+    detection,
+    distances,
+    lesions,
+    overlap,
+    panoptic,
+)
 from autoseg.evaluation.detection import Detections, detections_of
 from autoseg.evaluation.mask_pair import MapPair, MaskPair
 
@@ -81,6 +90,7 @@ class Metric:
 # A class that is missing from both maps says nothing about the prediction, so it has no overlap.
 OVERLAP = EmptyRule(Empty.UNDEFINED, 0.0, 0.0)
 SHARE_OF_ONE = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, 0.0)  # of a mask that may be empty
+DISTANCE = EmptyRule(Empty.UNDEFINED, Empty.UNDEFINED, Empty.DIAGONAL)
 ALWAYS = EmptyRule(Empty.MEASURED, Empty.MEASURED, Empty.UNDEFINED)
 OF_EITHER = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, Empty.UNDEFINED)
 
@@ -105,6 +115,19 @@ METRICS: dict[str, Metric] = {
         "zero",
         ALWAYS,
     ),
+    "hd_mm": Metric(distances.hd_mm, "largest distance of surfaces", "mm", "lower", DISTANCE),
+    "hd95_mm": Metric(
+        distances.hd95_mm, "larger 95th percentile of both directions", "mm", "lower", DISTANCE
+    ),
+    "asd_mm": Metric(distances.asd_mm, "mean distance over both surfaces", "mm", "lower", DISTANCE),
+    "nsd": Metric(distances.nsd, "share of surfaces within tolerance", "", "higher", OVERLAP),
+    "boundary_f1": Metric(
+        boundaries.boundary_f1, "F1 of boundaries within 0.75 % of diagonal", "", "higher", OVERLAP
+    ),
+    "boundary_iou": Metric(
+        boundaries.boundary_iou, "IoU of rims of 2 % of diagonal", "", "higher", OVERLAP
+    ),
+    "cldice": Metric(centreline.cldice, "Dice of centrelines", "", "higher", OVERLAP),
     "lesion_f1": Metric(
         lesions.lesion_f1, "F1 of lesions that share a voxel", "", "higher", OF_EITHER
     ),
