@@ -18,33 +18,45 @@ READ_FIRST = {
     "volume_difference_percent": "volume %",
     "lesion_sensitivity": "lesions found",
 }
+WITH_INTERVAL = "dice"
 MOST_SHOWN = 6
 WORST = 3
-NARROWEST = 120
+WIDEST = 1000  # that is, lines are never cut
 
 
 def evaluation_screen(evaluation: Evaluation, asked: Sequence[str] = ()) -> str:
     """Means of each class by what is read first, or by metrics that were asked for."""
     shown = _shown(evaluation, asked)
+    rows = {
+        evaluation.title_of(name): (means, evaluation.statistics.get(name, {}))
+        for name, means in evaluation.classes.items()
+    }
+    rows["mean"] = evaluation.mean, evaluation.mean_statistics
+    absent = [evaluation.counts.get(name) for name in evaluation.classes] + [None]
     table = _table("", *(READ_FIRST.get(name, name) for name in shown), "missed", "hallucinated")
-    for name in evaluation.classes:
-        counts = evaluation.counts.get(name)
+    for (title, (means, statistics)), counts in zip(rows.items(), absent, strict=True):
+        cells = [
+            _number(name, means.get(name))
+            + (_interval(name, statistics.get(name)) if name in (*asked, WITH_INTERVAL) else "")
+            for name in shown
+        ]
         missed = ("", "") if counts is None else (str(counts.missed), str(counts.hallucinated))
-        cells = [_mean(evaluation, name, metric) for metric in shown]
-        table.add_row(evaluation.title_of(name), *cells, *missed)
-    cells = [_mean_over_classes(evaluation, metric) for metric in shown]
-    table.add_row("mean", *cells, "", "")
+        table.add_row(title, *cells, *missed)
     return "\n".join([_drawn(table), *_lines_below(evaluation)])
 
 
 def comparison_screen(comparison: Comparison, first: Evaluation, asked: Sequence[str] = ()) -> str:
     """Differences of each class by what is read first, or by metrics that were asked for."""
     shown = [name for name in _shown(first, asked) if name in comparison.mean]
-    headings = [part for name in shown for part in (READ_FIRST.get(name, name), "p")]
-    table = _table("", *headings)
     rows = {first.title_of(name): found for name, found in comparison.classes.items()}
+    table = _table("", "", "difference [95 %]", "p")
     for title, found in [*rows.items(), ("mean", comparison.mean)]:
-        table.add_row(title, *(cell for name in shown for cell in _difference(name, found[name])))
+        for name in shown:
+            label = title if name == shown[0] else ""
+            heading = READ_FIRST.get(name, name)
+            if METRICS[name].better == "zero":
+                heading = f"|{heading}|"  # the distance from zero
+            table.add_row(label, heading, *_difference(name, found[name]))
     headline = (
         f"{comparison.other} less {comparison.first}, in {len(comparison.cases)} cases of both:"
     )
@@ -69,18 +81,8 @@ def _shown(evaluation: Evaluation, asked: Sequence[str]) -> list[str]:
     return known or [name for name in names if any(name in mean for mean in means)]
 
 
-def _mean(evaluation: Evaluation, name: str, metric: str) -> str:
-    found = evaluation.statistics.get(name, {}).get(metric)
-    return _number(metric, evaluation.classes[name].get(metric)) + _interval(metric, found)
-
-
-def _mean_over_classes(evaluation: Evaluation, metric: str) -> str:
-    found = evaluation.mean_statistics.get(metric)
-    return _number(metric, evaluation.mean.get(metric)) + _interval(metric, found)
-
-
 def _interval(metric: str, found: Statistics | Difference | None) -> str:
-    if found is None or found.interval_95 is None:
+    if found is None or found.interval_95 is None or METRICS[metric].pooled:
         return ""
     low, high = found.interval_95
     return f" [{_number(metric, low)}, {_number(metric, high)}]"
@@ -138,9 +140,7 @@ def _table(*headings: str) -> Table:
 
 
 def _drawn(table: Table) -> str:
-    console = Console(
-        width=max(Console().width, NARROWEST), no_color=True, markup=False, emoji=False
-    )
+    console = Console(width=WIDEST, no_color=True, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(table, highlight=False)
     return "\n".join(f"  {line.rstrip()}" for line in captured.get().splitlines())

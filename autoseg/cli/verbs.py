@@ -268,7 +268,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from autoseg.evaluation.score_table import write_scores
     from autoseg.pipeline.evaluate import EvaluateJob, evaluate_masks
 
-    if options.metrics == ["list"]:
+    if "list" in options.metrics:
         print(metrics_screen())
         return
     tolerance_mm, tolerances_mm = _tolerances(options.tolerance)

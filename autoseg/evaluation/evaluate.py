@@ -1,13 +1,14 @@
 """Masks against references: scores per case, per class, and what they amount to."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import raise_if_any
 from autoseg.evaluation.declared import Declared
 from autoseg.evaluation.evaluation import Evaluation, metric_notes
-from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score
+from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score, class_score, mean_score
 from autoseg.evaluation.pairing import Pairing, pair_masks
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
 from autoseg.evaluation.score_arrays import class_statistics, mean_statistics, score_arrays
@@ -88,7 +89,7 @@ def _summed_up(
         for case_id, case in scored.items()
     }
     patients = {case_id: scoring.patients.get(case_id, case_id) for case_id in by_case}
-    return with_statistics(
+    evaluation = with_statistics(
         Evaluation(
             mean={},
             classes={},
@@ -110,6 +111,7 @@ def _summed_up(
             convention=scoring.convention,
         )
     )
+    return _with_pooled(evaluation, by_case)
 
 
 def with_statistics(evaluation: Evaluation) -> Evaluation:
@@ -126,6 +128,20 @@ def with_statistics(evaluation: Evaluation) -> Evaluation:
             "mean_statistics": over_classes,
         }
     )
+
+
+def _with_pooled(evaluation: Evaluation, by_case: CaseScores) -> Evaluation:
+    """The same with metrics that look at all scans together in place of their means."""
+    pooled = [name for name in evaluation.metrics if METRICS[name].pooled is not None]
+    if not pooled:
+        return evaluation
+    classes = {}
+    for name, means in evaluation.classes.items():
+        found = class_score([case[name] for case in by_case.values()])
+        classes[name] = means | {metric: found[metric] for metric in pooled}
+    over_classes = mean_score(classes.values())
+    mean = evaluation.mean | {metric: over_classes.get(metric) for metric in pooled}
+    return evaluation.model_copy(update={"mean": mean, "classes": classes})
 
 
 def _means(statistics: Mapping[str, Statistics]) -> Score:
@@ -155,10 +171,10 @@ def _counts(scores: list[ClassScores]) -> Counts:
 
 
 def _only(one: ClassScores, metrics: tuple[str, ...]) -> ClassScores:
-    return ClassScores(
-        {name: one.scores[name] for name in metrics},
-        {name: one.penalised[name] for name in metrics},
-        one.sizes_vox,
+    return replace(
+        one,
+        scores={name: one.scores[name] for name in metrics},
+        penalised={name: one.penalised[name] for name in metrics},
     )
 
 

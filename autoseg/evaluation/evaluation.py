@@ -27,7 +27,8 @@ class MetricNote(Record):
     """What a reader must know of a metric; `better` is the good end of the scale, if any.
 
     `both_empty`, `one_empty` and `penalty` say what is taken where masks are empty: a number,
-    `undefined`, `measured`, or the `diagonal` of the scan in mm.
+    `undefined`, `measured`, or the `diagonal` of the scan in mm. What is `pooled` looks at all
+    scans together for `classes` and `mean`; its statistics are of single scans.
     """
 
     formula: str
@@ -36,6 +37,7 @@ class MetricNote(Record):
     both_empty: float | str
     one_empty: float | str
     penalty: float | str
+    pooled: bool = False
 
 
 class Evaluation(Record):
@@ -90,6 +92,7 @@ def metric_notes(names: tuple[str, ...]) -> Mapping[str, MetricNote]:
             both_empty=_rule(METRICS[name].empty.from_both),
             one_empty=_rule(METRICS[name].empty.from_one),
             penalty=_rule(METRICS[name].empty.penalty),
+            pooled=METRICS[name].pooled is not None,
         )
         for name in names
     }

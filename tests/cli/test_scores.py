@@ -42,7 +42,7 @@ def test_comparisons_say_how_much_and_how_sure(evaluation: Evaluation) -> None:
     (comparison,) = side_by_side({"old": evaluation, "new": better}).comparisons
     lines = comparison_screen(comparison, evaluation).splitlines()
     assert lines[0] == "new less old, in 5 cases of both:"
-    assert lines[2].split() == ["1", "[b]liver", "+0.0500", "[0.0500,", "0.0500]", "0.062"]
+    assert lines[2].split() == ["1", "[b]liver", "Dice", "+0.0500", "[0.0500,", "0.0500]", "0.062"]
     assert lines[3].split()[-1] == "-"
 
 

@@ -131,7 +131,7 @@ def test_the_command_scores_by_name_and_leaves_out_what_nobody_annotated(
     assert [line.split()[:3] for line in shown.out.splitlines()[1:4]] == [
         ["1", "liver", "1.0000"],
         ["2", "tumour", "1.0000"],
-        ["mean", "1.0000", "0.00"],
+        ["mean", "1.0000", "1.0000"],
     ]
     assert f"names from {tmp_path / 'dataset.json'}" in shown.out
 
