@@ -7,5 +7,5 @@ and `detection`, by `objects` (and `joined_lesions`, as BraTS has them); and in 
 `evaluation` (what is saved). Their numbers are in `statistics`, by way of `score_arrays`;
 `comparison` sets masks of several models side by side, `score_table` writes CSV. What is asked is
 in `scoring`; `pairing` says which mask belongs to which reference, `declared` what values mean,
-`patients` whose cases are, and `remarks` what a reader should know.
+`stated_patients` whose cases are, and `remarks` what a reader should know.
 """

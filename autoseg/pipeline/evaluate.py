@@ -16,8 +16,8 @@ from autoseg.evaluation.evaluate import evaluate_pairs, with_sources
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.evaluation.mask_pair import TOLERANCE_MM, Convention
 from autoseg.evaluation.pairing import Pairing, pair_masks
-from autoseg.evaluation.patients import Patients, find_patients
 from autoseg.evaluation.scoring import Scoring, chosen_metrics, tolerances_by_class
+from autoseg.evaluation.stated_patients import Patients, find_patients
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.prepare import is_away, planned_dataset
 from autoseg.planning.model_plan import ConfigurationName

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.layouts.description import declared_tolerances
 from autoseg.dataset.layouts.recognition import open_dataset
+from autoseg.dataset.layouts.tidying import tidy_description
+from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
 from tests.dataset.made_up import (
     DESCRIPTION,
@@ -196,3 +199,19 @@ def test_folds_of_incomplete_cases_are_no_mistake_of_the_folds(tmp_path: Path) -
     folds = [{"train": ["a", "b"], "val": ["c"]}]
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
     assert [problem.kind for problem in found_in(tmp_path)] == ["missing_file"]
+
+
+@pytest.mark.parametrize("stated", [5, {"liver": "5"}, {"liver": 0}, {"liver": True}])
+def test_tolerances_are_lengths_by_name(stated: object) -> None:
+    with pytest.raises(AutosegError, match=r"tolerances_mm is .* must be a mapping of labels"):
+        declared_tolerances({"tolerances_mm": stated}, Path("dataset.json"))
+    good = {"tolerances_mm": {"liver": 5, "kidney": 2.5}}
+    assert declared_tolerances(good, Path("dataset.json")) == {"liver": 5, "kidney": 2.5}
+    assert declared_tolerances({}, Path("dataset.json")) == {}
+
+
+def test_a_misspelt_tolerance_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"tolerance_mm": {"liver": 5}, "tolerances": 1}')
+    problems: list[Problem] = []
+    tidy_description(tmp_path / "dataset.json", problems)
+    assert [problem.fix for problem in problems] == ["Is 'tolerances_mm' meant?"] * 2

@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike
 
 from autoseg.cli import main
 from autoseg.errors import AutosegError
+from autoseg.evaluation.declared import read_labels_of
 from autoseg.evaluation.evaluate import evaluate_folders
+from autoseg.evaluation.evaluation import Evaluation
+from autoseg.records import load_record
 
 
 def save(path: Path, labels: ArrayLike, spacing: float = 2.0) -> None:
@@ -143,3 +146,57 @@ def test_values_that_are_not_declared_are_told(
     description.write_text('{"labels": {"background": 0, "liver": 1}}')
     main(["evaluate", *map(str, folders), "--labels", str(description), "--workers", "1"])
     assert "values 2 are in the files, but are not declared" in capsys.readouterr().err
+
+
+def test_misses_and_hallucinations_are_counted_and_penalised(tmp_path: Path) -> None:
+    empty, full = np.zeros((4, 4, 4)), np.ones((4, 4, 4))
+    for name, mask, truth in (("a", empty, empty), ("b", full, empty), ("c", empty, full)):
+        save(tmp_path / "masks" / f"{name}.nii.gz", mask)
+        save(tmp_path / "truth" / f"{name}.nii.gz", truth)
+    save(tmp_path / "masks" / "d.nii.gz", full)
+    save(tmp_path / "truth" / "d.nii.gz", full)
+    found = evaluate_folders(tmp_path / "masks", tmp_path / "truth", workers=1)
+    counts = found.counts["1"]
+    assert (counts.cases, counts.both_empty, counts.missed, counts.hallucinated) == (4, 1, 1, 1)
+    distance = found.statistics["1"]["hd95_mm"]
+    diagonal_mm = float(np.hypot(np.hypot(4, 4), 8))  # of 4 voxels of 1, 1 and 2 mm
+    assert (distance.defined, distance.mean) == (1, 0)
+    assert distance.penalised_mean == pytest.approx(2 * diagonal_mm / 3)
+    assert found.penalties["c"]["1"]["hd95_mm"] == pytest.approx(diagonal_mm)
+    assert "a" not in found.penalties
+
+
+def test_masks_without_any_class_are_right_and_have_no_scores(tmp_path: Path) -> None:
+    for folder in ("masks", "truth"):
+        save(tmp_path / folder / "a.nii.gz", np.zeros((4, 4, 4)))
+    found = evaluate_folders(tmp_path / "masks", tmp_path / "truth", workers=1)
+    assert (found.classes, found.cases) == ({}, {"a": {}})
+    assert found.pixel_accuracy == {"a": 1}
+
+
+def test_pixel_accuracy_counts_what_is_annotated(tmp_path: Path) -> None:
+    truth = np.zeros((4, 4, 4))
+    truth[0], truth[1], truth[2] = 1, 2, 3  # 3: nobody looked
+    mask = np.where(truth == 2, 1, truth)
+    save(tmp_path / "mask.nii.gz", mask)
+    save(tmp_path / "truth.nii.gz", truth)
+    (tmp_path / "dataset.json").write_text(
+        '{"labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}}'
+    )
+    declared = read_labels_of(tmp_path / "dataset.json")
+    found = evaluate_folders(
+        tmp_path / "mask.nii.gz", tmp_path / "truth.nii.gz", workers=1, declared=declared
+    )
+    assert found.mean["pixel_accuracy"] == pytest.approx(2 / 3)  # not that of each class
+    assert found.classes["2"]["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert found.classes["1"]["pixel_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_scores_that_an_older_autoseg_saved_are_read(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(
+        '{"mean": {"dice": 0.5}, "classes": {"1": {"dice": 0.5}}, '
+        '"cases": {"a": {"1": {"dice": 0.5, "volume_ml": 2.0, "reference_volume_ml": 3.0}}}}'
+    )
+    older = load_record(Evaluation, tmp_path / "summary.json")
+    assert older.mean == {"dice": 0.5}
+    assert older.statistics == {}

@@ -20,6 +20,7 @@ from autoseg.cli import main, verbs
 from autoseg.cli.arguments import make_parser
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
+from autoseg.evaluation.metrics import OVERLAPS
 from autoseg.images.volume import read_image
 from autoseg.inference.predictor import Predictor
 from autoseg.lease import leased
@@ -111,6 +112,7 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
     evaluation = result.evaluation
     assert evaluation is not None
     assert list(evaluation.classes) == ["whole", "inner", "lesion"]
+    assert tuple(evaluation.metrics) == OVERLAPS  # others would take time
     case_id = next(iter(evaluation.cases))
     mask = nib.load(FoldFolder(result.folder).mask(case_id))
     truth = nib.load(tmp_path / "data" / "labelsTr" / f"{case_id}.nii.gz")

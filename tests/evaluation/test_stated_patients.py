@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from autoseg.dataset.synthetic import write_dataset
-from autoseg.evaluation.patients import LOOK_ALIKE, NOT_KNOWN, find_patients
+from autoseg.evaluation.stated_patients import LOOK_ALIKE, NOT_KNOWN, find_patients
 from autoseg.machine import machine_without_gpu
 from autoseg.work_folder import WorkFolder, WorkState
 
