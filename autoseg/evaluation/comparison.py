@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.evaluation.metrics import METRICS
 from autoseg.evaluation.score_arrays import ScoreArrays, jointly, score_arrays
@@ -62,15 +61,12 @@ class SideBySide(Record):
 def side_by_side(evaluations: Mapping[str, Evaluation]) -> SideBySide:
     """Compare the first prediction with each of the others, over cases that all of them have.
 
-    Raises AutosegError when there are none.
+    Where there are none nothing is compared.
     """
     (first, base), *others = evaluations.items()
     shared = [c for c in base.cases if all(c in other.cases for _, other in others)]
     if not shared:
-        raise AutosegError(
-            f"{', '.join(evaluations)}: no case is in all of them, so they cannot be compared. "
-            "Give predictions of the same scans."
-        )
+        return SideBySide(evaluations=dict(evaluations))
     metrics = [
         name
         for name in base.metrics

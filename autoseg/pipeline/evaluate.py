@@ -59,16 +59,29 @@ class _Subject:
 def evaluate_masks(job: EvaluateJob, workers: int, progress: Progress = silent) -> SideBySide:
     """Score all that a job names; the first of several is compared with each of the others.
 
-    Raises AutosegError for metrics and classes that there are not, masks without a reference,
-    pairs that do not cover the same voxels, and where nothing is trained.
+    Configurations that share no held-out case are not compared. Raises AutosegError for metrics and
+    classes that there are not, masks without a reference, pairs that do not cover the same voxels,
+    predictions that share no case, and where nothing is trained.
     """
     metrics = chosen_metrics(job.metrics)
-    subjects = _given(job) if job.predictions or job.references else dict(_held_out(job))
+    is_given = bool(job.predictions or job.references)
+    subjects = _given(job) if is_given else dict(_held_out(job))
+    if is_given:
+        _check_comparable(subjects)
     evaluations = {
         name: _evaluated(subject, metrics, job, workers, progress)
         for name, subject in subjects.items()
     }
     return side_by_side(evaluations)
+
+
+def _check_comparable(subjects: Mapping[str, _Subject]) -> None:
+    """Raises AutosegError, before anything is read, for predictions of other cases."""
+    if not set.intersection(*(set(subject.pairing.pairs) for subject in subjects.values())):
+        raise AutosegError(
+            f"{', '.join(subjects)}: no case is in all of them, so they cannot be compared. Give "
+            "predictions of the same scans."
+        )
 
 
 def _evaluated(
@@ -106,6 +119,8 @@ def _given(job: EvaluateJob) -> dict[str, _Subject]:
         raise AutosegError(
             f"{job.predictions[-1]}: masks of what? Give the folder of references after them."
         )
+    if not job.predictions:
+        raise AutosegError(f"{job.references}: which masks? Give their folder too.")
     given = read_labels_of(job.labels) if job.labels else None
     declared = given or find_labels(job.predictions[0], job.references, job.work)
     subjects = {}

@@ -64,6 +64,15 @@ def test_several_predictions_are_named_by_what_tells_them_apart(
         evaluate_masks(EvaluateJob(predictions=(first, first), references=truth), 1)
 
 
+def test_predictions_of_other_cases_are_refused_at_once(folders: tuple[Path, Path, Path]) -> None:
+    first, second, truth = folders
+    for path, kept in ((first, "x"), (second, "y")):
+        for other in set("xyz") - {kept}:
+            (path / f"{other}.nii.gz").unlink()
+    with pytest.raises(AutosegError, match="a, b: no case is in all of them"):
+        evaluate_masks(EvaluateJob(predictions=(first, second), references=truth), 1)
+
+
 def test_tolerances_are_those_of_the_dataset_unless_others_are_given(
     folders: tuple[Path, Path, Path],
 ) -> None:
