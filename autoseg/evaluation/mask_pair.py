@@ -3,19 +3,23 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
+from autoseg.evaluation.joined_lesions import JoinedLesions, join_lesions
+from autoseg.evaluation.objects import Mask, Numbers, PairedObjects, number_objects, pair_objects
+from autoseg.evaluation.saved_probabilities import SavedProbabilities
 from autoseg.evaluation.surfaces import Distances, SurfaceKind, surface_distances, surface_of
 from autoseg.geometry import Spacing3
 from autoseg.records import Record
 
 Shape3 = tuple[int, int, int]
 Labels = NDArray[np.integer[Any]]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 TOLERANCE_MM = 2.0  # of the normalised surface Dice, as in the CVPR 2025 challenge
 
@@ -42,7 +46,11 @@ class MaskPair:
 
     Where `annotated` is false nobody has looked, and the other two are false as well; None means
     that all of the scan is annotated. Outside the cut there is background: `scan_shape_vox` is the
-    whole scan, of which `scored_vox` are annotated.
+    whole scan, of which `scored_vox` are annotated. `beyond` is what of the prediction lies where
+    nobody has looked, by which objects are judged that lie there in part.
+
+    Objects are components, or those of maps that number them, `predicted_ids` and `reference_ids`.
+    `probability` is the class's, from 0 to 1.
     """
 
     predicted: NDArray[np.bool_]
@@ -53,6 +61,10 @@ class MaskPair:
     scored_vox: int
     tolerance_mm: float = TOLERANCE_MM
     surfaces: SurfaceKind = "voxel"
+    beyond: Mask | None = None
+    predicted_ids: Numbers | None = None
+    reference_ids: Numbers | None = None
+    probability: NDArray[np.floating[Any]] | None = None
 
     @cached_property
     def sizes_vox(self) -> tuple[int, int]:
@@ -63,6 +75,34 @@ class MaskPair:
     def common_vox(self) -> int:
         """Voxels of both."""
         return int(np.count_nonzero(self.predicted & self.reference))
+
+    @cached_property
+    def objects(self) -> PairedObjects:
+        """The objects of both, and how they overlap."""
+        return self._paired(self.predicted_ids, self.reference_ids)
+
+    @cached_property
+    def components(self) -> PairedObjects:
+        """The components of both, whatever numbers there are."""
+        if self.predicted_ids is None and self.reference_ids is None:
+            return self.objects
+        return self._paired(None, None)
+
+    @cached_property
+    def joined_lesions(self) -> JoinedLesions:
+        """The components as lesions of BraTS 2023."""
+        return join_lesions(self.components, self.spacing_mm)
+
+    def _paired(
+        self, predicted_ids: Numbers | None, reference_ids: Numbers | None
+    ) -> PairedObjects:
+        predicted = self.predicted if self.beyond is None else self.predicted | self.beyond
+        return pair_objects(
+            number_objects(predicted, predicted_ids),
+            number_objects(self.reference, reference_ids),
+            None if self.beyond is None else self.annotated,
+            self.probability,
+        )
 
     @property
     def volumes_ml(self) -> tuple[float, float]:
@@ -98,13 +138,19 @@ class MaskPair:
 
 @dataclass(frozen=True)
 class MapPair:
-    """Two label maps [z, y, x] of one scan. Voxels outside `annotated` do not count."""
+    """Two label maps [z, y, x] of one scan. Voxels outside `annotated` do not count.
+
+    Objects may be numbered by maps of their own; `probabilities` are of the classes by name.
+    """
 
     prediction: Labels
     reference: Labels
     annotated: NDArray[np.bool_] | None
     spacing_mm: Spacing3
     convention: Convention = field(default_factory=Convention)
+    predicted_ids: Numbers | None = None
+    reference_ids: Numbers | None = None
+    probabilities: SavedProbabilities | None = None
 
     @cached_property
     def _boxes(self) -> tuple[list[Any], list[Any]]:
@@ -118,11 +164,14 @@ class MapPair:
             scored_vox = int(np.count_nonzero(self.annotated))
         for name, values in classes.items():
             box = self._box_of(values)
-            annotated = None if self.annotated is None else self.annotated[box]
+            annotated = _cut(self.annotated, box)
+            predicted = _mask(self.prediction[box], values)
+            beyond = None if annotated is None else predicted & ~annotated
+            probability = None if self.probabilities is None else self.probabilities.of(name)
             yield (
                 name,
                 MaskPair(
-                    _mask(self.prediction[box], values, annotated),
+                    predicted if annotated is None else predicted & annotated,
                     _mask(self.reference[box], values, annotated),
                     annotated,
                     self.spacing_mm,
@@ -130,6 +179,10 @@ class MapPair:
                     scored_vox,
                     self.convention.tolerance_of(name),
                     self.convention.surfaces,
+                    beyond if beyond is not None and beyond.any() else None,
+                    _cut(self.predicted_ids, box),
+                    _cut(self.reference_ids, box),
+                    _cut(probability, box),
                 ),
             )
 
@@ -151,8 +204,12 @@ class MapPair:
         )
 
 
+def _cut(whole: NDArray[Scalar] | None, box: tuple[slice, ...]) -> NDArray[Scalar] | None:
+    return None if whole is None else whole[box]
+
+
 def _mask(
-    labels: Labels, values: tuple[int, ...], annotated: NDArray[np.bool_] | None
+    labels: Labels, values: tuple[int, ...], annotated: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
     inside = labels == values[0] if len(values) == 1 else np.isin(labels, values)
     return inside if annotated is None else inside & annotated

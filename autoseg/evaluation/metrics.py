@@ -3,14 +3,24 @@
 A new metric is a row of METRICS and its function, which sees a MaskPair.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
 import numpy as np
 
-from autoseg.evaluation import boundaries, centreline, distances, overlap
+from autoseg.evaluation import (
+    boundaries,
+    calibration,
+    centreline,
+    detection,
+    distances,
+    lesions,
+    overlap,
+    panoptic,
+)
+from autoseg.evaluation.detection import Detections, detections_of
 from autoseg.evaluation.mask_pair import MapPair, MaskPair
 
 Score = dict[str, float | None]  # by metric; None where it is not defined
@@ -40,13 +50,18 @@ class EmptyRule:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number for a pair of masks; `better` says which end of the scale is, if any."""
+    """A number for a pair of masks; `better` says which end of the scale is, if any.
+
+    With `pooled` the number of a whole set of scans is no mean of theirs, but this, of the objects
+    of all scans together.
+    """
 
     function: Callable[[MaskPair], float | None]
     formula: str
     unit: str
     better: Better | None
     empty: EmptyRule
+    pooled: Callable[[Sequence[Detections]], float | None] | None = None
 
     def score(self, pair: MaskPair) -> float | None:
         """Of one pair; None where it is not defined."""
@@ -77,6 +92,7 @@ OVERLAP = EmptyRule(Empty.UNDEFINED, 0.0, 0.0)
 SHARE_OF_ONE = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, 0.0)  # of a mask that may be empty
 DISTANCE = EmptyRule(Empty.UNDEFINED, Empty.UNDEFINED, Empty.DIAGONAL)
 ALWAYS = EmptyRule(Empty.MEASURED, Empty.MEASURED, Empty.UNDEFINED)
+OF_EITHER = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, Empty.UNDEFINED)
 
 METRICS: dict[str, Metric] = {
     "pixel_accuracy": Metric(overlap.pixel_accuracy, "(TP + TN) / all", "", "higher", ALWAYS),
@@ -112,15 +128,90 @@ METRICS: dict[str, Metric] = {
         boundaries.boundary_iou, "IoU of rims of 2 % of diagonal", "", "higher", OVERLAP
     ),
     "cldice": Metric(centreline.cldice, "Dice of centrelines", "", "higher", OVERLAP),
+    "lesion_f1": Metric(
+        lesions.lesion_f1, "F1 of lesions that share a voxel", "", "higher", OF_EITHER
+    ),
+    "lesion_sensitivity": Metric(
+        lesions.lesion_sensitivity,
+        "share of lesions that share a voxel",
+        "",
+        "higher",
+        SHARE_OF_ONE,
+    ),
+    "false_positives": Metric(
+        lesions.false_positives, "predicted lesions that touch none, a scan", "", "lower", ALWAYS
+    ),
+    # BraTS scores empty masks itself: 1 and 0 mm where both are, 0 and 374 mm where one is.
+    "brats_dice": Metric(
+        lesions.brats_dice, "Dice of lesions, 0 of false ones", "", "higher", ALWAYS
+    ),
+    "brats_hd95_mm": Metric(
+        lesions.brats_hd95_mm, "HD95 of lesions, 374 of false ones", "mm", "lower", ALWAYS
+    ),
+    "pq": Metric(
+        panoptic.panoptic_quality,
+        "sum of IoU / (TP + FP/2 + FN/2), IoU > 0.5",
+        "",
+        "higher",
+        OF_EITHER,
+    ),
+    "sq": Metric(panoptic.segmentation_quality, "mean IoU of matches", "", "higher", OF_EITHER),
+    "rq": Metric(
+        panoptic.recognition_quality, "TP / (TP + FP/2 + FN/2), IoU > 0.5", "", "higher", OF_EITHER
+    ),
+    "jaccard_50": Metric(
+        panoptic.jaccard_50, "TP / (TP + FP + FN), IoU >= 0.5", "", "higher", OF_EITHER
+    ),
+    "jaccard_75": Metric(
+        panoptic.jaccard_75, "TP / (TP + FP + FN), IoU >= 0.75", "", "higher", OF_EITHER
+    ),
+    "jaccard_90": Metric(
+        panoptic.jaccard_90, "TP / (TP + FP + FN), IoU >= 0.9", "", "higher", OF_EITHER
+    ),
+    "map": Metric(
+        lambda pair: detection.mean_average_precision([detections_of(pair)]),
+        "COCO's AP, IoU 0.50 to 0.95",
+        "",
+        "higher",
+        SHARE_OF_ONE,
+        pooled=detection.mean_average_precision,
+    ),
+    "ap50": Metric(
+        lambda pair: detection.average_precision_50([detections_of(pair)]),
+        "COCO's AP at IoU 0.5",
+        "",
+        "higher",
+        SHARE_OF_ONE,
+        pooled=detection.average_precision_50,
+    ),
+    # Undefined without probabilities.
+    "ece": Metric(
+        calibration.expected_calibration_error,
+        "|probability - share of truth| over 15 bins, where either is",
+        "",
+        "lower",
+        OF_EITHER,
+    ),
+    "brier": Metric(
+        calibration.brier_score,
+        "mean (probability - truth)^2, where either is",
+        "",
+        "lower",
+        OF_EITHER,
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Of one class in one scan: by metric, and the same with penalties for what was missed."""
+    """Of one class in one scan: by metric, and the same with penalties for what was missed.
+
+    `detections` are there where a metric is asked for that looks at all scans together.
+    """
 
     scores: Score
     penalised: Score
+    detections: Detections | None = field(default=None, compare=False)
 
 
 def score_classes(
@@ -139,13 +230,22 @@ def score_masks(pair: MaskPair, metrics: Mapping[str, Metric] = METRICS) -> Clas
         name: metric.penalised(pair) if scores[name] is None else scores[name]
         for name, metric in metrics.items()
     }
-    return ClassScores(scores, penalised)
+    pooled = any(metric.pooled for metric in metrics.values())
+    return ClassScores(scores, penalised, detections_of(pair) if pooled else None)
 
 
 # A class that neither map of a scan has.
 ABSENT = score_masks(
     MaskPair(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 1), bool), None, (1, 1, 1), (1, 1, 1), 1)
 )
+
+
+def class_score(cases: Sequence[ClassScores]) -> Score:
+    """Of one class in several scans: means over scans, or what pooled metrics say of them."""
+    mean = mean_score(case.scores for case in cases)
+    detections = [case.detections for case in cases if case.detections is not None]
+    pooled = {name: METRICS[name].pooled for name in mean}
+    return mean | {name: pool(detections) for name, pool in pooled.items() if pool is not None}
 
 
 def mean_score(scores: Iterable[Score]) -> Score:

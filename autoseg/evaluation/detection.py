@@ -1,0 +1,155 @@
+"""Average precision and FROC: detections of a whole data set in the order of their confidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.evaluation.lesions import LESIONS
+from autoseg.evaluation.mask_pair import MaskPair
+from autoseg.records import Record
+
+Floats = NDArray[np.float64]
+
+
+class CocoRule(Record):
+    """How COCO counts average precision."""
+
+    ious: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+    recalls: int = 101  # at which precision is looked up, from 0 to 1
+    detections: int = 100  # of each class and scan, the most confident ones
+
+
+COCO = CocoRule()
+FALSE_POSITIVES_PER_SCAN = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # as in LUNA16
+
+
+class Froc(Record):
+    """Sensitivity of lesions at so many false positives a scan, and their mean."""
+
+    false_positives_per_scan: tuple[float, ...]
+    sensitivities: tuple[float, ...]
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Predicted objects of one class in one scan, so that scans can be looked at together.
+
+    `ious` are with the reference object that matches, or 0; `touches` says whether any reference is
+    touched. `found_at` is the confidence of the surest detection that touches a reference object,
+    below 0 where none does. Without probabilities (`ranked` is false) all confidences are 1.
+    """
+
+    confidences: Floats  # [detection]
+    sizes_vox: NDArray[np.int64]  # [detection]
+    ious: Floats  # [detection]
+    touches: NDArray[np.bool_]  # [detection]
+    may_be_false: NDArray[np.bool_]  # [detection]
+    found_at: Floats  # [reference]
+    ranked: bool
+
+
+def detections_of(pair: MaskPair) -> Detections:
+    """What average precision and FROC need of a pair."""
+    objects = pair.objects
+    pairs = objects.overlaps
+    enough = pairs.vox >= LESIONS.least_vox
+    first, second = pairs.first[enough], pairs.second[enough]
+    touches = np.zeros(len(objects.predicted_vox), bool)
+    touches[first] = True
+    found_at = np.full(len(objects.reference_vox), -1.0)
+    np.maximum.at(found_at, second, objects.confidences[first])
+    return Detections(
+        objects.confidences,
+        objects.predicted_vox,
+        objects.matched_ious,
+        touches,
+        objects.may_be_false,
+        found_at,
+        pair.probability is not None,
+    )
+
+
+def mean_average_precision(scans: Sequence[Detections]) -> float | None:
+    """COCO's AP of masks: the mean over IoUs from 0.50 to 0.95 of `average_precision`.
+
+    None without any reference object.
+    """
+    each = [average_precision(scans, iou) for iou in COCO.ious]
+    known = [value for value in each if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def average_precision_50(scans: Sequence[Detections]) -> float | None:
+    """COCO's AP at an IoU of 0.5."""
+    return average_precision(scans, 0.5)
+
+
+def average_precision(scans: Sequence[Detections], iou: float) -> float | None:
+    """Mean precision at 101 recalls, of the detections of all scans by confidence.
+
+    Precision at a recall is the best at that or a higher one. Detections of one confidence count at
+    once, so the order of scans does not matter, which in COCO's own code it does; where all are
+    equal, as without probabilities, the curve is a single point. Of more than 100 detections in a
+    scan the most confident count, and of those alike the largest. None without any reference.
+    """
+    references = sum(len(scan.found_at) for scan in scans)
+    if not references:
+        return None
+    confidences, right = _pooled(scans, iou)
+    true, false = _running_counts(confidences, right)
+    recall, precision = true / references, true / np.maximum(true + false, 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, np.linspace(0, 1, COCO.recalls))
+    return float(np.append(best, 0.0)[at].mean())
+
+
+def froc(scans: Sequence[Detections]) -> Froc | None:
+    """Sensitivity at 1/8 to 8 false positives a scan, over all scans (Setio 2017).
+
+    A lesion is found by a voxel in common, at the confidence of its surest detection; between the
+    points of the curve lines are drawn. None without references, or where a scan has no
+    probabilities: there is nothing to rank by.
+    """
+    found_at = np.concatenate([scan.found_at for scan in scans])
+    if not len(found_at) or not all(scan.ranked for scan in scans):
+        return None
+    false_at = np.concatenate([s.confidences[s.may_be_false & ~s.touches] for s in scans])
+    found_at, lesions = found_at[found_at >= 0], len(found_at)
+    hit = np.repeat([True, False], [len(found_at), len(false_at)])
+    found, false = _running_counts(np.concatenate((found_at, false_at)), hit)
+    # Of the points with equally many false positives the last is the highest.
+    rates, last = np.unique(false[::-1] / len(scans), return_index=True)
+    highest = found[::-1][last] / lesions
+    values = np.interp(FALSE_POSITIVES_PER_SCAN, rates, highest).tolist()
+    return Froc(
+        false_positives_per_scan=FALSE_POSITIVES_PER_SCAN,
+        sensitivities=tuple(values),
+        mean=float(np.mean(values)),
+    )
+
+
+def _pooled(scans: Sequence[Detections], iou: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """The confidences of all detections that count, and whether each is right."""
+    confidences, right = [np.zeros(0)], [np.zeros(0, bool)]
+    for scan in scans:
+        best = np.lexsort((-scan.sizes_vox, -scan.confidences))[: COCO.detections]
+        matched = scan.ious[best] >= iou
+        counts = matched | scan.may_be_false[best]
+        confidences.append(scan.confidences[best][counts])
+        right.append(matched[counts])
+    return np.concatenate(confidences), np.concatenate(right)
+
+
+def _running_counts(
+    confidences: Floats, right: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How many are right, and wrong, down to each confidence, from none on."""
+    order = np.argsort(-confidences, kind="stable")
+    ends = np.flatnonzero(np.diff(confidences[order], append=-np.inf))
+    true = np.append(0, np.cumsum(right[order])[ends])
+    false = np.append(0, np.cumsum(~right[order])[ends])
+    return true, false
