@@ -2,11 +2,14 @@
 
     python -m benchmarks.metrics_parity SHARED_DATA --peers PEER_PYTHON PANOPTICA_PYTHON
 
-PEER_PYTHON has surface-distance 0.1, monai 1.6.1, medpy 0.5.2, SimpleITK 2.5.7 and torchmetrics
-1.9.0; PANOPTICA_PYTHON has panoptica 2.1.7, which needs older packages. References are real masks,
-predictions are the same shifted and partly eroded, and here and there empty; a scan of 25 organs is
-made. Other libraries see masks cut to where either is, which changes none of their scores but
-saves their time; autoseg starts from whole maps. Seconds are of processor time, on one core.
+PEER_PYTHON has surface-distance 0.1, monai 1.6.1, medpy 0.5.2, SimpleITK 2.5.7, torchmetrics 1.9.0
+and pycocotools 2.0.11; PANOPTICA_PYTHON has panoptica 2.1.7, which needs older packages. References
+are real masks (of every fourth hippocampus), predictions are the same shifted and partly eroded,
+and here and there empty; a scan of 25 organs is made. Others see masks cut to where either is,
+which changes none of their scores but saves their time; autoseg starts from whole maps. Seconds are
+of processor time, on one core.
+
+A comparison with another library is a row of COMPARISONS and a function in peer/metrics.py.
 """
 
 import argparse
@@ -45,10 +48,12 @@ LIBRARIES = {  # by which of the two interpreters runs them
     "medpy": 0,
     "SimpleITK": 0,
     "torchmetrics": 0,
+    "pycocotools": 0,
     "panoptica": 1,
 }
 
 POOLED = "one percentile of both directions together; ours is the larger of two"
+AT_HALF = "an IoU of exactly 0.5 matches as well; ours must be above, as in the paper"
 MEANS = "mean of the two directions' means (MASD); ours is over all elements together"
 
 
@@ -117,7 +122,24 @@ COMPARISONS = (
     Comparison("dice", "voxel", "torchmetrics", "dice_score"),
     Comparison("dice", "voxel", "panoptica", "volumetric_dice"),
     Comparison("iou", "voxel", "panoptica", "iou"),
+    # Objects: those that nuclei have by number, components of the others.
+    Comparison("pq", "voxel", "torchmetrics", "panoptic_quality"),
+    Comparison("pq", "voxel", "panoptica", "Panoptica_Evaluator, pq", AT_HALF),
+    Comparison("sq", "voxel", "panoptica", "Panoptica_Evaluator, sq", AT_HALF),
+    Comparison("rq", "voxel", "panoptica", "Panoptica_Evaluator, rq", AT_HALF),
+    Comparison("map", "voxel", "pycocotools", "COCOeval, AP"),
+    Comparison("ap50", "voxel", "pycocotools", "COCOeval, AP50"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """Some smooth map [z, y, x], by which predicted objects are more or less certain."""
+
+    values: NDArray[np.float32]
+
+    def of(self, _: str) -> NDArray[np.float32]:
+        return self.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +162,7 @@ class Answers:
 
 def scans(shared: Path) -> Iterator[Scan]:
     """Of real masks, and of 25 organs in 512 x 512 x 300 voxels."""
-    for path in sorted((shared / "hippocampus" / "labelsTr").glob("*.nii.gz")):
+    for path in sorted((shared / "hippocampus" / "labelsTr").glob("*.nii.gz"))[::4]:
         yield from_file(f"hippocampus-{path.name.split('.')[0]}", path)
     for path in sorted((shared / "sarcoma").glob("*/CT_mask.nii.gz")):
         yield from_file(f"sarcoma-{path.parent.name}", path)
@@ -149,26 +171,38 @@ def scans(shared: Path) -> Iterator[Scan]:
         yield from_file(f"nuclei-{path.stem}", path)
     yield from_file("lung_ct-P113", shared / "lung_ct" / "4DLung_P113.nii.gz")
     organs = made_organs()
-    maps = MapPair(moved(organs), organs, None, (1.5, 0.8, 0.8), Convention())
+    maps = MapPair(moved(organs), organs, None, (1.5, 0.8, 0.8))
+    maps = replace(maps, probabilities=waves(organs.shape))
     yield Scan("organs-made", maps, tuple(range(1, 26)))
 
 
 def from_file(name: str, path: Path) -> Scan:
     volume = read_labels(path)
     reference = volume.array.astype(np.uint16)
-    if name.startswith("nuclei"):  # each of its objects has a number of its own
-        reference = (reference > 0).astype(np.uint16)
     if name.startswith("sarcoma_slices"):
         reference = reference[[np.argmax(reference.sum(axis=(1, 2)))]]
+    prediction, ids = moved(reference), (None, None)
+    if name.startswith("nuclei"):  # each of its objects has a number of its own
+        ids = (prediction, reference)
+        prediction, reference = (
+            (prediction > 0).astype(np.uint16),
+            (reference > 0).astype(np.uint16),
+        )
     classes = tuple(int(value) for value in np.unique(reference) if value)
-    prediction = moved(reference)
     number = sum(name.encode())  # some number that stays the same
     if number % EVERY == 0:
-        prediction[prediction == classes[0]] = 0
+        prediction = np.where(prediction == classes[0], 0, prediction)
     elif number % EVERY == 1:
         reference = np.where(reference == classes[-1], 0, reference)
     spacing = volume.grid.spacing_mm if volume.is_placed else (1.0, 1.0, 1.0)
-    return Scan(name, MapPair(prediction, reference, None, spacing), classes)
+    maps = MapPair(prediction, reference, None, spacing, Convention(), *ids, waves(reference.shape))
+    return Scan(name, maps, classes)
+
+
+def waves(shape_vox: tuple[int, ...]) -> Any:
+    z, y, x = np.ogrid[tuple(slice(0, size) for size in shape_vox)]
+    phases = (0.37 * z + 0.11 * y + 0.23 * x).astype(np.float32)
+    return Probabilities(0.5 + 0.4 * np.sin(phases))
 
 
 def moved(reference: NDArray[Any]) -> NDArray[Any]:
@@ -204,20 +238,21 @@ def made_organs() -> NDArray[np.uint8]:
 
 def ask(scan: Scan, folder: Path) -> None:
     """Write pairs of masks for other libraries, cut with one voxel around."""
+    maps = scan.maps
     for value in scan.classes:
-        masks = [m == value for m in (scan.maps.prediction, scan.maps.reference)]
-        boxes = ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))
+        masks = {"prediction": maps.prediction == value, "reference": maps.reference == value}
+        boxes = ndimage.find_objects((masks["prediction"] | masks["reference"]).view(np.uint8))
         box = boxes[0] if boxes else (slice(0, 1),) * 3
         wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
-        dims = 2 if masks[0].shape[0] == 1 else 3
-        predicted, reference = (m[wider] if dims == 3 else m[wider][0] for m in masks)
-        np.savez(
-            folder / f"{scan.name}-{value}.npz",
-            prediction=predicted,
-            reference=reference,
-            spacing=scan.maps.spacing_mm[-dims:],
-            tolerance=TOLERANCE_MM,
-        )
+        if maps.predicted_ids is not None:
+            masks["predicted_ids"] = np.where(masks["prediction"], maps.predicted_ids, 0)
+            masks["reference_ids"] = np.where(masks["reference"], maps.reference_ids, 0)
+        masks["probability"] = maps.probabilities.of("")
+        single = maps.prediction.shape[0] == 1
+        cut = {name: mask[wider][0] if single else mask[wider] for name, mask in masks.items()}
+        spacing = maps.spacing_mm[1:] if single else maps.spacing_mm
+        path = folder / f"{scan.name}-{value}.npz"
+        np.savez(path, spacing=spacing, tolerance=TOLERANCE_MM, **cut)
 
 
 def answer_ourselves(scan: Scan, kind: SurfaceKind, answers: Answers) -> None:

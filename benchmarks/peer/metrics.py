@@ -6,6 +6,8 @@ function: the scores by name, and the seconds of processor time per data set. A 
 number is the word for it: nan, inf, or the error's name.
 """
 
+import contextlib
+import io
 import json
 import math
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 PIXELS_BY_PIXELS = 30_000  # of which torchmetrics makes a table of each by each
 
@@ -181,6 +184,88 @@ def torchmetrics() -> dict[str, Function]:
     return {"hausdorff_distance": hausdorff, "dice_score": dice}
 
 
+def torchmetrics_objects() -> dict[str, Function]:
+    import torch
+    from torchmetrics.functional.detection import panoptic_quality
+
+    def pq(prediction: Any, reference: Any, _: Any, __: float) -> float:
+        both = [np.stack([ids > 0, ids], -1).astype(np.int32) for ids in (prediction, reference)]
+        found = panoptic_quality(
+            *(torch.from_numpy(ids)[None] for ids in both),
+            things={1},
+            stuffs={0},
+            return_per_class=True,
+        )
+        return float(found[0, 0])
+
+    return {"panoptic_quality": pq}
+
+
+def panoptica_objects() -> dict[str, Function]:
+    from panoptica import InputType, Metric, NaiveThresholdMatching, Panoptica_Evaluator
+
+    evaluator = Panoptica_Evaluator(
+        expected_input=InputType.UNMATCHED_INSTANCE,
+        instance_matcher=NaiveThresholdMatching(matching_threshold=0.5),
+        instance_metrics=[Metric.IOU],
+        global_metrics=[],
+        verbose=False,
+    )
+
+    def evaluate(prediction: Any, reference: Any) -> Any:
+        return evaluator.evaluate(prediction, reference, verbose=False)["ungrouped"]
+
+    return {
+        "Panoptica_Evaluator, pq": lambda p, r, s, t: float(evaluate(p, r).pq),
+        "Panoptica_Evaluator, sq": lambda p, r, s, t: float(evaluate(p, r).sq),
+        "Panoptica_Evaluator, rq": lambda p, r, s, t: float(evaluate(p, r).rq),
+    }
+
+
+def pycocotools_objects() -> dict[str, Function]:
+    """Scans of three axes are laid out as pictures, which changes no IoU."""
+    from pycocotools import mask as masks
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def coded(ids: Any) -> list[Any]:
+        flat = ids.reshape(len(ids), -1)
+        return [masks.encode(np.asfortranarray(flat == i, np.uint8)) for i in np.unique(ids) if i]
+
+    def evaluate(prediction: Any, reference: Any, confidences: Any) -> Any:
+        entry = {"image_id": 1, "category_id": 1, "iscrowd": 0}
+        height, truth, objects = len(reference), COCO(), coded(reference)
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": 1, "height": height, "width": reference.size // height}],
+            "categories": [{"id": 1}],
+            "annotations": [
+                entry | {"id": i, "segmentation": rle, "area": float(masks.area(rle))}
+                for i, rle in enumerate(objects, 1)
+            ],
+        }
+        truth.createIndex()
+        found = [
+            entry | {"segmentation": rle, "score": float(score)}
+            for rle, score in zip(coded(prediction), confidences, strict=True)
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation.stats
+
+    def of(index: int) -> Function:
+        def score(prediction: Any, reference: Any, confidences: Any, _: float) -> float:
+            with contextlib.redirect_stdout(io.StringIO()):
+                found = float(evaluate(prediction, reference, confidences)[index])
+            return found if found >= 0 else math.nan  # -1 stands for none
+
+        return score
+
+    return {"COCOeval, AP": of(0), "COCOeval, AP50": of(1)}
+
+
 def panoptica() -> dict[str, Function]:
     from panoptica import metrics
 
@@ -207,6 +292,11 @@ def panoptica() -> dict[str, Function]:
     }
 
 
+OBJECTS = {
+    "torchmetrics": torchmetrics_objects,
+    "panoptica": panoptica_objects,
+    "pycocotools": pycocotools_objects,
+}
 LIBRARIES = {
     "surface-distance": surface_distance,
     "surface-distance, one search": surface_distance_once,
@@ -218,11 +308,27 @@ LIBRARIES = {
 }
 
 
-def score(function: Function, question: Any) -> float | str:
+def arguments(question: Any, of_objects: bool) -> tuple[Any, ...]:
+    """What functions are called with: masks, spacing, tolerance.
+
+    Those of objects get maps of numbers for masks, and confidences of the predicted ones, which are
+    mean probabilities, for the spacing.
+    """
     masks = question["prediction"], question["reference"]
-    spacing = tuple(float(step) for step in question["spacing"])
+    if not of_objects:
+        spacing = tuple(float(step) for step in question["spacing"])
+        return *masks, spacing, float(question["tolerance"])
+    touching = np.ones((3,) * masks[0].ndim)
+    ids = [question.get(name) for name in ("predicted_ids", "reference_ids")]
+    if ids[0] is None:
+        ids = [ndimage.label(mask, touching)[0] for mask in masks]
+    present = np.unique(ids[0][ids[0] > 0])
+    return *ids, ndimage.mean(question["probability"], ids[0], present), 0.0
+
+
+def score(function: Function, given: tuple[Any, ...]) -> float | str:
     try:
-        found = float(function(*masks, spacing, float(question["tolerance"])))
+        found = float(function(*given))
     except Exception as error:  # a library may refuse empty masks as it likes
         return type(error).__name__
     return found if math.isfinite(found) else str(found).removeprefix("-")
@@ -231,7 +337,8 @@ def score(function: Function, question: Any) -> float | str:
 def main() -> None:
     library, folder, answer = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     warnings.simplefilter("ignore")
-    functions = LIBRARIES[library]()
+    of_masks = LIBRARIES[library]() if library in LIBRARIES else {}
+    functions = of_masks | (OBJECTS[library]() if library in OBJECTS else {})
     scores: dict[str, dict[str, float | str]] = {name: {} for name in functions}
     seconds: dict[str, dict[str, float]] = {name: {} for name in functions}
     for path in sorted(folder.glob("*.npz")):
@@ -239,8 +346,9 @@ def main() -> None:
             question = dict(file)
         dataset = path.stem.split("-")[0]
         for name, function in functions.items():
+            given = arguments(question, name not in of_masks)
             started = time.process_time()
-            scores[name][path.stem] = score(function, question)
+            scores[name][path.stem] = score(function, given)
             spent = time.process_time() - started
             seconds[name][dataset] = seconds[name].get(dataset, 0.0) + spent
     answer.write_text(json.dumps({"scores": scores, "seconds": seconds}))
