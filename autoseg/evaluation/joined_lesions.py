@@ -104,9 +104,9 @@ def lesion_masks(components: PairedObjects, lesions: JoinedLesions) -> Iterator[
 
 def _nearby(components: PairedObjects, dilations: int) -> tuple[NDArray[np.int64], Overlaps]:
     """The lesion that each reference component is a part of, and what is predicted near lesions."""
-    pairs, count = components.overlaps, len(components.predicted_vox)
-    if len(components.reference_vox) < 2 and len(pairs.first) == count:
-        return np.zeros(len(components.reference_vox), np.int64), pairs  # nothing is left to find
+    pairs, lesions = components.overlaps, len(components.reference_vox)
+    if not lesions or (lesions == 1 and len(pairs.first) == len(components.predicted_vox)):
+        return np.zeros(lesions, np.int64), pairs  # nothing is left to find
     box = occupied_box(components.reference != 0, dilations)
     reference = components.reference[box]
     dilated = number_objects(_dilated(reference, dilations))
