@@ -7,12 +7,13 @@ from pathlib import Path
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import raise_if_any
 from autoseg.evaluation.declared import Declared
+from autoseg.evaluation.detection import froc
 from autoseg.evaluation.evaluation import Evaluation, metric_notes
 from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score, class_score, mean_score
 from autoseg.evaluation.pairing import Pairing, pair_masks
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
 from autoseg.evaluation.score_arrays import class_statistics, mean_statistics, score_arrays
-from autoseg.evaluation.scored_case import CasePair, ScoredCase, score_case
+from autoseg.evaluation.scored_case import CasePair, ScoredCase, numbers_objects, score_case
 from autoseg.evaluation.scoring import Scoring
 from autoseg.evaluation.statistics import Counts, Statistics
 from autoseg.parallel import Progress, map_cases, silent
@@ -65,11 +66,14 @@ def evaluate_pairs(
     """Score (mask, reference) files of each case.
 
     Without `labels` every value found is scored. With them the declared classes or regions are, in
-    those voxels that are annotated; references that number objects are scored as object and
-    border. A mask whose axes are stored in another order is turned.
+    those voxels that are annotated; references that number objects are scored as one class where
+    masks number theirs, as object and border where they do not. A mask whose axes are stored in
+    another order is turned. Probabilities that `predict` has saved beside masks are looked at.
     """
+    masks = [mask for mask, _ in pairs.values()]
+    numbered = labels is not None and labels.instances and numbers_objects(masks)
     items = {
-        case_id: CasePair(*pair, labels, scoring.metrics, scoring.convention)
+        case_id: CasePair(*pair, labels, scoring.metrics, scoring.convention, numbered)
         for case_id, pair in pairs.items()
     }
     scored = map_cases(score_case, items, workers, progress, "evaluating cases")
@@ -135,13 +139,16 @@ def _with_pooled(evaluation: Evaluation, by_case: CaseScores) -> Evaluation:
     pooled = [name for name in evaluation.metrics if METRICS[name].pooled is not None]
     if not pooled:
         return evaluation
-    classes = {}
+    classes, curves = {}, {}
     for name, means in evaluation.classes.items():
-        found = class_score([case[name] for case in by_case.values()])
+        scored = [case[name] for case in by_case.values()]
+        found = class_score(scored)
         classes[name] = means | {metric: found[metric] for metric in pooled}
+        curves[name] = froc([one.detections for one in scored if one.detections is not None])
     over_classes = mean_score(classes.values())
     mean = evaluation.mean | {metric: over_classes.get(metric) for metric in pooled}
-    return evaluation.model_copy(update={"mean": mean, "classes": classes})
+    known = {name: curve for name, curve in curves.items() if curve is not None}
+    return evaluation.model_copy(update={"mean": mean, "classes": classes, "froc": known})
 
 
 def _means(statistics: Mapping[str, Statistics]) -> Score:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from autoseg.evaluation.detection import Froc
 from autoseg.evaluation.mask_pair import Convention
 from autoseg.evaluation.metrics import METRICS, Better, Empty, Score
 from autoseg.evaluation.statistics import FEWEST_PATIENTS, Counts, Statistics
@@ -47,8 +48,8 @@ class Evaluation(Record):
     `statistics` and `mean_statistics` say more of the same means, `counts` how often a class is
     absent. `penalties` are scores that penalised means count where `cases` has none. Overlaps of
     all classes together are `pixel_accuracy` by case. `names` are those of label values, where they
-    are known; `labels_from` says by whom. `patients` are by case. `notes` are what a reader of the
-    scores should know.
+    are known; `labels_from` says by whom. `patients` are by case. `froc` is of all scans together,
+    of classes whose probabilities are there. `notes` are what a reader of the scores should know.
     """
 
     mean: Score
@@ -64,6 +65,7 @@ class Evaluation(Record):
     statistics: dict[str, dict[str, Statistics]] = Field(default_factory=dict)
     penalties: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
     pixel_accuracy: dict[str, float] = Field(default_factory=dict)
+    froc: dict[str, Froc] = Field(default_factory=dict)
     patients: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, MetricNote] = Field(default_factory=dict)
     convention: Convention | None = None

@@ -53,7 +53,7 @@ class Metric:
     """A number for a pair of masks; `better` says which end of the scale is, if any.
 
     With `pooled` the number of a whole set of scans is no mean of theirs, but this, of the objects
-    of all scans together.
+    of all scans together. With `of_probabilities` it knows more where there are some.
     """
 
     function: Callable[[MaskPair], float | None]
@@ -62,6 +62,7 @@ class Metric:
     better: Better | None
     empty: EmptyRule
     pooled: Callable[[Sequence[Detections]], float | None] | None = None
+    of_probabilities: bool = False
 
     def score(self, pair: MaskPair) -> float | None:
         """Of one pair; None where it is not defined."""
@@ -175,6 +176,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         SHARE_OF_ONE,
         pooled=detection.mean_average_precision,
+        of_probabilities=True,
     ),
     "ap50": Metric(
         lambda pair: detection.average_precision_50([detections_of(pair)]),
@@ -183,6 +185,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         SHARE_OF_ONE,
         pooled=detection.average_precision_50,
+        of_probabilities=True,
     ),
     # Undefined without probabilities.
     "ece": Metric(
@@ -191,6 +194,7 @@ METRICS: dict[str, Metric] = {
         "",
         "lower",
         OF_EITHER,
+        of_probabilities=True,
     ),
     "brier": Metric(
         calibration.brier_score,
@@ -198,6 +202,7 @@ METRICS: dict[str, Metric] = {
         "",
         "lower",
         OF_EITHER,
+        of_probabilities=True,
     ),
 }
 

@@ -1,0 +1,386 @@
+"""Scores of autoseg's metrics against those of other libraries, on real masks, and their times.
+
+    python -m benchmarks.metrics_parity SHARED_DATA --peers PEER_PYTHON PANOPTICA_PYTHON
+
+PEER_PYTHON has surface-distance 0.1, monai 1.6.1, medpy 0.5.2, SimpleITK 2.5.7, torchmetrics 1.9.0
+and pycocotools 2.0.11; PANOPTICA_PYTHON has panoptica 2.1.7, which needs older packages. References
+are real masks (of every fourth hippocampus), predictions are the same shifted and partly eroded,
+and here and there empty; a scan of 25 organs is made. Others see masks cut to where either is,
+which changes none of their scores but saves their time; autoseg starts from whole maps. Seconds are
+of processor time, on one core.
+
+A comparison with another library is a row of COMPARISONS and a function in peer/metrics.py.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from autoseg.evaluation.mask_pair import Convention, MapPair
+from autoseg.evaluation.metrics import METRICS
+from autoseg.evaluation.surfaces import SurfaceKind
+from autoseg.images.volume import read_labels
+
+RESULTS = Path(__file__).parent / "results" / "metrics_parity.json"
+PEER = Path(__file__).parent / "peer" / "metrics.py"
+TOLERANCE_MM = 1.5
+EVERY = 9  # of pairs, whose prediction or reference is emptied
+SHIFT_VOX = (1, 2, 1)
+EQUAL = 2e-6  # of the larger; some libraries answer in single precision
+SURFACE_METRICS = ("hd_mm", "hd95_mm", "asd_mm", "nsd")
+KINDS: tuple[SurfaceKind, ...] = ("voxel", "area")
+LIBRARIES = {  # by which of the two interpreters runs them
+    "surface-distance": 0,
+    "surface-distance, one search": 0,
+    "monai": 0,
+    "medpy": 0,
+    "SimpleITK": 0,
+    "torchmetrics": 0,
+    "pycocotools": 0,
+    "panoptica": 1,
+}
+
+POOLED = "one percentile of both directions together; ours is the larger of two"
+AT_HALF = "an IoU of exactly 0.5 matches as well; ours must be above, as in the paper"
+MEANS = "mean of the two directions' means (MASD); ours is over all elements together"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A metric of ours and what another library calls it; `differs` says how, if it is another."""
+
+    metric: str
+    surfaces: SurfaceKind
+    library: str
+    function: str
+    differs: str = ""
+
+
+COMPARISONS = (
+    Comparison("hd_mm", "area", "surface-distance", "compute_robust_hausdorff(100)"),
+    Comparison("hd95_mm", "area", "surface-distance", "compute_robust_hausdorff(95)"),
+    Comparison("asd_mm", "area", "surface-distance", "compute_average_surface_distance"),
+    Comparison("nsd", "area", "surface-distance", "compute_surface_dice_at_tolerance"),
+    Comparison("nsd", "area", "monai", "compute_surface_dice(use_subvoxels=True)"),
+    Comparison("hd_mm", "voxel", "monai", "compute_hausdorff_distance"),
+    Comparison("hd95_mm", "voxel", "monai", "compute_hausdorff_distance(percentile=95)"),
+    Comparison("asd_mm", "voxel", "monai", "compute_average_surface_distance(symmetric=True)"),
+    Comparison("nsd", "voxel", "monai", "compute_surface_dice"),
+    Comparison("hd_mm", "voxel", "medpy", "hd"),
+    Comparison("hd95_mm", "voxel", "medpy", "hd95", POOLED),
+    Comparison("asd_mm", "voxel", "medpy", "assd"),
+    Comparison("hd_mm", "voxel", "SimpleITK", "LabelContour, max"),
+    Comparison("hd95_mm", "voxel", "SimpleITK", "LabelContour, percentile"),
+    Comparison("asd_mm", "voxel", "SimpleITK", "LabelContour, mean"),
+    Comparison("nsd", "voxel", "SimpleITK", "LabelContour, share"),
+    Comparison(
+        "hd_mm",
+        "voxel",
+        "SimpleITK",
+        "HausdorffDistanceImageFilter",
+        "between whole masks, voxels in both being 0 away; ours is between their surfaces",
+    ),
+    Comparison(
+        "hd_mm",
+        "voxel",
+        "torchmetrics",
+        "hausdorff_distance",
+        "right for square pictures only, as rows are taken to be as long as the picture is high",
+    ),
+    Comparison("hd_mm", "voxel", "panoptica", "hausdorff_distance"),
+    Comparison("hd95_mm", "voxel", "panoptica", "hausdorff_distance95", POOLED),
+    Comparison("asd_mm", "voxel", "panoptica", "average_symmetric_surface_distance", MEANS),
+    Comparison(
+        "nsd",
+        "voxel",
+        "panoptica",
+        "normalized_surface_dice",
+        "by its own formula, which its documentation says is not the published one",
+    ),
+    Comparison("cldice", "voxel", "panoptica", "centerline_dice"),
+    Comparison("dice", "voxel", "surface-distance", "compute_dice_coefficient"),
+    Comparison("dice", "voxel", "monai", "compute_dice"),
+    Comparison("iou", "voxel", "monai", "compute_iou"),
+    Comparison("dice", "voxel", "medpy", "dc"),
+    Comparison("iou", "voxel", "medpy", "jc"),
+    Comparison("precision", "voxel", "medpy", "precision"),
+    Comparison("sensitivity", "voxel", "medpy", "recall"),
+    Comparison("dice", "voxel", "SimpleITK", "GetDiceCoefficient"),
+    Comparison("iou", "voxel", "SimpleITK", "GetJaccardCoefficient"),
+    Comparison("dice", "voxel", "torchmetrics", "dice_score"),
+    Comparison("dice", "voxel", "panoptica", "volumetric_dice"),
+    Comparison("iou", "voxel", "panoptica", "iou"),
+    # Objects: those that nuclei have by number, components of the others.
+    Comparison("pq", "voxel", "torchmetrics", "panoptic_quality"),
+    Comparison("pq", "voxel", "panoptica", "Panoptica_Evaluator, pq", AT_HALF),
+    Comparison("sq", "voxel", "panoptica", "Panoptica_Evaluator, sq", AT_HALF),
+    Comparison("rq", "voxel", "panoptica", "Panoptica_Evaluator, rq", AT_HALF),
+    Comparison("map", "voxel", "pycocotools", "COCOeval, AP"),
+    Comparison("ap50", "voxel", "pycocotools", "COCOeval, AP50"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """Some smooth map [z, y, x], by which predicted objects are more or less certain."""
+
+    values: NDArray[np.float32]
+
+    def of(self, _: str) -> NDArray[np.float32]:
+        return self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Two label maps, and the classes to compare."""
+
+    name: str  # of the data set, a hyphen, and the case
+    maps: MapPair
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Scores by function and pair, or words for those that are none; seconds by function and data
+    set."""
+
+    scores: dict[str, dict[str, float | str]]
+    seconds: dict[str, dict[str, float]]
+
+
+def scans(shared: Path) -> Iterator[Scan]:
+    """Of real masks, and of 25 organs in 512 x 512 x 300 voxels."""
+    for path in sorted((shared / "hippocampus" / "labelsTr").glob("*.nii.gz"))[::4]:
+        yield from_file(f"hippocampus-{path.name.split('.')[0]}", path)
+    for path in sorted((shared / "sarcoma").glob("*/CT_mask.nii.gz")):
+        yield from_file(f"sarcoma-{path.parent.name}", path)
+        yield from_file(f"sarcoma_slices-{path.parent.name}", path)
+    for path in sorted((shared / "nuclei" / "instances").iterdir())[::8]:
+        yield from_file(f"nuclei-{path.stem}", path)
+    yield from_file("lung_ct-P113", shared / "lung_ct" / "4DLung_P113.nii.gz")
+    organs = made_organs()
+    maps = MapPair(moved(organs), organs, None, (1.5, 0.8, 0.8))
+    maps = replace(maps, probabilities=waves(organs.shape))
+    yield Scan("organs-made", maps, tuple(range(1, 26)))
+
+
+def from_file(name: str, path: Path) -> Scan:
+    volume = read_labels(path)
+    reference = volume.array.astype(np.uint16)
+    if name.startswith("sarcoma_slices"):
+        reference = reference[[np.argmax(reference.sum(axis=(1, 2)))]]
+    prediction, ids = moved(reference), (None, None)
+    if name.startswith("nuclei"):  # each of its objects has a number of its own
+        ids = (prediction, reference)
+        prediction, reference = (
+            (prediction > 0).astype(np.uint16),
+            (reference > 0).astype(np.uint16),
+        )
+    classes = tuple(int(value) for value in np.unique(reference) if value)
+    number = sum(name.encode())  # some number that stays the same
+    if number % EVERY == 0:
+        prediction = np.where(prediction == classes[0], 0, prediction)
+    elif number % EVERY == 1:
+        reference = np.where(reference == classes[-1], 0, reference)
+    spacing = volume.grid.spacing_mm if volume.is_placed else (1.0, 1.0, 1.0)
+    maps = MapPair(prediction, reference, None, spacing, Convention(), *ids, waves(reference.shape))
+    return Scan(name, maps, classes)
+
+
+def waves(shape_vox: tuple[int, ...]) -> Any:
+    z, y, x = np.ogrid[tuple(slice(0, size) for size in shape_vox)]
+    phases = (0.37 * z + 0.11 * y + 0.23 * x).astype(np.float32)
+    return Probabilities(0.5 + 0.4 * np.sin(phases))
+
+
+def moved(reference: NDArray[Any]) -> NDArray[Any]:
+    """The same masks some voxels further; those of odd values are eroded."""
+    single = reference.shape[0] == 1
+    steps = [0 if single and axis == 0 else step for axis, step in enumerate(SHIFT_VOX)]
+    shifted = np.roll(reference, steps, axis=(0, 1, 2))
+    for axis, step in enumerate(steps):
+        np.moveaxis(shifted, axis, 0)[:step] = 0
+    cross = ndimage.generate_binary_structure(3, 1)
+    cross = cross[1:2] if single else cross
+    for value, box in enumerate(ndimage.find_objects(shifted), 1):
+        if box is not None and value % 2:
+            part = shifted[box]
+            inside = ndimage.binary_erosion(part == value, cross, border_value=1)
+            part[(part == value) & ~inside] = 0
+    return shifted
+
+
+def made_organs() -> NDArray[np.uint8]:
+    """25 ellipsoids of the sizes of lungs, a liver, kidneys, vessels and glands: [z, y, x]."""
+    half_axes_vox = [(90, 80, 60)] * 2 + [(55, 75, 75)] + [(30, 35, 45)] * 4 + [(35, 18, 18)] * 6
+    half_axes_vox += [(12, 14, 20)] * 6 + [(100, 10, 10)] * 3 + [(8, 8, 10)] * 3
+    rng = np.random.default_rng(0)
+    organs = np.zeros((300, 512, 512), np.uint8)
+    for value, half in enumerate(np.array(half_axes_vox), 1):
+        centre = rng.integers(half + 8, np.array(organs.shape) - half - 8)
+        z, y, x = np.ogrid[tuple(slice(-h, h + 1) for h in half)]
+        inside = (z / half[0]) ** 2 + (y / half[1]) ** 2 + (x / half[2]) ** 2 <= 1
+        organs[tuple(map(slice, centre - half, centre + half + 1))][inside] = value
+    return organs
+
+
+def ask(scan: Scan, folder: Path) -> None:
+    """Write pairs of masks for other libraries, cut with one voxel around."""
+    maps = scan.maps
+    for value in scan.classes:
+        masks = {"prediction": maps.prediction == value, "reference": maps.reference == value}
+        boxes = ndimage.find_objects((masks["prediction"] | masks["reference"]).view(np.uint8))
+        box = boxes[0] if boxes else (slice(0, 1),) * 3
+        wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
+        if maps.predicted_ids is not None:
+            masks["predicted_ids"] = np.where(masks["prediction"], maps.predicted_ids, 0)
+            masks["reference_ids"] = np.where(masks["reference"], maps.reference_ids, 0)
+        masks["probability"] = maps.probabilities.of("")
+        single = maps.prediction.shape[0] == 1
+        cut = {name: mask[wider][0] if single else mask[wider] for name, mask in masks.items()}
+        spacing = maps.spacing_mm[1:] if single else maps.spacing_mm
+        path = folder / f"{scan.name}-{value}.npz"
+        np.savez(path, spacing=spacing, tolerance=TOLERANCE_MM, **cut)
+
+
+def answer_ourselves(scan: Scan, kind: SurfaceKind, answers: Answers) -> None:
+    """Add one scan's scores by every metric, with the time of cutting out under `cut`."""
+    dataset = scan.name.split("-")[0]
+    maps = replace(scan.maps, convention=Convention(surfaces=kind, tolerance_mm=TOLERANCE_MM))
+    started = time.process_time()
+    pairs = list(maps.masks({str(value): (value,) for value in scan.classes}))
+    _add(answers.seconds, "cut", dataset, time.process_time() - started)
+    for value, pair in pairs:
+        for name, metric in METRICS.items():
+            started = time.process_time()
+            score = metric.score(pair)
+            _add(answers.seconds, name, dataset, time.process_time() - started)
+            scored = answers.scores.setdefault(name, {})
+            scored[f"{scan.name}-{value}"] = "undefined" if score is None else score
+
+
+def _add(seconds: dict[str, dict[str, float]], name: str, dataset: str, spent: float) -> None:
+    of_name = seconds.setdefault(name, {})
+    of_name[dataset] = of_name.get(dataset, 0.0) + spent
+
+
+def compare(
+    comparison: Comparison, ours: dict[SurfaceKind, Answers], theirs: Answers
+) -> dict[str, Any]:
+    """The largest difference where both give a number, and what they give where one does not."""
+    our_scores = ours[comparison.surfaces].scores[comparison.metric]
+    their_scores = theirs.scores[comparison.function]
+    largest, where, both, others = 0.0, "", 0, dict[str, int]()
+    for name, our in our_scores.items():
+        their = their_scores[name]
+        if isinstance(our, str) or isinstance(their, str):
+            words = f"ours {_word(our)}, theirs {_word(their)}"
+            others[words] = others.get(words, 0) + 1
+            continue
+        both += 1
+        if abs(our - their) > largest:
+            largest, where = abs(our - their), name
+    scale = max(1.0, *(abs(s) for s in our_scores.values() if isinstance(s, float)))
+    return {
+        "metric": comparison.metric,
+        "surfaces": comparison.surfaces,
+        "library": comparison.library,
+        "function": comparison.function,
+        "same_convention": not comparison.differs,
+        "differs": comparison.differs,
+        "pairs": both,
+        "largest_difference": largest,
+        "where": where,
+        "equal": largest <= EQUAL * scale,
+        "not_numbers": others,
+        "their_seconds": {k: round(s, 3) for k, s in theirs.seconds[comparison.function].items()},
+    }
+
+
+def _word(score: float | str) -> str:
+    return score if isinstance(score, str) else "a number"
+
+
+def show(result: dict[str, Any]) -> None:
+    verdict = "equal" if result["equal"] else "DIFFERS" if result["same_convention"] else "differs"
+    names = f"{result['metric']} by {result['surfaces']}", result["library"], result["function"]
+    line = f"{names[0]:20} {names[1]:17} {names[2]:50} {verdict:8}"
+    seconds = sum(result["their_seconds"].values())
+    print(f"{line}{result['largest_difference']:9.2g} {seconds:8.1f} s  {result['differs']}")
+    if result["not_numbers"]:
+        print(" " * 21 + "; ".join(f"{count} {w}" for w, count in result["not_numbers"].items()))
+
+
+def ask_library(library: str, python: str, folder: Path) -> Answers:
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [python, str(PEER), library, str(folder), file.name]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return Answers(**json.loads(Path(file.name).read_text()))
+
+
+def surface_seconds(ours: dict[SurfaceKind, Answers], theirs: dict[str, Answers]) -> dict[str, Any]:
+    """Of HD, HD95, ASD and NSD together, per data set; of libraries that lack one, of the others.
+
+    Ours hold the cutting out of the masks.
+    """
+    names = {
+        library: [c.function for c in COMPARISONS if c.library == library and _is_surface(c)]
+        for library in theirs
+    }
+    names["surface-distance, one search"] = ["four"]
+    rows = {f"autoseg by {kind}": _summed(ours[kind], ["cut", *SURFACE_METRICS]) for kind in KINDS}
+    return rows | {library: _summed(theirs[library], names[library]) for library in theirs}
+
+
+def _is_surface(comparison: Comparison) -> bool:
+    whole_masks = "Filter" in comparison.function or "subvoxels" in comparison.function
+    return comparison.metric in SURFACE_METRICS and not whole_masks
+
+
+def _summed(answers: Answers, names: list[str]) -> dict[str, float]:
+    datasets = dict.fromkeys(dataset for name in names for dataset in answers.seconds[name])
+    return {d: round(math.fsum(answers.seconds[n][d] for n in names), 3) for d in datasets}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--peers", nargs=2, required=True, metavar="PYTHON")
+    options = parser.parse_args()
+    ours = {kind: Answers({}, {}) for kind in KINDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for scan in scans(options.shared):
+            for kind in KINDS:
+                answer_ourselves(scan, kind, ours[kind])
+            ask(scan, Path(folder))
+        theirs = {
+            library: ask_library(library, options.peers[index], Path(folder))
+            for library, index in LIBRARIES.items()
+        }
+    results = [compare(c, ours, theirs[c.library]) for c in COMPARISONS]
+    for result in results:
+        show(result)
+    same = [result["equal"] for result in results if result["same_convention"]]
+    print(f"{sum(same)} of {len(same)} functions of the same convention are equal")
+    seconds = surface_seconds(ours, theirs)
+    for name, row in seconds.items():
+        print(f"{name:30} " + "  ".join(f"{d} {s:.2f} s" for d, s in row.items()))
+    our_seconds = {kind: ours[kind].seconds for kind in KINDS}
+    content = {"comparisons": results, "surface_seconds": seconds, "our_seconds": our_seconds}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""Scores pairs of masks with one other library. Belongs to metrics_parity.py.
+
+Called with a Python that has the library, its name, a folder of `<name>.npz` (prediction and
+reference [z, y, x] or [y, x], spacing, tolerance), and where to write. What is written is by
+function: the scores by name, and the seconds of processor time per data set. A score that is not a
+number is the word for it: nan, inf, or the error's name.
+"""
+
+import contextlib
+import io
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+PIXELS_BY_PIXELS = 30_000  # of which torchmetrics makes a table of each by each
+
+Function = Callable[[Any, Any, tuple[float, ...], float], float]
+
+
+def surface_distance() -> dict[str, Function]:
+    import surface_distance as sd
+
+    def asd(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+        found = sd.compute_surface_distances(reference, prediction, spacing)
+        means = sd.compute_average_surface_distance(found)
+        areas = found["surfel_areas_gt"].sum(), found["surfel_areas_pred"].sum()
+        return float(np.average(means, weights=areas))
+
+    def of(measure: Any) -> Function:
+        return lambda p, r, spacing, tolerance: measure(
+            sd.compute_surface_distances(r, p, spacing), tolerance
+        )
+
+    return {
+        "compute_robust_hausdorff(100)": of(lambda s, _: sd.compute_robust_hausdorff(s, 100)),
+        "compute_robust_hausdorff(95)": of(lambda s, _: sd.compute_robust_hausdorff(s, 95)),
+        "compute_average_surface_distance": asd,
+        "compute_surface_dice_at_tolerance": of(sd.compute_surface_dice_at_tolerance),
+        "compute_dice_coefficient": lambda p, r, s, t: sd.compute_dice_coefficient(r, p),
+    }
+
+
+def surface_distance_once() -> dict[str, Function]:
+    """All four from one search, as a careful user would have it."""
+    import surface_distance as sd
+
+    def four(prediction: Any, reference: Any, spacing: Any, tolerance: float) -> float:
+        found = sd.compute_surface_distances(reference, prediction, spacing)
+        sd.compute_robust_hausdorff(found, 95)
+        sd.compute_average_surface_distance(found)
+        sd.compute_surface_dice_at_tolerance(found, tolerance)
+        return float(sd.compute_robust_hausdorff(found, 100))
+
+    return {"four": four}
+
+
+def monai() -> dict[str, Function]:
+    import monai.metrics as metrics
+    import torch
+
+    def of(function: Any, **settings: Any) -> Function:
+        def score(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+            masks = [torch.from_numpy(mask)[None, None].byte() for mask in (prediction, reference)]
+            found = function(*masks, include_background=True, spacing=spacing, **settings)
+            return float(found.item())
+
+        return score
+
+    def nsd(**settings: Any) -> Function:
+        return lambda p, r, spacing, tolerance: of(
+            metrics.compute_surface_dice, class_thresholds=[tolerance], **settings
+        )(p, r, spacing, tolerance)
+
+    def overlap(function: Any) -> Function:
+        return lambda p, r, s, t: float(
+            function(torch.from_numpy(p)[None, None], torch.from_numpy(r)[None, None]).item()
+        )
+
+    return {
+        "compute_hausdorff_distance": of(metrics.compute_hausdorff_distance),
+        "compute_hausdorff_distance(percentile=95)": of(
+            metrics.compute_hausdorff_distance, percentile=95
+        ),
+        "compute_average_surface_distance(symmetric=True)": of(
+            metrics.compute_average_surface_distance, symmetric=True
+        ),
+        "compute_surface_dice": nsd(),
+        "compute_surface_dice(use_subvoxels=True)": nsd(use_subvoxels=True),
+        "compute_dice": overlap(metrics.compute_dice),
+        "compute_iou": overlap(metrics.compute_iou),
+    }
+
+
+def medpy() -> dict[str, Function]:
+    from medpy.metric import binary
+
+    def overlap(function: Any) -> Function:
+        return lambda p, r, s, t: function(p, r)
+
+    return {
+        "hd": lambda p, r, spacing, _: binary.hd(p, r, voxelspacing=spacing),
+        "hd95": lambda p, r, spacing, _: binary.hd95(p, r, voxelspacing=spacing),
+        "assd": lambda p, r, spacing, _: binary.assd(p, r, voxelspacing=spacing),
+        "dc": overlap(binary.dc),
+        "jc": overlap(binary.jc),
+        "precision": overlap(binary.precision),
+        "recall": overlap(binary.recall),
+    }
+
+
+def simpleitk() -> dict[str, Function]:
+    import SimpleITK as sitk  # noqa: N813
+
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+
+    def image(mask: Any, spacing: Any) -> Any:
+        made = sitk.GetImageFromArray(np.pad(mask, 1).astype(np.uint8))
+        made.SetSpacing([float(step) for step in spacing[::-1]])
+        return made
+
+    def contours(prediction: Any, reference: Any, spacing: Any) -> list[Any]:
+        """Distances from either contour to the other: LabelContour and SignedMaurer."""
+        rims = [sitk.LabelContour(image(mask, spacing)) for mask in (prediction, reference)]
+        far = [sitk.Abs(sitk.SignedMaurerDistanceMap(r, False, False, True)) for r in rims]
+        there, back = (sitk.GetArrayViewFromImage(rim) > 0 for rim in rims)
+        return [
+            sitk.GetArrayViewFromImage(far[1])[there],
+            sitk.GetArrayViewFromImage(far[0])[back],
+        ]
+
+    def of(measure: Callable[[list[Any], float], Any]) -> Function:
+        return lambda p, r, spacing, tolerance: float(measure(contours(p, r, spacing), tolerance))
+
+    def hausdorff(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+        measure = sitk.HausdorffDistanceImageFilter()
+        measure.Execute(image(prediction, spacing), image(reference, spacing))
+        return float(measure.GetHausdorffDistance())
+
+    def overlap(name: str) -> Function:
+        def score(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+            measure = sitk.LabelOverlapMeasuresImageFilter()
+            measure.Execute(image(prediction, spacing), image(reference, spacing))
+            found = {"dice": measure.GetDiceCoefficient, "iou": measure.GetJaccardCoefficient}
+            return float(found[name](1))
+
+        return score
+
+    return {
+        "HausdorffDistanceImageFilter": hausdorff,
+        "LabelContour, max": of(lambda d, _: max(way.max() for way in d)),
+        "LabelContour, percentile": of(lambda d, _: max(np.percentile(way, 95) for way in d)),
+        "LabelContour, mean": of(lambda d, _: np.concatenate(d).mean(dtype=float)),
+        "LabelContour, share": of(lambda d, tolerance: (np.concatenate(d) <= tolerance).mean()),
+        "GetDiceCoefficient": overlap("dice"),
+        "GetJaccardCoefficient": overlap("iou"),
+    }
+
+
+def torchmetrics() -> dict[str, Function]:
+    import torch
+    from torchmetrics.functional import segmentation
+
+    def hausdorff(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+        if prediction.size > PIXELS_BY_PIXELS:
+            raise MemoryError
+        masks = [torch.from_numpy(mask)[None, None].byte() for mask in (prediction, reference)]
+        found = segmentation.hausdorff_distance(
+            *masks, num_classes=1, include_background=True, spacing=list(spacing)
+        )
+        return float(found.item())
+
+    def dice(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
+        masks = [torch.from_numpy(mask)[None, None].byte() for mask in (prediction, reference)]
+        return float(segmentation.dice_score(*masks, num_classes=1).item())
+
+    return {"hausdorff_distance": hausdorff, "dice_score": dice}
+
+
+def torchmetrics_objects() -> dict[str, Function]:
+    import torch
+    from torchmetrics.functional.detection import panoptic_quality
+
+    def pq(prediction: Any, reference: Any, _: Any, __: float) -> float:
+        both = [np.stack([ids > 0, ids], -1).astype(np.int32) for ids in (prediction, reference)]
+        found = panoptic_quality(
+            *(torch.from_numpy(ids)[None] for ids in both),
+            things={1},
+            stuffs={0},
+            return_per_class=True,
+        )
+        return float(found[0, 0])
+
+    return {"panoptic_quality": pq}
+
+
+def panoptica_objects() -> dict[str, Function]:
+    from panoptica import InputType, Metric, NaiveThresholdMatching, Panoptica_Evaluator
+
+    evaluator = Panoptica_Evaluator(
+        expected_input=InputType.UNMATCHED_INSTANCE,
+        instance_matcher=NaiveThresholdMatching(matching_threshold=0.5),
+        instance_metrics=[Metric.IOU],
+        global_metrics=[],
+        verbose=False,
+    )
+
+    def evaluate(prediction: Any, reference: Any) -> Any:
+        return evaluator.evaluate(prediction, reference, verbose=False)["ungrouped"]
+
+    return {
+        "Panoptica_Evaluator, pq": lambda p, r, s, t: float(evaluate(p, r).pq),
+        "Panoptica_Evaluator, sq": lambda p, r, s, t: float(evaluate(p, r).sq),
+        "Panoptica_Evaluator, rq": lambda p, r, s, t: float(evaluate(p, r).rq),
+    }
+
+
+def pycocotools_objects() -> dict[str, Function]:
+    """Scans of three axes are laid out as pictures, which changes no IoU."""
+    from pycocotools import mask as masks
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def coded(ids: Any) -> list[Any]:
+        flat = ids.reshape(len(ids), -1)
+        return [masks.encode(np.asfortranarray(flat == i, np.uint8)) for i in np.unique(ids) if i]
+
+    def evaluate(prediction: Any, reference: Any, confidences: Any) -> Any:
+        entry = {"image_id": 1, "category_id": 1, "iscrowd": 0}
+        height, truth, objects = len(reference), COCO(), coded(reference)
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": 1, "height": height, "width": reference.size // height}],
+            "categories": [{"id": 1}],
+            "annotations": [
+                entry | {"id": i, "segmentation": rle, "area": float(masks.area(rle))}
+                for i, rle in enumerate(objects, 1)
+            ],
+        }
+        truth.createIndex()
+        found = [
+            entry | {"segmentation": rle, "score": float(score)}
+            for rle, score in zip(coded(prediction), confidences, strict=True)
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation.stats
+
+    def of(index: int) -> Function:
+        def score(prediction: Any, reference: Any, confidences: Any, _: float) -> float:
+            with contextlib.redirect_stdout(io.StringIO()):
+                found = float(evaluate(prediction, reference, confidences)[index])
+            return found if found >= 0 else math.nan  # -1 stands for none
+
+        return score
+
+    return {"COCOeval, AP": of(0), "COCOeval, AP50": of(1)}
+
+
+def panoptica() -> dict[str, Function]:
+    from panoptica import metrics
+
+    def of(function: Any) -> Function:
+        return lambda p, r, spacing, _: float(function(r, p, voxelspacing=spacing))
+
+    def overlap(function: Any) -> Function:
+        return lambda p, r, s, t: float(function(r, p))
+
+    return {
+        "hausdorff_distance": of(metrics._compute_instance_hausdorff_distance),
+        "hausdorff_distance95": of(metrics._compute_instance_hausdorff_distance95),
+        "average_symmetric_surface_distance": of(
+            metrics._compute_instance_average_symmetric_surface_distance
+        ),
+        "normalized_surface_dice": lambda p, r, spacing, tolerance: float(
+            metrics._compute_instance_normalized_surface_dice(
+                r, p, voxelspacing=spacing, threshold=tolerance
+            )
+        ),
+        "centerline_dice": overlap(metrics._compute_centerline_dice),
+        "volumetric_dice": overlap(metrics._compute_instance_volumetric_dice),
+        "iou": overlap(metrics._compute_instance_iou),
+    }
+
+
+OBJECTS = {
+    "torchmetrics": torchmetrics_objects,
+    "panoptica": panoptica_objects,
+    "pycocotools": pycocotools_objects,
+}
+LIBRARIES = {
+    "surface-distance": surface_distance,
+    "surface-distance, one search": surface_distance_once,
+    "monai": monai,
+    "medpy": medpy,
+    "SimpleITK": simpleitk,
+    "torchmetrics": torchmetrics,
+    "panoptica": panoptica,
+}
+
+
+def arguments(question: Any, of_objects: bool) -> tuple[Any, ...]:
+    """What functions are called with: masks, spacing, tolerance.
+
+    Those of objects get maps of numbers for masks, and confidences of the predicted ones, which are
+    mean probabilities, for the spacing.
+    """
+    masks = question["prediction"], question["reference"]
+    if not of_objects:
+        spacing = tuple(float(step) for step in question["spacing"])
+        return *masks, spacing, float(question["tolerance"])
+    touching = np.ones((3,) * masks[0].ndim)
+    ids = [question.get(name) for name in ("predicted_ids", "reference_ids")]
+    if ids[0] is None:
+        ids = [ndimage.label(mask, touching)[0] for mask in masks]
+    present = np.unique(ids[0][ids[0] > 0])
+    return *ids, ndimage.mean(question["probability"], ids[0], present), 0.0
+
+
+def score(function: Function, given: tuple[Any, ...]) -> float | str:
+    try:
+        found = float(function(*given))
+    except Exception as error:  # a library may refuse empty masks as it likes
+        return type(error).__name__
+    return found if math.isfinite(found) else str(found).removeprefix("-")
+
+
+def main() -> None:
+    library, folder, answer = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    warnings.simplefilter("ignore")
+    of_masks = LIBRARIES[library]() if library in LIBRARIES else {}
+    functions = of_masks | (OBJECTS[library]() if library in OBJECTS else {})
+    scores: dict[str, dict[str, float | str]] = {name: {} for name in functions}
+    seconds: dict[str, dict[str, float]] = {name: {} for name in functions}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as file:
+            question = dict(file)
+        dataset = path.stem.split("-")[0]
+        for name, function in functions.items():
+            given = arguments(question, name not in of_masks)
+            started = time.process_time()
+            scores[name][path.stem] = score(function, given)
+            spent = time.process_time() - started
+            seconds[name][dataset] = seconds[name].get(dataset, 0.0) + spent
+    answer.write_text(json.dumps({"scores": scores, "seconds": seconds}))
+
+
+main()
