@@ -248,16 +248,58 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(table: Any) -> None:
-    more = "Masks and references are paired by name; a class absent from both has no Dice."
+    more = (
+        "Masks and references are paired by name; a class absent from both has no Dice. Without "
+        "folders, what the trained folds of the work folder held out is scored."
+    )
     parser = _add_verb(table, "evaluate", verbs.evaluate, "score masks against references", more)
-    parser.add_argument("predictions", type=Path, help="folder of masks, or one mask")
-    parser.add_argument("references", type=Path, help="folder of reference masks, or one of them")
+    predictions = parser.add_argument(
+        "predictions",
+        type=Path,
+        nargs="+",
+        help="folder of masks, or one mask; the first of several is compared with each other one",
+    )
+    references = parser.add_argument(
+        "references", type=Path, help="folder of reference masks, or one of them"
+    )
+    # Both or none. As optional positionals they could not have options between them.
+    predictions.required = references.required = False
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="FILE",
         help="names, regions and ignore label: dataset.json, plan or model (default: looked for)",
     )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="only these (default: all); `--metrics list` shows them",
+    )
+    parser.add_argument(
+        "--surfaces",
+        choices=("voxel", "area"),
+        default="voxel",
+        help="surfaces as voxels, or as elements with an area (default: voxel)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        nargs="+",
+        type=_tolerance,
+        metavar="MM|CLASS=MM",
+        default=[],
+        help="of the normalised surface Dice, for all classes or some (default: 2)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row per case and class")
+    parser.add_argument(
+        "--configuration",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="without folders: which to score (default: all that are trained)",
+    )
+    _add_plan_name(parser)
     _add_workers(parser)
     _add_work(parser)
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
@@ -340,6 +382,11 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return number
+
+
+def _tolerance(text: str) -> tuple[str | None, float]:
+    name, is_named, length_mm = text.rpartition("=")
+    return (name if is_named else None), _positive(length_mm)
 
 
 def _count(text: str) -> int:

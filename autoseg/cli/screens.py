@@ -19,10 +19,10 @@ from rich.progress import (
 from rich.table import Table
 
 from autoseg.cli.reasons import taken_for
+from autoseg.cli.scores import evaluation_screen
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.problems import Problem
 from autoseg.evaluation.evaluate import class_names
-from autoseg.evaluation.evaluation import Evaluation
 from autoseg.inspection.consistency import CheckReport
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.pipeline.doctor import Finding
@@ -245,27 +245,9 @@ def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
         nothing = "\nNo case was held out, so there is nothing to evaluate."
         return text + (remarks or nothing)
     cases = len(result.evaluation.cases)
-    scores = evaluation_screen(result.evaluation, class_names(labels))
+    named = result.evaluation.model_copy(update={"names": class_names(labels)})
+    scores = evaluation_screen(named)
     return f"{text}\n{cases} held-out cases, predicted in full:\n{scores}{remarks}"
-
-
-def evaluation_screen(evaluation: Evaluation, names: dict[str, str]) -> str:
-    """Mean Dice of each class, by name where known, and over classes."""
-    rows = [
-        (f"{value} {names.get(value, '')}".strip(), mean["dice"])
-        for value, mean in evaluation.classes.items()
-    ]
-    rows.append((f"mean of {len(evaluation.cases)} cases", evaluation.mean.get("dice")))
-    width = max(len(label) for label, _ in rows)
-    lines = [
-        f"  {label:<{width}}  Dice {'-' if dice is None else f'{dice:.4f}'}" for label, dice in rows
-    ]
-    if evaluation.references_without_mask:
-        count = len(evaluation.references_without_mask)
-        lines.append(f"  {count} references have no mask here and are not counted")
-    if evaluation.labels_from:
-        lines.append(f"  names from {evaluation.labels_from}")
-    return "\n".join(lines)
 
 
 def doctor_screen(findings: list[Finding]) -> str:

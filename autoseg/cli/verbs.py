@@ -264,23 +264,48 @@ def export_nnunet(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """`autoseg evaluate`."""
-    from autoseg.cli.screens import evaluation_screen
-    from autoseg.evaluation.declared import find_labels, read_labels_of
-    from autoseg.evaluation.evaluate import evaluate_folders
+    from autoseg.cli.scores import comparison_screen, evaluation_screen, metrics_screen
+    from autoseg.evaluation.score_table import write_scores
+    from autoseg.pipeline.evaluate import EvaluateJob, evaluate_masks
 
-    predictions, references = options.predictions, options.references
-    given = read_labels_of(options.labels) if options.labels else None
-    declared = given or find_labels(predictions, references, options.work)
+    if "list" in options.metrics:
+        print(metrics_screen())
+        return
+    tolerance_mm, tolerances_mm = _tolerances(options.tolerance)
+    job = EvaluateJob(
+        predictions=tuple(options.predictions or ()),
+        references=options.references,
+        labels=options.labels,
+        work=options.work,
+        plan=options.plan,
+        configurations=tuple(options.configuration),
+        metrics=tuple(options.metrics),
+        surfaces=options.surfaces,
+        tolerances_mm=tolerances_mm,
+        **({} if tolerance_mm is None else {"tolerance_mm": tolerance_mm}),
+    )
     with _progress() as progress:
-        evaluation = evaluate_folders(
-            predictions, references, _workers(options), progress, declared
-        )
-    for note in evaluation.notes:
+        outcome = evaluate_masks(job, _workers(options), progress)
+    for note in dict.fromkeys(n for one in outcome.evaluations.values() for n in one.notes):
         print(f"Note: {note.removesuffix('.')}.", file=sys.stderr)
+    if options.csv:
+        write_scores(outcome.evaluations, options.csv)
+    (first, *others) = outcome.evaluations.values()
     if options.json:
-        print(evaluation.model_dump_json(indent=2))
-    else:
-        print(evaluation_screen(evaluation, evaluation.names))
+        print((outcome if others else first).model_dump_json(indent=2))
+        return
+    for name, evaluation in outcome.evaluations.items():
+        title = f"{name}:\n" if others else ""
+        print(f"{title}{evaluation_screen(evaluation, options.metrics)}")
+    for comparison in outcome.comparisons:
+        print(comparison_screen(comparison, first, options.metrics))
+
+
+def _tolerances(given: list[tuple[str | None, float]]) -> tuple[float | None, dict[str, float]]:
+    """Of all classes, and of some by name."""
+    for_all = [length_mm for name, length_mm in given if name is None]
+    by_name = {name: length_mm for name, length_mm in given if name is not None}
+    return (for_all[-1] if for_all else None), by_name
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -297,13 +322,13 @@ def doctor(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """`autoseg demo`."""
-    from autoseg.cli.screens import evaluation_screen
+    from autoseg.cli.scores import evaluation_screen
     from autoseg.pipeline.demo import run_demo
 
     with _progress() as progress, _training_view(0) as view:
         evaluation, names, report = run_demo(options.output, options.minutes, view, progress)
     print("Scans that were never seen, predicted in full:")
-    print(evaluation_screen(evaluation, names))
+    print(evaluation_screen(evaluation.model_copy(update={"names": names})))
     print(f"The report with figures is {report}; scans, masks and model lie beside it.")
 
 

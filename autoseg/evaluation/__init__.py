@@ -1,9 +1,11 @@
 """Masks against references.
 
-Read `mask_pair` (one class in two maps of a scan), then `metrics` (the table). Its functions stand in
-`overlap`; `distances`, `boundaries` and `centreline`, of `surfaces`; `lesions`, `panoptic` and
-`detection`, of `objects` (and `joined_lesions`, as BraTS has them); and `calibration`, of
-`saved_probabilities`. Then `scored_case` (one pair of files), `evaluate` (folders of maps, and means)
-and `evaluation` (what is saved), with `pairing` (which mask belongs to which reference), `declared`
-(what values mean) and `remarks` (what a reader should know).
+Read `mask_pair` (one class in two maps of a scan), then `metrics` (the table). Its functions stand
+in `overlap`; in `distances`, `boundaries` and `centreline`, by `surfaces`; in `lesions`, `panoptic`
+and `detection`, by `objects` (and `joined_lesions`, as BraTS has them); and in `calibration`, by
+`saved_probabilities`. Then `scored_case` (one pair of files), `evaluate` (many of them) and
+`evaluation` (what is saved). Their numbers are in `statistics`, by way of `score_arrays`;
+`comparison` sets masks of several models side by side, `score_table` writes CSV. What is asked is
+in `scoring`; `pairing` says which mask belongs to which reference, `declared` what values mean,
+`patients` whose cases are, and `remarks` what a reader should know.
 """

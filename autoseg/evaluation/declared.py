@@ -1,11 +1,15 @@
 """What the values of masks mean: looked for where datasets, models and predictions say so."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoseg.dataset.labels import LabelScheme
-from autoseg.dataset.layouts.description import declared_labels, read_description
+from autoseg.dataset.layouts.description import (
+    declared_labels,
+    declared_tolerances,
+    read_description,
+)
 from autoseg.dataset.layouts.tidying import tidy_description
 from autoseg.errors import AutosegError
 from autoseg.planning.plan import read_plan
@@ -16,10 +20,14 @@ DESCRIPTION = "dataset.json"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A label scheme, and where it was found; or why what was found could not be used."""
+    """A label scheme, and where it was found; or why what was found could not be used.
+
+    `tolerances_mm` of the normalised surface Dice are those that are stated beside it, by name.
+    """
 
     labels: LabelScheme | None
     source: str
+    tolerances_mm: dict[str, float] = field(default_factory=dict)
 
 
 def read_labels_of(path: Path) -> Declared:
@@ -28,7 +36,7 @@ def read_labels_of(path: Path) -> Declared:
     Raises AutosegError when it declares none.
     """
     if path.is_dir() and (path / "work.json").is_file():
-        return Declared(WorkFolder(path).plan(None).labels, f"the plan of {path}")
+        return labels_of_plan(WorkFolder(path), None)
     if path.is_dir() and not (path / DESCRIPTION).is_file():
         raise AutosegError(
             f"{path}: neither {DESCRIPTION} nor a plan is in this folder. Give a {DESCRIPTION}, a "
@@ -42,7 +50,18 @@ def read_labels_of(path: Path) -> Declared:
     content = read_description(path)
     if "configurations" in content and "rule_set" in content:
         return Declared(read_plan(path).labels, str(path))
-    return Declared(declared_labels(tidy_description(path, []), path), str(path))
+    tidy = tidy_description(path, [])
+    return Declared(declared_labels(tidy, path), str(path), declared_tolerances(tidy, path))
+
+
+def labels_of_plan(work: WorkFolder, plan: str | None) -> Declared:
+    """What the plan of a name, or the current one, declares, and the dataset that it is of."""
+    declared = Declared(work.plan(plan).labels, f"the plan of {work.root}")
+    dataset = work.dataset()
+    path = None if dataset is None else dataset / DESCRIPTION
+    if path is None or not path.is_file():
+        return declared
+    return replace(declared, tolerances_mm=declared_tolerances(read_description(path), path))
 
 
 def find_labels(predictions: Path, references: Path, work: Path) -> Declared | None:
@@ -61,10 +80,15 @@ def find_labels(predictions: Path, references: Path, work: Path) -> Declared | N
     return None
 
 
+def description_of(folder: Path) -> Path | None:
+    """The dataset.json in a folder of masks, or beside it."""
+    places = [place / DESCRIPTION for place in (folder, folder.resolve().parent)]
+    return next((path for path in places if path.is_file()), None)
+
+
 def _places(truth: Path, masks: Path, work: Path) -> Iterator[Path]:
-    for folder in (truth, truth.resolve().parent):
-        if (folder / DESCRIPTION).is_file():
-            yield folder / DESCRIPTION
+    if (path := description_of(truth)) is not None:
+        yield path
     dataset = WorkFolder(work).dataset()
     if dataset is not None and Path(dataset) in (truth.resolve(), *truth.resolve().parents):
         yield work

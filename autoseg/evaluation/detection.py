@@ -121,10 +121,8 @@ def froc(scans: Sequence[Detections]) -> Froc | None:
     found_at, lesions = found_at[found_at >= 0], len(found_at)
     hit = np.repeat([True, False], [len(found_at), len(false_at)])
     found, false = _running_counts(np.concatenate((found_at, false_at)), hit)
-    # Of the points with equally many false positives the last is the highest.
-    rates, last = np.unique(false[::-1] / len(scans), return_index=True)
-    highest = found[::-1][last] / lesions
-    values = np.interp(FALSE_POSITIVES_PER_SCAN, rates, highest).tolist()
+    # Of several points at one rate, interp takes the last, which is the highest.
+    values = np.interp(FALSE_POSITIVES_PER_SCAN, false / len(scans), found / lesions).tolist()
     return Froc(
         false_positives_per_scan=FALSE_POSITIVES_PER_SCAN,
         sensitivities=tuple(values),

@@ -6,9 +6,7 @@ once, since what is dilated together touches where one by one does.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -20,6 +18,7 @@ from autoseg.evaluation.objects import (
     PairedObjects,
     find_overlaps,
     number_objects,
+    occupied_box,
 )
 from autoseg.geometry import Spacing3
 from autoseg.records import Record
@@ -87,53 +86,49 @@ def join_lesions(
 
 def lesion_masks(components: PairedObjects, lesions: JoinedLesions) -> Iterator[tuple[Mask, Mask]]:
     """What is predicted near each scored lesion that is found, and the lesion, in a box of both."""
-    predicted_boxes, reference_boxes = _boxes(components.predicted), _boxes(components.reference)
-    for lesion in np.intersect1d(np.flatnonzero(lesions.scored), lesions.near.second):
-        predicted = 1 + lesions.near.first[lesions.near.second == lesion]
-        reference = 1 + np.flatnonzero(lesions.lesion_of == lesion)
-        bounds = np.concatenate((predicted_boxes[predicted], reference_boxes[reference]))
-        box = _around(bounds, 0, components.predicted.shape)
+    found = np.intersect1d(np.flatnonzero(lesions.scored), lesions.near.second)
+    if not len(found):
+        return
+    boxes = [
+        ndimage.find_objects(numbers) for numbers in (components.predicted, components.reference)
+    ]
+    for lesion in found:
+        predicted = lesions.near.first[lesions.near.second == lesion]
+        reference = np.flatnonzero(lesions.lesion_of == lesion)
+        box = _around([boxes[0][i] for i in predicted] + [boxes[1][i] for i in reference])
         yield (
-            np.isin(components.predicted[box], predicted),
-            np.isin(components.reference[box], reference),
+            np.isin(components.predicted[box], predicted + 1),
+            np.isin(components.reference[box], reference + 1),
         )
 
 
 def _nearby(components: PairedObjects, dilations: int) -> tuple[NDArray[np.int64], Overlaps]:
     """The lesion that each reference component is a part of, and what is predicted near lesions."""
-    pairs, count = components.overlaps, len(components.predicted_vox)
-    if len(components.reference_vox) < 2 and len(pairs.first) == count:
-        return np.zeros(len(components.reference_vox), np.int64), pairs  # nothing is left to find
-    dilated = number_objects(_dilated(components.reference, dilations))
-    lesion_of = find_overlaps(components.reference, dilated).second
-    return lesion_of, find_overlaps(components.predicted, dilated)
+    pairs, lesions = components.overlaps, len(components.reference_vox)
+    if not lesions or (lesions == 1 and len(pairs.first) == len(components.predicted_vox)):
+        return np.zeros(lesions, np.int64), pairs  # nothing is left to find
+    box = occupied_box(components.reference != 0, dilations)
+    reference = components.reference[box]
+    dilated = number_objects(_dilated(reference, dilations))
+    lesion_of = find_overlaps(reference, dilated).second
+    return lesion_of, find_overlaps(components.predicted[box], dilated)
 
 
 def _dilated(numbers: Numbers, dilations: int) -> Mask:
-    """All objects dilated, box by box where that is less work than all at once.
-
-    What lies beyond the array is not needed: objects that touch there touch inside as well.
-    """
+    """All objects dilated, box by box where that is less work than all at once."""
     whole: Mask = numbers != 0
-    boxes = [_around(bounds[None], dilations, numbers.shape) for bounds in _boxes(numbers)[1:]]
+    boxes = [_around([box], dilations) for box in ndimage.find_objects(numbers)]
     if sum(SETTING_UP_VOX + whole[box].size for box in boxes) > whole.size:
-        boxes = [tuple(slice(0, size) for size in whole.shape)]
+        boxes = [(slice(None),) * whole.ndim]
     dilated: Mask = np.zeros_like(whole)
     for box in boxes:
         dilated[box] |= ndimage.binary_dilation(whole[box], EDGE_NEIGHBOURS, dilations)
     return dilated
 
 
-def _boxes(numbers: Numbers) -> NDArray[Any]:
-    """The first and last index of each axis in turn, [object, 6], of the objects from 0 on."""
-    boxes: NDArray[Any] = cc3d.statistics(numbers, no_slice_conversion=True)["bounding_boxes"]
-    return boxes.astype(np.int64)
-
-
-def _around(bounds: NDArray[np.int64], margin: int, shape: Sequence[int]) -> Box:
-    """A box that holds others [object, 6], with a margin, inside the array."""
-    first, last = bounds[:, ::2].min(axis=0), bounds[:, 1::2].max(axis=0)
+def _around(boxes: Sequence[Box], margin: int = 0) -> Box:
+    """A box that holds others, with a margin; it may end beyond the array."""
     return tuple(
-        slice(max(0, a - margin), min(size, b + 1 + margin))
-        for a, b, size in zip(first.tolist(), last.tolist(), shape, strict=True)
+        slice(max(0, min(p.start for p in parts) - margin), max(p.stop for p in parts) + margin)
+        for parts in zip(*boxes, strict=True)
     )

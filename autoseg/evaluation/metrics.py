@@ -53,7 +53,7 @@ class Metric:
     """A number for a pair of masks; `better` says which end of the scale is, if any.
 
     With `pooled` the number of a whole set of scans is no mean of theirs, but this, of the objects
-    of all scans together.
+    of all scans together. With `of_probabilities` it knows more where there are some.
     """
 
     function: Callable[[MaskPair], float | None]
@@ -62,6 +62,7 @@ class Metric:
     better: Better | None
     empty: EmptyRule
     pooled: Callable[[Sequence[Detections]], float | None] | None = None
+    of_probabilities: bool = False
 
     def score(self, pair: MaskPair) -> float | None:
         """Of one pair; None where it is not defined."""
@@ -175,6 +176,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         SHARE_OF_ONE,
         pooled=detection.mean_average_precision,
+        of_probabilities=True,
     ),
     "ap50": Metric(
         lambda pair: detection.average_precision_50([detections_of(pair)]),
@@ -183,6 +185,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         SHARE_OF_ONE,
         pooled=detection.average_precision_50,
+        of_probabilities=True,
     ),
     # Undefined without probabilities.
     "ece": Metric(
@@ -191,6 +194,7 @@ METRICS: dict[str, Metric] = {
         "",
         "lower",
         OF_EITHER,
+        of_probabilities=True,
     ),
     "brier": Metric(
         calibration.brier_score,
@@ -198,19 +202,27 @@ METRICS: dict[str, Metric] = {
         "",
         "lower",
         OF_EITHER,
+        of_probabilities=True,
     ),
 }
+
+OVERLAPS = (  # those that take no time
+    "pixel_accuracy", "dice", "iou", "precision", "sensitivity", "specificity", "volume_ml",
+    "reference_volume_ml", "volume_difference_ml", "volume_difference_percent",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
     """Of one class in one scan: by metric, and the same with penalties for what was missed.
 
-    `detections` are there where a metric is asked for that looks at all scans together.
+    `sizes_vox` are those of the prediction and of the reference. `detections` are there where a
+    metric is asked for that looks at all scans together.
     """
 
     scores: Score
     penalised: Score
+    sizes_vox: tuple[int, int]
     detections: Detections | None = field(default=None, compare=False)
 
 
@@ -231,7 +243,7 @@ def score_masks(pair: MaskPair, metrics: Mapping[str, Metric] = METRICS) -> Clas
         for name, metric in metrics.items()
     }
     pooled = any(metric.pooled for metric in metrics.values())
-    return ClassScores(scores, penalised, detections_of(pair) if pooled else None)
+    return ClassScores(scores, penalised, pair.sizes_vox, detections_of(pair) if pooled else None)
 
 
 # A class that neither map of a scan has.

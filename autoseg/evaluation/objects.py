@@ -45,8 +45,8 @@ class PairedObjects:
 
     Sizes and maps are of what is annotated. `may_be_false` tells of predicted objects whether they
     count as false where they match nothing: those that lie by more than half where nobody has
-    annotated do not, as in panopticapi. `confidences` are mean probabilities inside predicted objects; without
-    probabilities all of them are 1.
+    annotated do not, as in panopticapi. `confidences` are mean probabilities inside predicted
+    objects; without probabilities all of them are 1.
     """
 
     predicted: Numbers  # [z, y, x]
@@ -141,6 +141,8 @@ def number_objects(mask: Mask, ids: Numbers | None = None) -> Numbers:
 
 def find_overlaps(first: Numbers, second: Numbers) -> Overlaps:
     """The objects of two maps of numbers that share voxels."""
+    box = occupied_box(second != 0)
+    first, second = first[box], second[box]
     base = int(second.max(initial=0)) + 1
     keys, voxels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part in _slabs(first):
@@ -153,6 +155,18 @@ def find_overlaps(first: Numbers, second: Numbers) -> Overlaps:
     pairs, rows = np.unique(np.concatenate(keys), return_inverse=True)
     vox = np.bincount(rows, np.concatenate(voxels), len(pairs)).astype(np.int64)
     return Overlaps(pairs // base - 1, pairs % base - 1, vox)
+
+
+def occupied_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box that holds a mask, with a margin; empty if the mask is.
+
+    It may end beyond the array.
+    """
+    axes = range(mask.ndim)
+    places = [np.flatnonzero(mask.any(axis=tuple({*axes} - {axis}))) for axis in axes]
+    if not len(places[0]):
+        return (slice(0, 0),) * mask.ndim
+    return tuple(slice(max(0, int(p[0]) - margin), int(p[-1]) + 1 + margin) for p in places)
 
 
 def _sizes_vox(numbers: Numbers, count: int) -> NDArray[np.int64]:

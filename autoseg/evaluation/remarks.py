@@ -1,14 +1,15 @@
 """What a reader of scores should know about the files that they are of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.evaluation.scored_case import ScoredCase
+from autoseg.evaluation.statistics import FEWEST_PATIENTS
 
 CASES_NAMED = 3
 
 
-def remarks_on(scored: dict[str, ScoredCase], labels: LabelScheme | None) -> Iterator[str]:
+def remarks_on(scored: Mapping[str, ScoredCase], labels: LabelScheme | None) -> Iterator[str]:
     """What was assumed, or cannot be known from the files alone."""
     if turned := [case_id for case_id, case in scored.items() if case.turned]:
         yield (
@@ -35,6 +36,18 @@ def remarks_on(scored: dict[str, ScoredCase], labels: LabelScheme | None) -> Ite
     if unknown:
         shown = ", ".join(str(value) for value in unknown[:10])
         yield f"values {shown} are in the files, but are not declared, and are not scored"
+
+
+def remarks_on_patients(patients: Mapping[str, str]) -> Iterator[str]:
+    """That intervals say little, where they are of few patients."""
+    count = len(set(patients.values()))
+    if count == 1:
+        yield "there are no confidence intervals, since all is of one patient"
+    elif count < FEWEST_PATIENTS:
+        yield (
+            f"confidence intervals are of {count} patients; with fewer than {FEWEST_PATIENTS} they "
+            "are too narrow"
+        )
 
 
 def _named(cases: list[str]) -> str:

@@ -25,20 +25,27 @@ Shape = tuple[int, ...]
 class SavedProbabilities:
     """The maps of a compressed file, of which only one is held at a time.
 
-    `outputs` are their positions by the name that a class or region is scored by. Maps are fastest
-    asked for in the order of the file: one that was passed is found again from the file's start.
+    `outputs` are the positions, by the name that a class or region is scored by, of the maps whose
+    sum is its probability. They are fastest asked for in the order of the file: one that was passed
+    is found again from the file's start.
     """
 
     path: Path
-    outputs: dict[str, int]
+    outputs: dict[str, tuple[int, ...]]
     _maps: Iterator[NDArray[np.floating[Any]]] = field(default_factory=lambda: iter(()))
     _passed: int = -1  # so that the first one starts
 
     def of(self, name: str) -> NDArray[np.floating[Any]] | None:
         """The probability [z, y, x] of a class; None of one that no output is of."""
-        output = self.outputs.get(name)
-        if output is None:
+        if name not in self.outputs:
             return None
+        first, *others = self.outputs[name]
+        probability = self._map(first)
+        for output in others:
+            probability += self._map(output)
+        return probability
+
+    def _map(self, output: int) -> NDArray[np.floating[Any]]:
         if self._passed < 0 or output < self._passed:
             self._maps, self._passed = _maps_in(self.path), 0
         for values in self._maps:
@@ -67,7 +74,7 @@ def find_probabilities(
         )
     first = 0 if labels.regions else 1
     names = [region.name for region in labels.regions] or map(str, labels.values[1:])
-    return SavedProbabilities(path, {name: i for i, name in enumerate(names, first)})
+    return SavedProbabilities(path, {name: (i,) for i, name in enumerate(names, first)})
 
 
 def _not_of(path: Path, why: str) -> str:

@@ -1,26 +1,32 @@
 """One case: a mask against its reference, read and scored by a worker process."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import fastremap
+import numpy as np
 
-from autoseg.dataset.labels import LabelScheme, instance_classes
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme, instance_classes
 from autoseg.dataset.reading import aligned, grid_differences
 from autoseg.evaluation.mask_pair import Convention, MapPair
 from autoseg.evaluation.metrics import METRICS, ClassScores, score_classes
+from autoseg.evaluation.saved_probabilities import SavedProbabilities, find_probabilities
+from autoseg.evaluation.scoring import ALL_METRICS
 from autoseg.geometry import Grid, same_space
 from autoseg.images.volume import Volume, read_labels
 
-ALL_METRICS = tuple(METRICS)
+ACCURACY = "pixel_accuracy"
+OBJECT = 1  # the class of objects that are numbered
+NUMBERED_FOLDER = "instances"  # where `predict --instances` puts them
 
 
 @dataclass(frozen=True, slots=True)
 class CasePair:
     """The files of a mask and its reference, and how they are to be scored.
 
-    Without `labels` every value found is scored, but 0. `metrics` are names in METRICS.
+    Without `labels` every value found is scored, but 0. `metrics` are names in METRICS. Where
+    references number objects, `numbered` says that the mask does so too, and is not one of classes.
     """
 
     mask: Path
@@ -28,6 +34,7 @@ class CasePair:
     labels: LabelScheme | None
     metrics: tuple[str, ...] = ALL_METRICS
     convention: Convention = field(default_factory=Convention)
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,12 @@ class ScoredCase:
     """One case: its scores, the values of either map, and whether the mask had to be turned, or
     taken to lie where its reference does.
 
-    `problem` says why there are none.
+    `accuracy` is the share of annotated voxels that have the right label. `problem` says why there
+    are no scores.
     """
 
     scores: dict[str, ClassScores]
+    accuracy: float | None = None
     predicted_values: frozenset[int] = frozenset()
     reference_values: frozenset[int] = frozenset()
     turned: bool = False
@@ -55,23 +64,69 @@ def score_case(pair: CasePair) -> ScoredCase:
         return ScoredCase({}, problem=_apart(pair.mask, mask.grid, pair.reference, truth.grid))
     values = _values_of(mask), _values_of(truth)
     maps = _maps_of(mask, truth, pair)
+    if not laid:
+        maps = replace(maps, probabilities=_probabilities_of(mask, pair))
+    classes = _single_classes([OBJECT]) if pair.numbered else _classes_of(pair.labels, *values)
     return ScoredCase(
-        score_classes(
-            maps, _classes_of(pair.labels, *values), {name: METRICS[name] for name in pair.metrics}
-        ),
+        score_classes(maps, classes, {name: METRICS[name] for name in pair.metrics}),
+        _accuracy(maps) if ACCURACY in pair.metrics else None,
         *values,
         turned=laid and placed,
         assumed=laid and not placed,
     )
 
 
+def numbers_objects(masks: Iterable[Path]) -> bool:
+    """Whether masks of a data set that numbers objects number them, and are not of its classes.
+
+    They do if they lie where `predict --instances` writes, or any has a value beyond the classes'.
+    """
+    last = INSTANCE_SCHEME.values[-1]
+    return any(
+        mask.parent.name == NUMBERED_FOLDER or read_labels(mask).array.max() > last
+        for mask in masks
+    )
+
+
 def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:
-    """Both maps as they are scored: objects that are numbered become classes."""
-    reference, annotated, labels = truth.array, None, pair.labels  # [z, y, x]
-    if labels is not None:
+    """Both maps as they are scored. Objects that are numbered become one class, or object and
+    border where the mask has those."""
+    prediction, reference = mask.array, truth.array  # [z, y, x]
+    annotated, labels = None, pair.labels
+    if pair.numbered:
+        prediction, reference = ((ids != 0).astype(np.uint8) for ids in (prediction, reference))
+    elif labels is not None:
         reference = instance_classes(reference) if labels.instances else reference
         annotated = None if labels.ignore is None else reference != labels.ignore
-    return MapPair(mask.array, reference, annotated, truth.grid.spacing_mm, pair.convention)
+    return MapPair(
+        prediction,
+        reference,
+        annotated,
+        truth.grid.spacing_mm,
+        pair.convention,
+        mask.array if pair.numbered else None,
+        truth.array if labels is not None and labels.instances else None,
+    )
+
+
+def _probabilities_of(mask: Volume, pair: CasePair) -> SavedProbabilities | None:
+    """Those beside the mask, where classes are known and a metric looks at them."""
+    if pair.labels is None or not any(METRICS[name].of_probabilities for name in pair.metrics):
+        return None
+    saved = find_probabilities(pair.mask, mask.array.shape, pair.labels)
+    if saved is None or not pair.numbered:
+        return saved
+    inside, border = INSTANCE_SCHEME.values[1:]
+    return replace(saved, outputs={str(OBJECT): (inside, border)})
+
+
+def _accuracy(maps: MapPair) -> float | None:
+    """The share of voxels that have the right label (pixel accuracy of Long et al. 2015)."""
+    right = maps.prediction == maps.reference
+    looked_at = right.size
+    if maps.annotated is not None:
+        right, looked_at = right & maps.annotated, int(np.count_nonzero(maps.annotated))
+    return np.count_nonzero(right) / looked_at if looked_at else None
 
 
 def _apart(mask: Path, mask_grid: Grid, truth: Path, truth_grid: Grid) -> str:

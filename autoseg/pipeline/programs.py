@@ -9,12 +9,12 @@ What the command line calls `--set`, `--like` and so on are fields of the same n
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from autoseg.evaluation.declared import find_labels, read_labels_of
-from autoseg.evaluation.evaluate import evaluate_folders
+from autoseg.evaluation.comparison import SideBySide
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.machine import available_cores
+from autoseg.pipeline.evaluate import EvaluateJob, evaluate_masks
 from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
 from autoseg.pipeline.predict import (
@@ -92,14 +92,35 @@ def predict(
     return predict_files(asked)
 
 
+@overload
 def evaluate(
-    predictions: File, references: File, workers: int | None = None, labels: File | None = None
-) -> Evaluation:
+    predictions: File, references: File, workers: int | None = None, **job: Any
+) -> Evaluation: ...
+@overload
+def evaluate(
+    predictions: Sequence[File] = (),
+    references: File | None = None,
+    workers: int | None = None,
+    **job: Any,
+) -> SideBySide: ...
+def evaluate(
+    predictions: File | Sequence[File] = (),
+    references: File | None = None,
+    workers: int | None = None,
+    **job: Any,
+) -> Evaluation | SideBySide:
     """Score every mask of a folder against the reference of the same name, or two files.
 
-    `labels` is a dataset.json, plan or model with the names, regions and ignore label; without it
-    these are looked for beside the folders.
+    A sequence of folders is scored side by side, the first compared with each of the others; none
+    scores what the trained folds of the work folder held out, each configuration side by side.
+    Further words are those of EvaluateJob.
     """
-    masks, truths = Path(predictions), Path(references)
-    declared = read_labels_of(Path(labels)) if labels else find_labels(masks, truths, WORK)
-    return evaluate_folders(masks, truths, workers or available_cores(), declared=declared)
+    is_one = isinstance(predictions, str | Path)
+    masks = [predictions] if isinstance(predictions, str | Path) else predictions
+    asked = EvaluateJob(
+        predictions=tuple(map(Path, masks)),
+        references=None if references is None else Path(references),
+        **job,
+    )
+    outcome = evaluate_masks(asked, workers or available_cores())
+    return next(iter(outcome.evaluations.values())) if is_one else outcome

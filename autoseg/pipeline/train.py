@@ -10,6 +10,8 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.evaluation.evaluate import evaluate_pairs
 from autoseg.evaluation.evaluation import Evaluation
+from autoseg.evaluation.metrics import OVERLAPS
+from autoseg.evaluation.scoring import Scoring
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.cascade import with_previous_masks
@@ -307,6 +309,8 @@ def validate_fold(found: ResolvedJob, progress: Progress = silent) -> Evaluation
         for case in held_out
         if case.label is not None
     }
-    evaluation = evaluate_pairs(pairs, found.plan.labels, 1, progress)
+    patients = {case.case_id: case.patient_id for case in held_out}
+    scoring = Scoring(metrics=OVERLAPS, patients=patients)
+    evaluation = evaluate_pairs(pairs, found.plan.labels, 1, progress, scoring)
     save_record(evaluation, found.folder.summary)
     return evaluation

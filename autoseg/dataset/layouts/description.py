@@ -9,6 +9,7 @@ from autoseg.dataset.layouts.json_files import read_written_json
 from autoseg.errors import AutosegError, raise_if_any
 
 IGNORE = "ignore"
+TOLERANCES = "tolerances_mm"  # of the normalised surface Dice
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -77,6 +78,25 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
         region_order=order,
         ignore=ignore[0] if ignore else None,
     )
+
+
+def declared_tolerances(description: dict[str, Any], path: Path) -> dict[str, float]:
+    """The `tolerances_mm` of classes, or regions, by name: what surfaces may be apart to agree.
+
+    Raises AutosegError when they are anything but lengths above 0.
+    """
+    stated = description.get(TOLERANCES, {})
+    if not isinstance(stated, dict) or not all(map(_is_length, stated.values())):
+        raise AutosegError(
+            f"{path}: {TOLERANCES} is {str(stated)[:60]}, but must be a mapping of labels to "
+            'millimetres above 0, for example {"liver": 5}.'
+        )
+    return {str(name): float(length_mm) for name, length_mm in stated.items()}
+
+
+def _is_length(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < float("inf")
 
 
 def _mistakes(values: list[int], ignore: tuple[int, ...] | None, shown: str) -> Iterator[str]:

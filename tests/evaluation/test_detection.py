@@ -1,0 +1,107 @@
+"""Covers: detection, calibration.
+
+Numbers of COCO were made once by pycocotools 2.0.11, those of calibration by hand.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from autoseg.evaluation.calibration import brier_score, expected_calibration_error
+from autoseg.evaluation.detection import (
+    Detections,
+    average_precision,
+    average_precision_50,
+    detections_of,
+    froc,
+    mean_average_precision,
+)
+from autoseg.evaluation.mask_pair import MaskPair
+from tests.evaluation.test_objects import pair_of
+
+COCO_MAP, COCO_AP50 = 0.09488149986344173, 0.33791849581320105
+COCO_MAP_OF_FIRST = 0.11415841584158415
+
+
+def scan(detections: list[tuple[float, float]], references: int, ranked: bool = True) -> Detections:
+    """Detections of a confidence, each with the IoU of its match, which is then touched."""
+    confidences, ious = np.array(detections, float).reshape(-1, 2).T
+    matched = ious > 0
+    found_at = np.full(references, -1.0)
+    found_at[: matched.sum()] = confidences[matched]
+    every = np.ones(len(ious), bool)
+    sizes = np.ones(len(ious), np.int64)
+    return Detections(confidences, sizes, ious, matched, every, found_at, ranked)
+
+
+def random_pair(seed: int) -> MaskPair:
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.standard_normal((2, 1, 90, 100)), (0, 0, 3, 3))
+    there = field[0] + field[1] / 2
+    probability: NDArray[np.float64] = 1 / (1 + np.exp(-30 * (there - 0.08)))
+    return replace(pair_of(there > 0.08, field[0] > 0.08), probability=probability)
+
+
+def test_average_precision_is_that_of_pycocotools() -> None:
+    scans = [detections_of(random_pair(seed)) for seed in range(4)]
+    assert mean_average_precision(scans) == pytest.approx(COCO_MAP, abs=1e-12)
+    assert average_precision_50(scans) == pytest.approx(COCO_AP50, abs=1e-12)
+    assert mean_average_precision(scans[:1]) == pytest.approx(COCO_MAP_OF_FIRST, abs=1e-12)
+
+
+def test_average_precision_pools_scans_by_confidence() -> None:
+    # By confidence: right, wrong, right; precision 1 up to recall 1/2, then 2/3.
+    scans = [scan([(0.9, 0.8), (0.5, 0.6)], 2), scan([(0.7, 0.0)], 0)]
+    assert average_precision(scans, 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert average_precision(scans, 0.7) == pytest.approx(51 / 101)
+    assert average_precision(scans[1:], 0.5) is None
+
+
+def test_without_confidences_the_order_of_scans_does_not_matter() -> None:
+    scans = [scan([(1, 0.9)], 1, ranked=False), scan([(1, 0.0)], 0, ranked=False)]
+    assert average_precision(scans, 0.5) == average_precision(scans[::-1], 0.5) == 0.5
+    assert froc(scans) is None
+
+
+def test_only_the_hundred_most_confident_detections_of_a_scan_count() -> None:
+    detections = [(1 - i / 1000, 0.0) for i in range(100)] + [(0.5, 1.0)]
+    assert average_precision([scan(detections, 1)], 0.5) == 0
+    assert average_precision([scan(detections[1:], 1)], 0.5) == pytest.approx(1 / 100)
+
+
+def test_froc_of_a_worked_example() -> None:
+    # Two scans, four lesions. By confidence: found, false, found, false, false; one is missed.
+    scans = [
+        scan([(0.9, 0.6), (0.8, 0.0), (0.5, 0.0)], 2),
+        scan([(0.7, 0.6), (0.6, 0.0)], 2),
+    ]
+    curve = froc(scans)
+    assert curve is not None
+    # False positives a scan at which 1/4 and 2/4 are found: 0 and 1/2; 3/2 are all there are.
+    assert curve.sensitivities == (0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5)
+    assert curve.mean == pytest.approx(3 / 7)
+
+
+def test_confidences_are_mean_probabilities_inside_objects() -> None:
+    mask = np.zeros((1, 3, 9), bool)
+    mask[0, 0, :2] = mask[0, 2, 5:] = True
+    probability = np.linspace(0, 1, 27, dtype=np.float16).reshape(1, 3, 9)
+    objects = replace(pair_of(mask, mask), probability=probability).objects
+    expected = [probability[0, 0, :2].mean(), probability[0, 2, 5:].mean()]
+    assert objects.confidences == pytest.approx(expected, abs=1e-3)
+
+
+def test_calibration_of_a_worked_example() -> None:
+    reference = np.array([[[False, True, True, False]]])
+    probability = np.array([[[0.1, 0.1, 0.9, 0.9]]], np.float16)
+    pair = replace(pair_of(~reference, reference), probability=probability)
+    # Two bins of two voxels, of which half are there: 0.4 from either.
+    assert expected_calibration_error(pair) == pytest.approx(0.4, abs=1e-3)
+    assert brier_score(pair) == pytest.approx((2 * 0.1**2 + 2 * 0.9**2) / 4, abs=1e-3)
+    inside = np.array([[[False, True, True, False]]])
+    annotated = replace(pair, annotated=inside)
+    assert brier_score(annotated) == pytest.approx((0.9**2 + 0.1**2) / 2, abs=1e-3)
+    assert expected_calibration_error(replace(pair, probability=None)) is None
