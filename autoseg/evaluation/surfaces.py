@@ -104,17 +104,23 @@ def nearest_distances(here: Mask, there: Mask, spacing_mm: Sequence[float]) -> F
 
     Exact to double precision, since distances often equal a tolerance to the last digit.
     """
-    if np.count_nonzero(there) > DENSE * there.size:
-        everywhere = ndimage.distance_transform_edt(~there, sampling=spacing_mm)
-        return np.asarray(everywhere[here], np.float64)
     distances_mm = np.zeros(np.count_nonzero(here))
     apart = here & ~there
-    places, targets = np.argwhere(apart), np.argwhere(there)  # [element, axis]
-    tree = KDTree(targets * spacing_mm, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(places * spacing_mm)
-    steps_mm = (places - targets[nearest]) * np.asarray(spacing_mm)
+    steps_mm = (np.argwhere(apart) - _nearest(apart, there, spacing_mm)) * np.asarray(spacing_mm)
     distances_mm[apart[here]] = np.sqrt((steps_mm**2).sum(axis=1))
     return distances_mm
+
+
+def _nearest(places: Mask, targets: Mask, spacing_mm: Sequence[float]) -> NDArray[np.int64]:
+    """Where the nearest target is of each place: [place, axis]."""
+    if np.count_nonzero(targets) > DENSE * targets.size:
+        everywhere = ndimage.distance_transform_edt(
+            ~targets, sampling=spacing_mm, return_distances=False, return_indices=True
+        )
+        return np.asarray(everywhere[:, places].T, np.int64)
+    indices = np.argwhere(targets)
+    tree = KDTree(indices * spacing_mm, balanced_tree=False, compact_nodes=False)
+    return np.asarray(indices[tree.query(np.argwhere(places) * spacing_mm)[1]])
 
 
 def _corner_codes(mask: Mask) -> NDArray[np.uint8]:

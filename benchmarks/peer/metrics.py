@@ -21,6 +21,12 @@ import numpy as np
 from scipy import ndimage
 
 PIXELS_BY_PIXELS = 30_000  # of which torchmetrics makes a table of each by each
+VOXELS_IN_TURN = 1_000_000  # which torchmetrics looks at one by one
+
+
+class TooLargeError(Exception):
+    """Would take minutes, or more memory than there is."""
+
 
 Function = Callable[[Any, Any, tuple[float, ...], float], float]
 
@@ -126,15 +132,17 @@ def simpleitk() -> dict[str, Function]:
         made.SetSpacing([float(step) for step in spacing[::-1]])
         return made
 
+    found: list[Any] = []  # of the last pair, so that four functions share one search
+
     def contours(prediction: Any, reference: Any, spacing: Any) -> list[Any]:
         """Distances from either contour to the other: LabelContour and SignedMaurer."""
-        rims = [sitk.LabelContour(image(mask, spacing)) for mask in (prediction, reference)]
-        far = [sitk.Abs(sitk.SignedMaurerDistanceMap(r, False, False, True)) for r in rims]
-        there, back = (sitk.GetArrayViewFromImage(rim) > 0 for rim in rims)
-        return [
-            sitk.GetArrayViewFromImage(far[1])[there],
-            sitk.GetArrayViewFromImage(far[0])[back],
-        ]
+        if not found or found[0] is not prediction:
+            rims = [sitk.LabelContour(image(mask, spacing)) for mask in (prediction, reference)]
+            far = [sitk.Abs(sitk.SignedMaurerDistanceMap(r, False, False, True)) for r in rims]
+            inside = [sitk.GetArrayViewFromImage(rim) > 0 for rim in rims]
+            there = sitk.GetArrayFromImage(far[1])[inside[0]]
+            found[:] = [prediction, there, sitk.GetArrayFromImage(far[0])[inside[1]]]
+        return found[1:]
 
     def of(measure: Callable[[list[Any], float], Any]) -> Function:
         return lambda p, r, spacing, tolerance: float(measure(contours(p, r, spacing), tolerance))
@@ -170,7 +178,7 @@ def torchmetrics() -> dict[str, Function]:
 
     def hausdorff(prediction: Any, reference: Any, spacing: Any, _: float) -> float:
         if prediction.size > PIXELS_BY_PIXELS:
-            raise MemoryError
+            raise TooLargeError
         masks = [torch.from_numpy(mask)[None, None].byte() for mask in (prediction, reference)]
         found = segmentation.hausdorff_distance(
             *masks, num_classes=1, include_background=True, spacing=list(spacing)
@@ -189,6 +197,8 @@ def torchmetrics_objects() -> dict[str, Function]:
     from torchmetrics.functional.detection import panoptic_quality
 
     def pq(prediction: Any, reference: Any, _: Any, __: float) -> float:
+        if prediction.size > VOXELS_IN_TURN:
+            raise TooLargeError
         both = [np.stack([ids > 0, ids], -1).astype(np.int32) for ids in (prediction, reference)]
         found = panoptic_quality(
             *(torch.from_numpy(ids)[None] for ids in both),

@@ -115,6 +115,13 @@ def test_distances_are_those_of_the_nearest_voxel(shape: tuple[int, ...], share:
     assert nearest_distances(here, there, spacing_mm) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("spots", [1, 40])
+def test_a_surface_is_not_apart_from_itself(spots: int) -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    mask.flat[:spots] = True
+    assert nearest_distances(mask, mask, SPACING_MM).tolist() == [0.0] * spots
+
+
 def test_percentiles_by_area_are_reached_with_that_share_of_the_area() -> None:
     distances = Distances(np.array([3.0, 1.0, 2.0]), np.array([5.0, 80.0, 15.0]))
     assert [distances.percentile_mm(p) for p in (50, 80.1, 94, 96, 100)] == [1, 2, 2, 3, 3]
