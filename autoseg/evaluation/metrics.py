@@ -90,7 +90,7 @@ class Metric:
 
 # A class that is missing from both maps says nothing about the prediction, so it has no overlap.
 OVERLAP = EmptyRule(Empty.UNDEFINED, 0.0, 0.0)
-SHARE_OF_ONE = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, 0.0)  # of a mask that may be empty
+SHARE_OF_PREDICTION = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, 0.0)
 DISTANCE = EmptyRule(Empty.UNDEFINED, Empty.UNDEFINED, Empty.DIAGONAL)
 ALWAYS = EmptyRule(Empty.MEASURED, Empty.MEASURED, Empty.UNDEFINED)
 OF_EITHER = EmptyRule(Empty.UNDEFINED, Empty.MEASURED, Empty.UNDEFINED)
@@ -99,8 +99,8 @@ METRICS: dict[str, Metric] = {
     "pixel_accuracy": Metric(overlap.pixel_accuracy, "(TP + TN) / all", "", "higher", ALWAYS),
     "dice": Metric(overlap.dice, "2 TP / (2 TP + FP + FN)", "", "higher", OVERLAP),
     "iou": Metric(overlap.iou, "TP / (TP + FP + FN)", "", "higher", OVERLAP),
-    "precision": Metric(overlap.precision, "TP / (TP + FP)", "", "higher", SHARE_OF_ONE),
-    "sensitivity": Metric(overlap.sensitivity, "TP / (TP + FN)", "", "higher", SHARE_OF_ONE),
+    "precision": Metric(overlap.precision, "TP / (TP + FP)", "", "higher", SHARE_OF_PREDICTION),
+    "sensitivity": Metric(overlap.sensitivity, "TP / (TP + FN)", "", "higher", OF_EITHER),
     "specificity": Metric(overlap.specificity, "TN / (TN + FP)", "", "higher", ALWAYS),
     "volume_ml": Metric(lambda pair: pair.volumes_ml[0], "of the prediction", "ml", None, ALWAYS),
     "reference_volume_ml": Metric(
@@ -137,7 +137,7 @@ METRICS: dict[str, Metric] = {
         "share of lesions that share a voxel",
         "",
         "higher",
-        SHARE_OF_ONE,
+        OF_EITHER,
     ),
     "false_positives": Metric(
         lesions.false_positives, "predicted lesions that touch none, a scan", "", "lower", ALWAYS
@@ -174,7 +174,7 @@ METRICS: dict[str, Metric] = {
         "COCO's AP, IoU 0.50 to 0.95",
         "",
         "higher",
-        SHARE_OF_ONE,
+        OF_EITHER,
         pooled=detection.mean_average_precision,
         of_probabilities=True,
     ),
@@ -183,7 +183,7 @@ METRICS: dict[str, Metric] = {
         "COCO's AP at IoU 0.5",
         "",
         "higher",
-        SHARE_OF_ONE,
+        OF_EITHER,
         pooled=detection.average_precision_50,
         of_probabilities=True,
     ),
