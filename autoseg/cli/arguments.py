@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(table)
     _add_predict(table)
     _add_evaluate(table)
+    _add_report(table)
     _add_import(table)
     _add_export(table)
     _add_doctor(table)
@@ -239,6 +240,11 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         "--instances", action="store_true", help="also number the objects of each class"
     )
     parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also draw each mask's outlines on its scan, as .png",
+    )
+    parser.add_argument(
         "--min-volume",
         type=_positive,
         default=0.0,
@@ -269,6 +275,17 @@ def _add_evaluate(table: Any) -> None:
         type=Path,
         metavar="FILE",
         help="names, regions and ignore label: dataset.json, plan or model (default: looked for)",
+    )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also draw masks and references, in the folder pictures beside the masks",
+    )
+    parser.add_argument(
+        "--scans",
+        type=Path,
+        metavar="DIR",
+        help="scans for --pictures (default: imagesTr or the like beside the references)",
     )
     parser.add_argument(
         "--metrics",
@@ -303,6 +320,16 @@ def _add_evaluate(table: Any) -> None:
     _add_workers(parser)
     _add_work(parser)
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
+
+
+def _add_report(table: Any) -> None:
+    more = "Data, plan and reasons, trainings, scores and pictures: as far as the work has come."
+    parser = _add_verb(table, "report", verbs.report, "write one HTML page of all there is", more)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: report.html in the work folder"
+    )
+    _add_plan_name(parser)
+    _add_work(parser)
 
 
 def _add_import(table: Any) -> None:

@@ -37,7 +37,7 @@ def check(options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> None:
     """`autoseg plan`."""
     from autoseg.cli.screens import plan_screen
-    from autoseg.pipeline.plan import PlanJob, plan_dataset, write_plan_report
+    from autoseg.pipeline.plan import PlanJob, plan_dataset
     from autoseg.work_folder import WorkFolder
 
     job = PlanJob(
@@ -56,7 +56,10 @@ def plan(options: argparse.Namespace) -> None:
     with _progress() as progress:
         outcome = plan_dataset(job, _workers(options), progress)
         if options.html:
-            write_plan_report(outcome, work.report)
+            from autoseg.pipeline.report import ReportJob, report_work
+
+            report = ReportJob(work=options.work, plan=outcome.plan.name)
+            report_work(report, outcome.problems, progress)
     if options.json:
         print(outcome.plan.model_dump_json(indent=2))
     else:
@@ -207,6 +210,7 @@ def predict(options: argparse.Namespace) -> None:
                 uncertainty=options.uncertainty,
                 probabilities=options.save_probabilities,
                 instances=instances,
+                pictures=options.pictures,
             ),
             ahead=not options.one_at_a_time,
             part=Part.parse(options.part) if options.part else None,
@@ -286,7 +290,13 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     with _progress() as progress:
         outcome = evaluate_masks(job, _workers(options), progress)
-    for note in dict.fromkeys(n for one in outcome.evaluations.values() for n in one.notes):
+        notes = [note for one in outcome.evaluations.values() for note in one.notes]
+        if options.pictures:
+            from autoseg.pipeline.pictures import draw_evaluated
+
+            evaluations = list(outcome.evaluations.values())
+            notes += draw_evaluated(job, evaluations, options.scans, _workers(options), progress)
+    for note in dict.fromkeys(notes):
         print(f"Note: {note.removesuffix('.')}.", file=sys.stderr)
     if options.csv:
         write_scores(outcome.evaluations, options.csv)
@@ -306,6 +316,16 @@ def _tolerances(given: list[tuple[str | None, float]]) -> tuple[float | None, di
     for_all = [length_mm for name, length_mm in given if name is None]
     by_name = {name: length_mm for name, length_mm in given if name is not None}
     return (for_all[-1] if for_all else None), by_name
+
+
+def report(options: argparse.Namespace) -> None:
+    """`autoseg report`."""
+    from autoseg.pipeline.report import ReportJob, report_work
+
+    job = ReportJob(work=options.work, plan=options.plan, out=options.out)
+    with _progress() as progress:
+        path = report_work(job, progress=progress)
+    print(path)
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The main job from end to end on synthetic scans."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -9,15 +10,17 @@ from autoseg.dataset.synthetic import LABELS, make_scan, write_dataset, write_sc
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import evaluate_folders
 from autoseg.evaluation.evaluation import Evaluation
-from autoseg.images.volume import read_image, read_labels
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.jobs import TrainJob
+from autoseg.pipeline.pictures import Pictured, read_mosaic
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.predict import PredictJob, predict_files
+from autoseg.pipeline.report import gather
 from autoseg.pipeline.train import train_fold
-from autoseg.reporting.mosaic import MosaicScan
-from autoseg.reporting.report import ReportContent, write_report
+from autoseg.reporting.content import Scored
+from autoseg.reporting.mosaic import MosaicSlices
+from autoseg.reporting.report import write_report
 from autoseg.training.schedule import Budget
 from autoseg.work_folder import FoldFolder, WorkFolder
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 TRAINING_SCANS = 20
 UNSEEN_SCANS = 5
 UNSEEN_SEED = 1000
+PARTS = ("masks", "scans", "references")
 MARKER = ".autoseg_demo"  # says that a folder was made by the demo, and may be replaced
 
 
@@ -66,26 +70,20 @@ def run_demo(
     predict_files(predict_job, progress)
     evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
     names = {str(value): name for name, value in LABELS.items()}
-    content = ReportContent(
-        title="autoseg demo",
-        introduction=f"A network trained for {result.seconds / 60:.1f} minutes "
-        f"({result.iterations} iterations) on {TRAINING_SCANS} synthetic scans, applied to "
-        f"{UNSEEN_SCANS} scans that it never saw.",
-        evaluation=evaluation,
-        names=names,
-        scans=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
-        curves=trained.progress,
+    unseen_scans = Scored(
+        name="unseen scans",
+        what=f"{UNSEEN_SCANS} scans that the network never saw, after {result.seconds / 60:.1f} "
+        f"minutes ({result.iterations} iterations) of training",
+        evaluation=evaluation.model_copy(update={"names": names}),
+        mosaics=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
     )
-    write_report(content, folder / "report.html")
-    return evaluation, names, folder / "report.html"
+    content = gather(work, work.plan(None), progress)
+    scored = [unseen_scans, *content.scored]
+    page = folder / "report.html"
+    write_report(replace(content, title="autoseg demo", scored=scored, answer=unseen_scans), page)
+    return evaluation, names, page
 
 
-def _show(folder: Path, name: str) -> MosaicScan:
-    image = read_image(folder / "scans" / f"{name}.nii.gz")
-    return MosaicScan(
-        title=name,
-        image=image.array[0],
-        mask=read_labels(folder / "masks" / f"{name}.nii.gz").array,
-        reference=read_labels(folder / "references" / f"{name}.nii.gz").array,
-        spacing_mm=image.grid.spacing_mm,
-    )
+def _show(folder: Path, name: str) -> MosaicSlices:
+    mask, scan, truth = (folder / part / f"{name}.nii.gz" for part in PARTS)
+    return read_mosaic(Pictured(name, mask, scan, truth, {n: (v,) for n, v in LABELS.items()}))

@@ -187,21 +187,6 @@ def _inputs(job: PlanJob, fingerprint: Fingerprint) -> PlanningInputs:
     return replace(inputs, hours_given=job.hours is not None)
 
 
-def write_plan_report(outcome: PlanOutcome, path: Path) -> None:
-    """Show a dataset and its plan in figures, as one HTML file."""
-    from autoseg.reporting.dataset_report import DatasetReport, write_dataset_report
-    from autoseg.reporting.examples import example_scans
-
-    report = DatasetReport(
-        title=f"{outcome.dataset.root.name}: {outcome.plan.name}",
-        plan=outcome.plan,
-        fingerprint=outcome.fingerprint,
-        problems=outcome.problems,
-        examples=example_scans(outcome.dataset, outcome.fingerprint),
-    )
-    write_dataset_report(report, path)
-
-
 def _decide(inputs: PlanningInputs, job: PlanJob, card: "ModelCard | None") -> Plan:
     plan, inputs = plan_within(_with_rate(inputs), job.name, job.hours)
     if card is not None:

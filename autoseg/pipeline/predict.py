@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.inputs import list_scans
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
 from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
+from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.postprocessing.instances import InstanceRule, label_instances
 from autoseg.records import Record, save_json
 from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
@@ -53,6 +55,7 @@ class Extras(Record):
     uncertainty: bool = False
     probabilities: bool = False
     instances: InstanceRule | None = None
+    pictures: bool = False
 
 
 MASKS_ALONE = Extras()
@@ -154,10 +157,14 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         border = predictor.card.labels.values[-1]
         rule = extras.instances.model_copy(update={"border": border})
         extras = extras.model_copy(update={"instances": rule})
-    writer = MaskWriter(output, extras)
+    writer = MaskWriter(output, extras, _pictures(output, card.labels) if extras.pictures else None)
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     problems = [*scans.problems, *too_long.values(), *problems]
     return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+
+
+def _pictures(output: Path, labels: LabelScheme) -> PictureWriter:
+    return PictureWriter(output / PICTURES, declared_classes(labels))
 
 
 def _output_folder(output: Path, cases: Sequence[Case]) -> tuple[Path, Sequence[Case]]:
@@ -209,6 +216,7 @@ class MaskWriter:
 
     folder: Path
     extras: Extras = MASKS_ALONE
+    pictures: PictureWriter | None = None
 
     def requested(self, case_id: str) -> "RequestedMaps":
         from autoseg.inference.whole_scan import RequestedMaps
@@ -216,13 +224,16 @@ class MaskWriter:
         file = self.folder / PROBABILITIES / f"{case_id}.npz"
         return RequestedMaps(self.extras.uncertainty, file if self.extras.probabilities else None)
 
-    def write(self, case_id: str, segmentation: "Segmentation") -> None:
+    def write(self, case: Case, segmentation: "Segmentation") -> None:
+        case_id = case.case_id
         maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
         for name, values in maps.items():
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
             self._write_instances(case_id, segmentation.labels, self.extras.instances)
+        if self.pictures is not None:
+            self.pictures.write(case, segmentation.labels)
         write_labels(mask_path(self.folder, case_id), segmentation.labels)
         _append(self.folder / PROVENANCE, segmentation.provenance)
 
@@ -264,7 +275,8 @@ def predict_cases(
         count = 0
         progress(count, len(cases), "predicting scans")
         scans = _ready_scans(predictor, cases, reader if ahead else None)
-        for case_id, ready in scans:
+        for case, ready in scans:
+            case_id = case.case_id
             try:
                 if isinstance(ready, Exception):
                     raise ready
@@ -273,7 +285,7 @@ def predict_cases(
                 problems.append(explain_failure(case_id, error))
             else:
                 finish_writing()
-                future = pen.submit(writer.write, case_id, segmentation)
+                future = pen.submit(writer.write, case, segmentation)
                 writing = case_id, future, segmentation.provenance
                 del segmentation
                 if not ahead:
@@ -287,7 +299,7 @@ def predict_cases(
 
 def _ready_scans(
     predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
-) -> Iterator[tuple[str, "ReadyScan | Exception"]]:
+) -> Iterator[tuple[Case, "ReadyScan | Exception"]]:
     """Every case, read and put on the models' grids; the next one while the last is worked on."""
 
     def read(case: Case) -> "ReadyScan":
@@ -303,7 +315,7 @@ def _ready_scans(
         coming = None
         if reader is not None and index + 1 < len(cases):
             coming = reader.submit(read, cases[index + 1])
-        yield case.case_id, outcome
+        yield case, outcome
         del outcome
 
 

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoseg.records import replacing
-from autoseg.reporting.charts import colour_of, drawable, new_figure, tidy, to_png
+from autoseg.reporting.charts import WIDTH_IN, colour_of, drawable, new_figure, tidy, to_png
 
 if TYPE_CHECKING:
+    from autoseg.training.metrics_log import EpochSummary
     from autoseg.training.validation import Example
+
+FEW_EPOCHS = 50  # up to which each is marked
 
 
 def draw_progress(metrics: Path, png: Path) -> None:
@@ -39,6 +42,26 @@ def draw_progress(metrics: Path, png: Path) -> None:
         temporary.write_bytes(to_png(figure, dpi=100))
 
 
+def draw_trainings(folds: "Sequence[tuple[str, Sequence[EpochSummary]]]") -> bytes:
+    """A PNG of the losses, and the mean Dice of held-out patches, of folds that share a plan."""
+    figure = new_figure(WIDTH_IN, 3.9)
+    loss_axes, dice_axes = figure.subplots(1, 2)
+    for order, (fold, epochs) in enumerate(folds):
+        minutes = [epoch.elapsed_s / 60 for epoch in epochs]
+        style: dict[str, Any] = {"color": colour_of(order), "linewidth": 1.5}
+        style["marker"] = "." if len(epochs) < FEW_EPOCHS else ""
+        loss_axes.plot(minutes, [_drawn(e.train_loss) for e in epochs], label=fold, **style)
+        held_out = [_drawn(epoch.validation_loss) for epoch in epochs]
+        loss_axes.plot(minutes, held_out, linestyle="dashed", **style)
+        dice_axes.plot(minutes, [_mean_dice(epoch) for epoch in epochs], label=fold, **style)
+    loss_axes.set(xlabel="minutes", ylabel="loss")
+    dice_axes.set(xlabel="minutes", ylabel="mean Dice of held-out patches", ylim=(0, 1))
+    dice_axes.legend(title="fold", frameon=False, loc="lower right", ncols=2)
+    for axes in (loss_axes, dice_axes):
+        tidy(axes, "both")
+    return to_png(figure)
+
+
 def draw_examples(examples: "Sequence[Example]", png: Path) -> None:
     """Draw slices of held-out patches as a PNG: predictions solid, the truth dashed."""
     figure = new_figure(3 * len(examples), 3.2)
@@ -54,6 +77,11 @@ def draw_examples(examples: "Sequence[Example]", png: Path) -> None:
         plot.set_axis_off()
     with replacing(png, synced=False) as temporary:
         temporary.write_bytes(to_png(figure, dpi=90))
+
+
+def _mean_dice(epoch: "EpochSummary") -> float:
+    known = [dice for dice in epoch.patch_dice.values() if dice is not None]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _drawn(value: float | None) -> float:

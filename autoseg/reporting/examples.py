@@ -9,20 +9,25 @@ from numpy.typing import NDArray
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.dataset.reading import read_case
-from autoseg.geometry import CANONICAL_AXES, canonical_order, reorder_axes
 from autoseg.images.volume import Volume
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.inspection.statistics import CaseStats
 from autoseg.planning.grid_plan import ChannelNormalization
-from autoseg.reporting.charts import COLOURS, WIDTH_IN, drawable, new_figure, to_png
-from autoseg.reporting.mosaic import draw_outlines
+from autoseg.reporting.charts import (
+    COLOURS,
+    WIDTH_IN,
+    colour_of,
+    drawable,
+    new_figure,
+    to_png,
+)
+from autoseg.reporting.viewing import view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CHANNELS_DRAWN = 4
-THICKER = 1.05  # slices are cut across an axis other than the body's only if it is coarser
 WINDOW_PERCENTILES = (0.5, 99.5)
 TALLEST = 1.2  # slices higher than this times their width are drawn smaller
 TITLE_IN = 0.6
@@ -87,7 +92,7 @@ def draw_examples(
             channel = max(0, place - 1)  # the first one is shown twice: bare, then outlined
             _show(plot, example, None if in_colour else channel, shown[channel])
             if place:
-                draw_outlines(plot, example.classes, range(1, len(scheme.values)))
+                _outline(plot, example.classes, scheme)
                 _number_classes(plot, example.classes, scheme)
             if place and len(shown) > 1:
                 plot.set_title(drawable(shown[channel].channel, f"channel {channel}"), fontsize=9)
@@ -139,36 +144,20 @@ def _tissue_mm(stats: CaseStats) -> list[float]:
 
 
 def _cut(stats: CaseStats, why: str, image: Volume, classes: NDArray[np.uint8]) -> ExampleSlice:
-    """The slice with most foreground across the coarsest axis, anterior or superior up."""
-    # A flat image at the origin is a photograph, which is looked at as it is stored.
-    is_picture = 1 in stats.shape_vox and not image.grid.affine_ras_mm[:3, 3].any()
-    order = (0, 1, 2) if is_picture else canonical_order(stats.axis_codes)
-    flipped = () if is_picture else _growing_the_other_way(stats.axis_codes)
-    spacing_mm = [stats.spacing_mm[axis] for axis in order]
-    coarsest = int(np.argmax(spacing_mm))
-    axis = coarsest if spacing_mm[coarsest] > THICKER * spacing_mm[0] else 0
-    turned = np.moveaxis(reorder_axes(classes, flipped, order), axis, 0)
-    voxels = reorder_axes(image.array, flipped, order)
+    """The slice with most foreground."""
+    view = view_of(image.grid)
+    turned = view.slices(classes)  # [slice, row, column]
     counts = ((turned > 0) & (turned != IGNORED)).sum(axis=(1, 2))
     index = int(np.argmax(counts))
-    row_axis, column_axis = (a for a in range(3) if a != axis)
     return ExampleSlice(
         case_id=stats.case_id,
         why=why,
         where="" if len(turned) == 1 else f"slice {index + 1} of {len(turned)}",
-        image=np.ascontiguousarray(np.take(voxels, index, axis + 1)),
+        image=np.ascontiguousarray(view.slices(image.array)[:, index]),
         classes=np.ascontiguousarray(turned[index]),
-        pixel_mm=(spacing_mm[row_axis], spacing_mm[column_axis]),
-        edges=None if is_picture else (CANONICAL_AXES[column_axis][1], CANONICAL_AXES[row_axis][1]),
+        pixel_mm=view.pixel_mm,
+        edges=view.edges,
     )
-
-
-def _growing_the_other_way(axis_codes: str) -> tuple[int, ...]:
-    """Axes to flip so that rows run down from superior or anterior, and columns from right.
-
-    So radiologists look at scans: the patient's right is on the left.
-    """
-    return tuple(axis for axis, code in enumerate(axis_codes) if code in "SAR")
 
 
 def _show(
@@ -211,6 +200,16 @@ def _name(plot: "Axes", example: ExampleSlice) -> None:
         ends = (0.04, 0.04 + bar_mm / width_mm)
         plot.plot(ends, (0.04, 0.04), lw=3, color="white", transform=plot.transAxes)
         _write(plot, (0.04, 0.09), f"{bar_mm} mm", ha="left", transform=plot.transAxes)
+
+
+def _outline(plot: "Axes", classes: NDArray[np.uint8], scheme: LabelScheme) -> None:
+    """A line around each class in its colour."""
+    if min(classes.shape) < 2:  # nothing to draw a line around
+        return
+    for index in range(1, len(scheme.values)):
+        inside = classes == index
+        if inside.any() and not inside.all():
+            plot.contour(inside.astype(float), [0.5], colors=[colour_of(index - 1)], linewidths=1.3)
 
 
 def _number_classes(plot: "Axes", classes: NDArray[np.uint8], scheme: LabelScheme) -> None:
