@@ -1,7 +1,6 @@
-"""Covers: objects, lesions, joined_lesions, panoptic.
+"""Expected numbers were made by hand, or once by BraTS-2023-Metrics.
 
-Expected numbers were made once by BraTS-2023-Metrics, panoptica 2.1.7 and torchmetrics 1.9.0, or by
-hand.
+Covers: objects, lesions, joined_lesions, panoptic.
 """
 
 from dataclasses import replace
