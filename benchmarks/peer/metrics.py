@@ -6,8 +6,6 @@ function: the scores by name, and the seconds of processor time per data set. A 
 number is the word for it: nan, inf, or the error's name.
 """
 
-import contextlib
-import io
 import json
 import math
 import sys
@@ -20,15 +18,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from metric_objects import OBJECTS, Function, TooLargeError  # isort: skip
+
 PIXELS_BY_PIXELS = 30_000  # of which torchmetrics makes a table of each by each
-VOXELS_IN_TURN = 1_000_000  # which torchmetrics looks at one by one
-
-
-class TooLargeError(Exception):
-    """Would take minutes, or more memory than there is."""
-
-
-Function = Callable[[Any, Any, tuple[float, ...], float], float]
 
 
 def surface_distance() -> dict[str, Function]:
@@ -192,90 +184,6 @@ def torchmetrics() -> dict[str, Function]:
     return {"hausdorff_distance": hausdorff, "dice_score": dice}
 
 
-def torchmetrics_objects() -> dict[str, Function]:
-    import torch
-    from torchmetrics.functional.detection import panoptic_quality
-
-    def pq(prediction: Any, reference: Any, _: Any, __: float) -> float:
-        if prediction.size > VOXELS_IN_TURN:
-            raise TooLargeError
-        both = [np.stack([ids > 0, ids], -1).astype(np.int32) for ids in (prediction, reference)]
-        found = panoptic_quality(
-            *(torch.from_numpy(ids)[None] for ids in both),
-            things={1},
-            stuffs={0},
-            return_per_class=True,
-        )
-        return float(found[0, 0])
-
-    return {"panoptic_quality": pq}
-
-
-def panoptica_objects() -> dict[str, Function]:
-    from panoptica import InputType, Metric, NaiveThresholdMatching, Panoptica_Evaluator
-
-    evaluator = Panoptica_Evaluator(
-        expected_input=InputType.UNMATCHED_INSTANCE,
-        instance_matcher=NaiveThresholdMatching(matching_threshold=0.5),
-        instance_metrics=[Metric.IOU],
-        global_metrics=[],
-        verbose=False,
-    )
-
-    def evaluate(prediction: Any, reference: Any) -> Any:
-        return evaluator.evaluate(prediction, reference, verbose=False)["ungrouped"]
-
-    return {
-        "Panoptica_Evaluator, pq": lambda p, r, s, t: float(evaluate(p, r).pq),
-        "Panoptica_Evaluator, sq": lambda p, r, s, t: float(evaluate(p, r).sq),
-        "Panoptica_Evaluator, rq": lambda p, r, s, t: float(evaluate(p, r).rq),
-    }
-
-
-def pycocotools_objects() -> dict[str, Function]:
-    """Scans of three axes are laid out as pictures, which changes no IoU."""
-    from pycocotools import mask as masks
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    def coded(ids: Any) -> list[Any]:
-        flat = ids.reshape(len(ids), -1)
-        return [masks.encode(np.asfortranarray(flat == i, np.uint8)) for i in np.unique(ids) if i]
-
-    def evaluate(prediction: Any, reference: Any, confidences: Any) -> Any:
-        entry = {"image_id": 1, "category_id": 1, "iscrowd": 0}
-        height, truth, objects = len(reference), COCO(), coded(reference)
-        truth.dataset = {
-            "info": {},
-            "images": [{"id": 1, "height": height, "width": reference.size // height}],
-            "categories": [{"id": 1}],
-            "annotations": [
-                entry | {"id": i, "segmentation": rle, "area": float(masks.area(rle))}
-                for i, rle in enumerate(objects, 1)
-            ],
-        }
-        truth.createIndex()
-        found = [
-            entry | {"segmentation": rle, "score": float(score)}
-            for rle, score in zip(coded(prediction), confidences, strict=True)
-        ]
-        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        return evaluation.stats
-
-    def of(index: int) -> Function:
-        def score(prediction: Any, reference: Any, confidences: Any, _: float) -> float:
-            with contextlib.redirect_stdout(io.StringIO()):
-                found = float(evaluate(prediction, reference, confidences)[index])
-            return found if found >= 0 else math.nan  # -1 stands for none
-
-        return score
-
-    return {"COCOeval, AP": of(0), "COCOeval, AP50": of(1)}
-
-
 def panoptica() -> dict[str, Function]:
     from panoptica import metrics
 
@@ -302,11 +210,6 @@ def panoptica() -> dict[str, Function]:
     }
 
 
-OBJECTS = {
-    "torchmetrics": torchmetrics_objects,
-    "panoptica": panoptica_objects,
-    "pycocotools": pycocotools_objects,
-}
 LIBRARIES = {
     "surface-distance": surface_distance,
     "surface-distance, one search": surface_distance_once,
