@@ -14,6 +14,7 @@ from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError, EngineError
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
+from autoseg.inference.confidence import ClassConfidence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
 from autoseg.inference.models import GridScan, ModelGroup, content_hash, load_groups
@@ -30,13 +31,14 @@ class Segmentation:
     """Labels [z, y, x] with the values of the training files, on the scan's own grid.
 
     `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
-    decide otherwise than their mean.
+    decide otherwise than their mean. `confidence` is of each foreground class, or region.
     """
 
     labels: Volume
     provenance: Provenance
     entropy: Volume | None = None
     disagreement: Volume | None = None
+    confidence: tuple[ClassConfidence, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class Predictor:
             disagreement=(
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
             ),
+            confidence=maps.confidence,
         )
 
     def _run(

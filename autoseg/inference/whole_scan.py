@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autoseg.device import Device, ran_out_of_memory
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
+from autoseg.inference.confidence import ClassConfidence, ConfidenceSums
 from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
@@ -31,19 +32,23 @@ FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
 @dataclass(frozen=True, slots=True)
 class RequestedMaps:
-    """What to make besides the mask: maps of uncertainty, and a file of probabilities."""
+    """What to make besides the mask: maps of uncertainty, how sure each class is, and a file of
+    probabilities."""
 
     uncertainty: bool = False
+    confidence: bool = False
     probability_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, and what to warn of."""
+    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, how sure each class is, and
+    what to warn of."""
 
     classes: NDArray[np.uint8]
     entropy: NDArray[np.float32] | None
     disagreement: NDArray[np.float32] | None
+    confidence: tuple[ClassConfidence, ...] | None
     warnings: tuple[str, ...]
 
 
@@ -111,6 +116,7 @@ class WholeScan:
         classes = np.zeros(shape, np.uint8)
         doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if compares else None
+        sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
             if requested.probability_file is not None:
@@ -120,10 +126,13 @@ class WholeScan:
                     file.array[0] = 1  # background, outside the crop
             for block in self._blocks(columns, rows, batching):
                 scores = block.values[: self.outputs]
-                _put(classes, self.placement, block, self.task.decode(scores))
-                if doubt is None and file is None:
+                decided = self.task.decode(scores)
+                _put(classes, self.placement, block, decided)
+                if doubt is None and file is None and sums is None:
                     continue
                 probability = self.task.probabilities(scores)
+                if sums is not None:
+                    sums.add(probability, decided)
                 if doubt is not None:
                     _put(doubt, self.placement, block, self.task.entropy(probability))
                 if disagreement is not None:
@@ -131,7 +140,8 @@ class WholeScan:
                 if file is not None:
                     _put(file.array, self.placement, block, probability)
                     file.settle()
-        return Maps(classes, doubt, disagreement, tuple(notes))
+        confidence = None if sums is None else sums.result()
+        return Maps(classes, doubt, disagreement, confidence, tuple(notes))
 
     def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
