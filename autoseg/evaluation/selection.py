@@ -99,8 +99,9 @@ def choose_candidate(candidates: Sequence[ScoredCandidate]) -> Choice:
         )
     return Choice(
         best,
-        f"{top.name} scores {top.score:.4f}, more than one standard error ({top.standard_error:.4f}) "
-        f"above the best single one, {single.name} ({single.score:.4f}); it {cost}",
+        f"{top.name} scores {top.score:.4f}, more than one standard error "
+        f"({top.standard_error:.4f}) above the best single one, {single.name} "
+        f"({single.score:.4f}); it {cost}",
     )
 
 

@@ -65,8 +65,9 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid; then `steps` correct the mask. `memory_gib` limits what one call at a time takes, in GiB
-    and with all that the process holds already; without it, most of what is free is used.
+    as probabilities on the scan's grid; then `steps` correct the mask. `memory_gib` limits what one
+    call at a time takes, in GiB and with all that the process holds already; without it, most of
+    what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]

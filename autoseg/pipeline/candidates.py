@@ -82,8 +82,9 @@ def find_candidates(
     missing = list(_missing(members, len(work.splits().folds)))
     if not folds:
         raise AutosegError(
-            f"{work.root}: no fold is trained of all of {', '.join(m.name for m in members)}. Train "
-            f"one (autoseg train), or name fewer with --configuration. {' '.join(missing)}"
+            f"{work.root}: no fold is trained of all of {', '.join(m.name for m in members)}. "
+            "Train one (autoseg train), or name fewer with --configuration. "
+            f"{' '.join(missing)}"
         )
     return Found(tuple(members), folds, (*search.notes, *missing))
 
