@@ -21,7 +21,8 @@ from rich.table import Table
 from autoseg.cli.reasons import taken_for
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.problems import Problem
-from autoseg.evaluation.evaluate import Evaluation, class_names
+from autoseg.evaluation.evaluate import class_names
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.inspection.consistency import CheckReport
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.pipeline.doctor import Finding

@@ -1,6 +1,7 @@
 """Masks against references.
 
-Read `mask_pair` (one class in two maps of a scan), then `metrics` (the table, whose functions stand
-in `overlap`), then `evaluate` (folders of maps, and means), with `pairing` (which mask belongs to
-which reference) and `declared` (what values mean).
+Read `mask_pair` (one class in two maps of a scan), `metrics` (the table, whose functions stand in
+`overlap`), `scored_case` (one pair of files), then `evaluate` (folders of maps, and means) and
+`evaluation` (what is saved), with `pairing` (which mask belongs to which reference), `declared`
+(what values mean) and `remarks` (what a reader should know).
 """

@@ -3,9 +3,12 @@
 No volume is held: of each class five numbers. What they say of a mask's Dice is in `quality`.
 """
 
+from collections.abc import Iterable
+
 import torch
 
 from autoseg.dataset.labels import LabelScheme
+from autoseg.postprocessing.steps import Confidence
 from autoseg.records import Record
 
 
@@ -65,6 +68,16 @@ class ConfidenceSums:
             _confidence(name, *values)
             for name, values in zip(self.names, self.sums.T.tolist(), strict=True)
         )
+
+
+def presence(confidences: Iterable[ClassConfidence]) -> dict[str, Confidence]:
+    """What steps of post-processing look at, by class."""
+    return {
+        c.name: Confidence(
+            largest_probability=c.largest_probability, mean_probability=c.mean_probability
+        )
+        for c in confidences
+    }
 
 
 def _confidence(

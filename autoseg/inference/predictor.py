@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.checkpoint import ModelCard
+from autoseg.checkpoint import ModelCard, content_hash
 from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError, EngineError
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
-from autoseg.inference.confidence import ClassConfidence
+from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
-from autoseg.inference.models import GridScan, ModelGroup, content_hash, load_groups
+from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
+from autoseg.postprocessing.recipe import Recipe
+from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
 from autoseg.version import __version__
 
@@ -63,14 +65,16 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid. `memory_gib` limits what one call at a time takes, in GiB
-    and with all that the process holds already; without it, most of what is free is used.
+    as probabilities on the scan's grid; then `steps` correct the mask. `memory_gib` limits what one
+    call at a time takes, in GiB and with all that the process holds already; without it, most of
+    what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]
     device: Device
     engine: EngineName
     memory_gib: float | None = None
+    steps: tuple[Step, ...] = ()
 
     @classmethod
     def load(
@@ -81,27 +85,33 @@ class Predictor:
         engine: EngineName | None = None,
         memory_gib: float | None = None,
         cache: Path | None = None,
+        recipe: Recipe | None = None,
     ) -> "Predictor":
-        """Load model files: folds, both stages of a cascade, several configurations.
+        """Load model files: folds, both stages of a cascade, several configurations; or one pack.
 
         Without names the fastest device, precision and engine that are there are taken. Compiled
-        networks are kept in the folder `cache`. Raises AutosegError when models do not belong
+        networks are kept in the folder `cache`. The `recipe` says which configurations answer and
+        which steps follow, as a pack says itself. Raises AutosegError when models do not belong
         together, a stage is missing, or device or engine are not there.
         """
         chosen = choose_device(device, precision)
-        files = [Path(path) for path in paths]
+        sources, used = sources_of([Path(path) for path in paths], recipe)
         if engine == "onnxruntime" and precision is None:
             chosen = replace(chosen, precision="fp32")
+
+        def with_engine(name: EngineName) -> "Predictor":
+            groups = load_groups(sources, used, Engine(name, chosen, cache))
+            return cls(groups, chosen, name, memory_gib, used.steps)
+
         if engine is not None:
-            return cls(load_groups(files, chosen, engine, cache), chosen, engine, memory_gib)
+            return with_engine(engine)
         suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
         if suits and is_installed():
             try:
-                groups = load_groups(files, chosen, "openvino", cache)
-                return cls(groups, chosen, "openvino", memory_gib)
+                return with_engine("openvino")
             except EngineError as error:
                 log.warning("Networks are run by torch: %s", error)
-        return cls(load_groups(files, chosen, "torch", cache), chosen, "torch", memory_gib)
+        return with_engine("torch")
 
     @property
     def card(self) -> ModelCard:
@@ -158,30 +168,46 @@ class Predictor:
         warnings = list(ready.warnings)
         scans = []
         for group, own, first in zip(groups, ready.scans, ready.first_scans, strict=True):
-            if group.previous is None or first is None:
-                scans.append(own)
-                continue
-            found = self._run((group.previous,), (first,), RequestedMaps())
-            warnings += found.warnings
-            mask = _mask_for(group, own, found)
-            scans.append(replace(own, maps={**own.maps, "stage_mask": mask}))
-        maps = self._run(groups, scans, requested)
+            scan, found = self.after_first_stage(group, own, first)
+            scans.append(scan)
+            warnings += found
+        looked_at = any(isinstance(step, Absent) for step in self.steps)
+        wanted = replace(requested, confidence=requested.confidence or looked_at)
+        maps = self._run(groups, scans, wanted)
+        labels, done = apply_steps(
+            self.card.labels.decode(maps.classes),
+            ready.grid.spacing_mm,
+            self.steps,
+            presence(maps.confidence or ()),
+        )
         return Segmentation(
-            labels=ready.with_values(self.card.labels.decode(maps.classes)),
-            provenance=self._provenance(ready, [*warnings, *maps.warnings]),
+            labels=ready.with_values(labels),
+            provenance=self._provenance(ready, [*warnings, *maps.warnings], done),
             entropy=None if maps.entropy is None else ready.with_values(maps.entropy),
             disagreement=(
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
             ),
-            confidence=maps.confidence,
+            confidence=maps.confidence if requested.confidence else None,
         )
+
+    def after_first_stage(
+        self, group: ModelGroup, scan: GridScan, first: GridScan | None
+    ) -> tuple[GridScan, tuple[str, ...]]:
+        """A scan with what the stage before a group finds in it, if there is one; and warnings."""
+        if group.previous is None or first is None:
+            return scan, ()
+        found = self._run((group.previous,), (first,), RequestedMaps())
+        mask = _mask_for(group, scan, found)
+        return replace(scan, maps={**scan.maps, "stage_mask": mask}), found.warnings
 
     def _run(
         self, groups: Sequence[ModelGroup], scans: Sequence[GridScan], requested: RequestedMaps
     ) -> Maps:
         return WholeScan(groups, scans, self.device, self.memory_gib).segment(requested)
 
-    def _provenance(self, ready: ReadyScan, warnings: Sequence[str]) -> Provenance:
+    def _provenance(
+        self, ready: ReadyScan, warnings: Sequence[str], done: Sequence[Step] = ()
+    ) -> Provenance:
         return Provenance(
             case_id=ready.case_id,
             scan=ready.scan_hash,
@@ -191,6 +217,7 @@ class Predictor:
             device=self.device.name,
             precision=self.device.precision,
             mirror_axes=self.card.configuration.inference.mirror_axes,
+            postprocessing=tuple(describe(step) for step in done),
             warnings=tuple(dict.fromkeys(warnings)),
         )
 

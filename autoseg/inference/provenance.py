@@ -25,6 +25,7 @@ class Provenance(Record):
     device: str  # cpu, or a GPU such as gpu:0
     precision: Precision
     mirror_axes: tuple[int, ...]
+    postprocessing: tuple[str, ...] = ()  # steps that changed the mask
     warnings: tuple[str, ...]
 
 

@@ -1,11 +1,12 @@
 """Networks run over a whole scan, and what they decide put on the scan's own grid."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run togeth
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
 BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,17 @@ class WholeScan:
         return self.groups[0].task
 
     def segment(self, requested: RequestedMaps) -> Maps:
-        """Run the networks; with less at once where memory does not suffice."""
+        """Run the networks over the scan."""
+        return self.run(lambda batching, warnings: self._segment(requested, batching, warnings))
+
+    def run(self, work: Callable[[Batching, Sequence[str]], T]) -> T:
+        """Do what runs networks; with less at once where memory does not suffice, of which it is
+        then warned."""
         batchings = self._batchings()
         warnings: list[str] = []
         for batching in batchings[:-1]:
             try:
-                return self._segment(requested, batching, warnings)
+                return work(batching, warnings)
             except Exception as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -88,7 +96,7 @@ class WholeScan:
                 log.warning("Memory did not suffice (%s); trying with less at once.", reason)
             if self.device.torch_device.type == "cuda":
                 torch.cuda.empty_cache()
-        return self._segment(requested, batchings[-1], warnings)
+        return work(batchings[-1], warnings)
 
     def _batchings(self) -> list[Batching]:
         """Ways to run the networks, each with less memory on the device than the one before."""
@@ -102,12 +110,7 @@ class WholeScan:
     def _segment(
         self, requested: RequestedMaps, batching: Batching, warnings: Sequence[str]
     ) -> Maps:
-        footprints = [
-            group.footprint(scan.placement)
-            for group, scan in zip(self.groups, self.scans, strict=True)
-        ]
-        columns, fits = self._columns(footprints, batching)
-        rows = min(rows_at_once(footprints, column) for column in columns)
+        columns, rows, fits = self.cut(batching, BYTES_PER_VOXEL)
         notes = list(dict.fromkeys(warnings))
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
@@ -145,27 +148,43 @@ class WholeScan:
 
     def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
-        streams = [
-            group.blocks(scan, columns, rows, batching, self.device)
-            for group, scan in zip(self.groups, self.scans, strict=True)
-        ]
+        streams = self.streams(columns, rows, batching)
         for blocks in zip(*streams, strict=True):
             if len(blocks) == 1:
                 yield blocks[0]
             else:
                 yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
 
+    def streams(
+        self, columns: Sequence[Column], rows: int, batching: Batching
+    ) -> list[Iterator[Block]]:
+        """Logits of each group, block after block of the same places."""
+        return [
+            group.blocks(scan, columns, rows, batching, self.device)
+            for group, scan in zip(self.groups, self.scans, strict=True)
+        ]
+
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores of the mean probability; and the mean of disagreements, where models have any."""
-        each = torch.stack([self.task.probabilities(v[: self.outputs]) for v in values])
-        scores = self.task.scores_of(each.mean(0))
+        each = [self.task.probabilities(v[: self.outputs]) for v in values]
+        scores = self.task.scores_of(mean_probability(each))
         disagreements = [v[self.outputs :] for v in values if len(v) > self.outputs]
         if not disagreements:
             return scores
         return torch.cat((scores, torch.stack(disagreements).mean(0)))
 
+    def cut(self, batching: Batching, bytes_per_voxel: int) -> tuple[tuple[Column, ...], int, bool]:
+        """Columns, how many rows of them at once, and whether they fit into memory beside results
+        that take so much for each voxel of the source."""
+        footprints = [
+            group.footprint(scan.placement)
+            for group, scan in zip(self.groups, self.scans, strict=True)
+        ]
+        columns, fits = self._columns(footprints, batching, bytes_per_voxel)
+        return columns, min(rows_at_once(footprints, column) for column in columns), fits
+
     def _columns(
-        self, footprints: Sequence[Footprint], batching: Batching
+        self, footprints: Sequence[Footprint], batching: Batching, bytes_per_voxel: int
     ) -> tuple[tuple[Column, ...], bool]:
         running = max(footprint.network_bytes(batching.inputs_at_once) for footprint in footprints)
         images = sum(IMAGE_COPIES * scan.nbytes for scan in self.scans)
@@ -179,8 +198,13 @@ class WholeScan:
             free_gib = min(free_gib, self.memory_gib - used_memory_gib())
         if self.device.torch_device.type == "cuda":
             running = 0  # there, not here
-        maps = BYTES_PER_VOXEL * prod(self.placement.source_shape_vox)
+        maps = bytes_per_voxel * prod(self.placement.source_shape_vox)
         return columns_that_fit(footprints, GIB * free_gib - running - images - maps)
+
+
+def mean_probability(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of several configurations."""
+    return torch.stack(list(each)).mean(0)
 
 
 def _put(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from autoseg.dataset.synthetic import LABELS, make_scan, write_dataset, write_scan
 from autoseg.errors import AutosegError
-from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
+from autoseg.evaluation.evaluate import evaluate_folders
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.images.volume import read_image, read_labels
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent

@@ -266,7 +266,7 @@ def predict_cases(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
         count = 0
         progress(count, len(cases), "predicting scans")
-        scans = _ready_scans(predictor, cases, reader if ahead else None)
+        scans = ready_scans(predictor, cases, reader if ahead else None)
         for case_id, ready in scans:
             try:
                 if isinstance(ready, Exception):
@@ -288,7 +288,7 @@ def predict_cases(
     return done, problems
 
 
-def _ready_scans(
+def ready_scans(
     predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
 ) -> Iterator[tuple[str, "ReadyScan | Exception"]]:
     """Every case, read and put on the models' grids; the next one while the last is worked on."""

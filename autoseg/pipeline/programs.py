@@ -12,7 +12,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from autoseg.evaluation.declared import find_labels, read_labels_of
-from autoseg.evaluation.evaluate import Evaluation, evaluate_folders
+from autoseg.evaluation.evaluate import evaluate_folders
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.machine import available_cores
 from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset

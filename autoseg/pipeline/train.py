@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.evaluation.evaluate import Evaluation, evaluate_pairs
+from autoseg.evaluation.evaluate import evaluate_pairs
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.cascade import with_previous_masks

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.evaluation.evaluate import Evaluation
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.reporting.charts import colour_of
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic
 from autoseg.reporting.page import encode_png, write_page

@@ -1,4 +1,4 @@
-"""Covers: metrics."""
+"""Covers: metrics, evaluation, scored_case, remarks."""
 
 from pathlib import Path
 

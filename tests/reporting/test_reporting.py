@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autoseg.evaluation.evaluate import Evaluation
+from autoseg.evaluation.evaluation import Evaluation
 from autoseg.reporting.charts import COLOURS
 from autoseg.reporting.curves import draw_progress
 from autoseg.reporting.mosaic import MosaicScan, draw_mosaic
