@@ -19,27 +19,32 @@ Shift = Callable[[Image, np.random.Generator], Image]
 def noise(image: Image, rng: np.random.Generator) -> Image:
     """Gaussian noise of 0.2 to 1.2 standard deviations of a channel."""
     sigma = rng.uniform(0.2, 1.2) * image.std(axis=(1, 2, 3), keepdims=True)
-    return image + sigma * rng.standard_normal(image.shape)
+    noisy: Image = image + sigma * rng.standard_normal(image.shape)
+    return noisy
 
 
 def blur(image: Image, rng: np.random.Generator) -> Image:
     """A Gaussian of 0.5 to 2.5 voxels in the plane."""
     sigma_vox = rng.uniform(0.5, 2.5)
-    return ndimage.gaussian_filter(image, (0, 0, sigma_vox, sigma_vox))
+    blurred: Image = ndimage.gaussian_filter(image, (0, 0, sigma_vox, sigma_vox))
+    return blurred
 
 
 def contrast(image: Image, rng: np.random.Generator) -> Image:
     """Intensities between a channel's extremes to the power of 1/2.5 to 2.5."""
     low, high = _range(image)
     share = (image - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-    return low + (high - low) * share ** np.exp(rng.uniform(-1, 1) * np.log(2.5))
+    gamma = 2.5 ** rng.uniform(-1, 1)
+    curved: Image = low + (high - low) * share**gamma
+    return curved
 
 
 def missing_slices(image: Image, rng: np.random.Generator) -> Image:
     """A tenth to a half of all slices, here and there, without signal."""
     low, _ = _range(image)
-    lost = rng.random(image.shape[1]) < rng.uniform(0.1, 0.5)
-    return np.where(lost[:, None, None], low, image)
+    share = rng.uniform(0.1, 0.5)
+    lost = rng.random((image.shape[1], 1, 1)) < share
+    return np.where(lost, low, image)
 
 
 SHIFTS: dict[str, Shift] = {

@@ -20,6 +20,7 @@ from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
 from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
+from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
@@ -65,9 +66,9 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid; then `steps` correct the mask. `memory_gib` limits what one
-    call at a time takes, in GiB and with all that the process holds already; without it, most of
-    what is free is used.
+    as probabilities on the scan's grid; then `steps` correct the mask. `quality` says what Dice to
+    expect of each class. `memory_gib` limits what one call at a time takes, in GiB and with all
+    that the process holds already; without it, most of what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]
@@ -75,6 +76,7 @@ class Predictor:
     engine: EngineName
     memory_gib: float | None = None
     steps: tuple[Step, ...] = ()
+    quality: QualityModel | None = None
 
     @classmethod
     def load(
@@ -101,7 +103,7 @@ class Predictor:
 
         def with_engine(name: EngineName) -> "Predictor":
             groups = load_groups(sources, used, Engine(name, chosen, cache))
-            return cls(groups, chosen, name, memory_gib, used.steps)
+            return cls(groups, chosen, name, memory_gib, used.steps, used.quality)
 
         if engine is not None:
             return with_engine(engine)
@@ -171,8 +173,8 @@ class Predictor:
             scan, found = self.after_first_stage(group, own, first)
             scans.append(scan)
             warnings += found
-        looked_at = any(isinstance(step, Absent) for step in self.steps)
-        wanted = replace(requested, confidence=requested.confidence or looked_at)
+        looked_at = self.quality or any(isinstance(step, Absent) for step in self.steps)
+        wanted = replace(requested, confidence=requested.confidence or bool(looked_at))
         maps = self._run(groups, scans, wanted)
         labels, done = apply_steps(
             self.card.labels.decode(maps.classes),
@@ -180,9 +182,11 @@ class Predictor:
             self.steps,
             presence(maps.confidence or ()),
         )
+        quality, doubts = self._judge(maps)
+        provenance = self._provenance(ready, [*warnings, *maps.warnings, *doubts], done)
         return Segmentation(
             labels=ready.with_values(labels),
-            provenance=self._provenance(ready, [*warnings, *maps.warnings], done),
+            provenance=provenance.model_copy(update={"quality": quality}),
             entropy=None if maps.entropy is None else ready.with_values(maps.entropy),
             disagreement=(
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
@@ -204,6 +208,12 @@ class Predictor:
         self, groups: Sequence[ModelGroup], scans: Sequence[GridScan], requested: RequestedMaps
     ) -> Maps:
         return WholeScan(groups, scans, self.device, self.memory_gib).segment(requested)
+
+    def _judge(self, maps: Maps) -> tuple[MaskQuality | None, tuple[str, ...]]:
+        """How good the mask is likely to be, before steps correct it, and what to warn of."""
+        if self.quality is None or maps.confidence is None:
+            return None, ()
+        return judge(self.quality, {c.name: c.expected_dice for c in maps.confidence})
 
     def _provenance(
         self, ready: ReadyScan, warnings: Sequence[str], done: Sequence[Step] = ()

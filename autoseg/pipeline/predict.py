@@ -237,7 +237,10 @@ class MaskWriter:
         from autoseg.inference.whole_scan import RequestedMaps
 
         file = self.folder / PROBABILITIES / f"{case_id}.npz"
-        return RequestedMaps(self.extras.uncertainty, file if self.extras.probabilities else None)
+        return RequestedMaps(
+            uncertainty=self.extras.uncertainty,
+            probability_file=file if self.extras.probabilities else None,
+        )
 
     def write(self, case_id: str, segmentation: "Segmentation") -> None:
         maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
