@@ -66,7 +66,8 @@ class Patients:
         with np.errstate(invalid="ignore"):
             means = (self.drawn @ sums) / (self.drawn @ counts)  # [resample, class]
         defined = ~np.isnan(means)
-        return np.where(defined, means, 0).sum(1) / np.maximum(1, defined.sum(1))
+        sizes: NDArray[np.float64] = np.where(defined, means, 0).sum(1)
+        return sizes / np.maximum(1, defined.sum(1))
 
     def standard_error(self, scores: Scores) -> float:
         return float(self.resampled(scores).std(ddof=1))

@@ -17,8 +17,8 @@ Subset = tuple[int, ...]  # members by number, in order
 class ScoredCandidate(Record):
     """A configuration or an ensemble of several, over all held-out cases.
 
-    `gap` is what the best one has more, with the interval of that difference; `seconds` are those
-    of one model of each member for a scan.
+    `gap` is by how much the best one is better, with the interval of that difference; `seconds` are
+    those of one model of each member for a scan.
     """
 
     members: tuple[str, ...]
@@ -33,6 +33,16 @@ class ScoredCandidate(Record):
     @property
     def name(self) -> str:
         return " + ".join(self.members)
+
+    def negated(self) -> "ScoredCandidate":
+        """The same for a metric of which less is better."""
+        return self.model_copy(
+            update={
+                "score": -self.score,
+                "interval": Interval(low=-self.interval.high, high=-self.interval.low),
+                "classes": {n: None if s is None else -s for n, s in self.classes.items()},
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +99,27 @@ def choose_candidate(candidates: Sequence[ScoredCandidate]) -> Choice:
     alone = _best(candidates, singles)
     top, single = candidates[best], candidates[alone]
     if best == alone:
-        return Choice(best, f"{top.name} scores highest: {top.score:.4f}")
+        return Choice(best, f"{top.name} scores best: {abs(top.score):.4f}")
     cost = f"takes {top.seconds / single.seconds:.1f} times as long" if single.seconds else ""
     if single.score >= top.score - top.standard_error:
         return Choice(
             alone,
-            f"{single.name} alone scores {single.score:.4f}, within one standard error "
-            f"({top.standard_error:.4f}) of the best, {top.name} ({top.score:.4f}), which {cost}",
+            f"{single.name} alone scores {abs(single.score):.4f}, within one standard error "
+            f"({top.standard_error:.4f}) of the best, {top.name} "
+            f"({abs(top.score):.4f}), which {cost}",
         )
     return Choice(
         best,
-        f"{top.name} scores {top.score:.4f}, more than one standard error "
+        f"{top.name} scores {abs(top.score):.4f}, more than one standard error "
         f"({top.standard_error:.4f}) above the best single one, {single.name} "
-        f"({single.score:.4f}); it {cost}",
+        f"({abs(single.score):.4f}); it {cost}",
     )
 
 
 def choose_as_nnunet(candidates: Sequence[ScoredCandidate]) -> Choice:
     """The highest score, and of equal ones the first (nnU-Net's `find_best_configuration`)."""
     best = max(range(len(candidates)), key=lambda index: candidates[index].score)
-    return Choice(best, f"{candidates[best].name} scores highest: {candidates[best].score:.4f}")
+    return Choice(best, f"{candidates[best].name} scores best: {candidates[best].score:.4f}")
 
 
 def _best(candidates: Sequence[ScoredCandidate], among: Sequence[int]) -> int:

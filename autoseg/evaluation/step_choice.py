@@ -44,8 +44,8 @@ class Choices:
         ]
 
     def unseen(self, cases: Cases) -> list[str]:
-        found = self.seen[cases].any(axis=0)
-        return [name for name, there in zip(self.classes, found, strict=True) if not there]
+        seen = self.seen[cases]
+        return [name for index, name in enumerate(self.classes) if not seen[:, index].any()]
 
 
 @dataclass(frozen=True, slots=True)

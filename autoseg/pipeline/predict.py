@@ -15,7 +15,9 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
+from autoseg.pipeline.selected import ModelsToUse, selected_models
 from autoseg.postprocessing.instances import InstanceRule, label_instances
+from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
 from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
 
@@ -67,6 +69,7 @@ class PredictJob(Record):
     inputs: tuple[Path, ...]
     output: Path
     models: tuple[Path, ...]
+    recipe: Recipe | None = None  # how models are used, where that was selected
     device: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     engine: Literal["torch", "openvino", "onnxruntime"] | None = None
@@ -87,6 +90,25 @@ class PredictResult:
     kept: int
     problems: Sequence[str]
     notes: Sequence[str] = ()
+
+
+def models_to_use(
+    root: Path, plan_name: str | None = None, configuration_name: str | None = None
+) -> ModelsToUse:
+    """What was selected in a work folder; else, or where a plan or configuration is named, its
+    trained models.
+
+    A selection that is of other models than there are now is not followed, and that is told. Raises
+    AutosegError as `trained_models` does.
+    """
+    told = None
+    if plan_name is None and configuration_name is None:
+        selected = selected_models(WorkFolder(root))
+        if selected is not None and selected.recipe is not None:
+            return selected
+        told = None if selected is None else selected.told
+    models = trained_models(root, plan_name, configuration_name)
+    return ModelsToUse(tuple(models), None, told)
 
 
 def trained_models(
@@ -130,6 +152,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         job.engine,
         job.memory_gib,
         job.cache,
+        job.recipe,
     )
     card = predictor.card
     scans = list_scans(job.inputs, len(card.channel_names), card.held_out)

@@ -155,7 +155,7 @@ class Parts:
         components = self.components(values)
         if components is None:
             return np.empty(0)
-        return components.sizes_vox[1:] * self.voxel_mm3
+        return np.asarray(components.sizes_vox[1:] * self.voxel_mm3, np.float64)
 
     def components(self, values: tuple[int, ...]) -> _Components | None:
         """The components of some values together; None where the map has none of them."""
