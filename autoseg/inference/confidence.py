@@ -89,7 +89,9 @@ def presence(confidences: Iterable[ClassConfidence]) -> dict[str, Confidence]:
     """What steps of post-processing look at, by class."""
     return {
         c.name: Confidence(
-            largest_probability=c.largest_probability, mean_probability=c.mean_probability
+            largest_probability=c.largest_probability,
+            mean_probability=c.mean_probability,
+            expected_dice=c.expected_dice,
         )
         for c in confidences
     }

@@ -32,8 +32,9 @@ from autoseg.evaluation.selection import (
     subsets_to_try,
 )
 from autoseg.parallel import Progress, map_cases, silent
+from autoseg.pipeline.calibration import HeldOutMask, learned_quality
 from autoseg.pipeline.candidates import Found, find_candidates
-from autoseg.pipeline.held_out import HeldOut, Running, predict_held_out
+from autoseg.pipeline.held_out import HeldOut, Running, predict_held_out, predictor_of_fold
 from autoseg.pipeline.postprocess import (
     MasksToCorrect,
     measured_postprocessing,
@@ -48,6 +49,7 @@ from autoseg.pipeline.selected import (
     SelectedModel,
     Selection,
 )
+from autoseg.postprocessing.quality import QualityModel
 from autoseg.records import Record, load_record, save_record
 from autoseg.work_folder import WorkFolder
 
@@ -103,6 +105,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
         members=tuple(_member(found, index) for index in subset),
         because=choice.because,
         postprocessing=_postprocessing(job, scored, subset, workers, progress),
+        quality=_quality(job, scored, subset, progress),
         notes=found.notes,
     )
     save_record(selection, work.selection)
@@ -213,6 +216,25 @@ def _postprocessing(
     if job.rules == "nnunet":
         return postprocessing_as_nnunet(masks, workers, progress)
     return measured_postprocessing(masks, workers, progress)
+
+
+def _quality(
+    job: SelectJob, scored: Scored, subset: Subset, progress: Progress
+) -> QualityModel | None:
+    """What Dice is to be expected of masks by a subset, before steps correct them."""
+    held_out = scored.held_out
+
+    def expected_dice(case: Case) -> dict[str, float | None]:
+        own = held_out.confidences(subset, case.case_id)
+        return {name: confidence.expected_dice for name, confidence in own.items()}
+
+    masks = {
+        fold: [HeldOutMask(c, held_out.mask(subset, c.case_id), expected_dice(c)) for c in cases]
+        for fold, cases in held_out.cases.items()
+    }
+    return learned_quality(
+        masks, lambda fold: predictor_of_fold(held_out, fold, subset, job.running), progress
+    )
 
 
 def _member(found: Found, index: int) -> SelectedMember:

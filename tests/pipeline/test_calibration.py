@@ -7,10 +7,12 @@ import torch
 from scipy.stats import spearmanr
 
 from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.dataset.reading import read_case
 from autoseg.images.in_memory import volume_of_array
-from autoseg.images.volume import Volume, read_image, read_labels, write_image, write_labels
+from autoseg.images.volume import Volume, read_image, write_image, write_labels
 from autoseg.inference.predictor import Predictor
-from autoseg.pipeline.calibration import judge_mask, learned_quality
+from autoseg.inference.whole_scan import RequestedMaps
+from autoseg.pipeline.calibration import HeldOutMask, judge_mask, learned_quality
 from tests.inference.model_files import small_configuration, write_model
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -61,15 +63,24 @@ def write_case(folder: Path, seed: int) -> Case:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+def held_out(tmp_path_factory: pytest.TempPathFactory, predictor: Predictor) -> list[HeldOutMask]:
+    """Cases, and masks that were predicted before."""
     folder = tmp_path_factory.mktemp("cases")
-    return [write_case(folder, seed) for seed in range(24)]
+    masks = []
+    for case in [write_case(folder, seed) for seed in range(24)]:
+        asked = RequestedMaps(confidence=True)
+        found = predictor(read_image(case.files()[0]), requested=asked)
+        path = folder / "masks" / f"{case.case_id}.nii.gz"
+        write_labels(path, found.labels)
+        soft = {c.name: c.expected_dice for c in found.confidence or ()}
+        masks.append(HeldOutMask(case, path, soft))
+    return masks
 
 
 def test_estimates_rank_new_scans_as_their_true_dice_does(
-    predictor: Predictor, cases: list[Case]
+    predictor: Predictor, held_out: list[HeldOutMask]
 ) -> None:
-    model = learned_quality({0: cases[:12], 1: cases[12:]}, lambda fold: predictor)
+    model = learned_quality({0: held_out[:12], 1: held_out[12:]}, lambda fold: predictor)
     assert model is not None and model.folds == 2
     (quality,) = model.classes
     assert quality.cases == 24 and quality.present_share == 1
@@ -80,8 +91,10 @@ def test_estimates_rank_new_scans_as_their_true_dice_does(
     assert spearmanr(quality.estimate(soft), true).statistic > 0.6
 
 
-def test_a_mask_is_compared_with_its_reference(predictor: Predictor, cases: list[Case]) -> None:
-    scan, ball = read_image(cases[0].files()[0]), read_labels(cases[0].label or Path())
+def test_a_mask_is_compared_with_its_reference(
+    predictor: Predictor, held_out: list[HeldOutMask]
+) -> None:
+    scan, ball = read_case(held_out[0].case)
     judged = judge_mask(predictor, scan, ball, 3, False)
     mask, truth = predictor(scan).labels.array == 1, ball.array == 1
     dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
@@ -89,14 +102,14 @@ def test_a_mask_is_compared_with_its_reference(predictor: Predictor, cases: list
     assert (judged.fold, judged.is_spoilt, judged.has_class) == (3, False, {"class_1": True})
 
 
-def test_too_few_cases_teach_nothing(predictor: Predictor, cases: list[Case]) -> None:
-    assert learned_quality({0: cases[:4], 1: []}, lambda fold: predictor) is None
+def test_too_few_cases_teach_nothing(predictor: Predictor, held_out: list[HeldOutMask]) -> None:
+    assert learned_quality({0: held_out[:4], 1: []}, lambda fold: predictor) is None
 
 
 def test_a_predictor_tells_what_it_expects_only_where_that_was_learned(
-    predictor: Predictor, cases: list[Case]
+    predictor: Predictor, held_out: list[HeldOutMask]
 ) -> None:
-    model = learned_quality({0: cases}, lambda fold: predictor)
+    model = learned_quality({0: held_out}, lambda fold: predictor)
     scan, _ = bright_ball(7, noise=3)
     assert predictor(scan).provenance.quality is None
     told = replace(predictor, quality=model)(scan).provenance
