@@ -107,7 +107,10 @@ def models_to_use(
         if selected is not None and selected.recipe is not None:
             return selected
         told = None if selected is None else selected.told
-    models = trained_models(root, plan_name, configuration_name)
+    try:
+        models = trained_models(root, plan_name, configuration_name)
+    except AutosegError as error:
+        raise AutosegError(f"{error} {told or ''}".strip()) from None
     return ModelsToUse(tuple(models), None, told)
 
 

@@ -169,7 +169,8 @@ class Parts:
         box = self._box(values)
         if box is None:
             return None
-        mask = np.ascontiguousarray(self._inside(box, values))
+        # Bytes, since cc3d 4.1 fails on lines of booleans.
+        mask = np.ascontiguousarray(self._inside(box, values)).view(np.uint8)
         keys = cc3d.connected_components(mask, connectivity=EVERYWHERE)
         sizes_vox = np.bincount(keys.reshape(-1))
         sizes_vox[0] = 0

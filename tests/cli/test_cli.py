@@ -29,6 +29,7 @@ MISTAKES = {
     "train": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "predict": ("in out", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "evaluate": ("a b", 1, "a: there is no such file or folder. Give one with masks"),
+    "select": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "import": (
         "nnunet a --out b",
         1,
