@@ -51,22 +51,23 @@ class JudgedMask:
 
 def learned_quality(
     masks: Mapping[int, Sequence[HeldOutMask]],
+    labels: LabelScheme,
     predictor_of: Callable[[int], "Predictor"],
     progress: Progress = silent,
 ) -> QualityModel | None:
     """The quality model of what made the held-out `masks` of each fold; None with too few of them.
 
-    Some cases are spoilt and segmented by the predictor of their fold.
+    If there are enough, some cases are spoilt and segmented by the predictor of their fold.
     """
     folds = {fold: own for fold, own in masks.items() if own}
     copies = SPOILT_COPIES // max(1, len(folds))
     count = sum(min(copies, len(own)) for own in folds.values())
-    judged: list[JudgedMask] = []
+    judged = [_judged(labels, fold, mask) for fold, own in folds.items() for mask in own]
+    if calibrate(observations(judged)) is None:
+        return None
     done = 0
     for fold, own in folds.items():
         predictor = predictor_of(fold)
-        labels = predictor.card.labels
-        judged += [_judged(labels, fold, mask) for mask in own]
         for mask, shift in zip(own[:copies], cycle(SHIFTS)):
             progress(done, count, "judging spoilt scans")
             scan, reference = read_case(mask.case)

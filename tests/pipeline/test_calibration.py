@@ -7,6 +7,7 @@ import torch
 from scipy.stats import spearmanr
 
 from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.reading import read_case
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume, read_image, write_image, write_labels
@@ -16,6 +17,7 @@ from autoseg.pipeline.calibration import HeldOutMask, judge_mask, learned_qualit
 from tests.inference.model_files import small_configuration, write_model
 
 SPACING_MM = (2.0, 1.0, 1.0)
+LABELS = LabelScheme(values=(0, 1), names=("background", "class_1"))
 SHAPE = (12, 24, 24)
 
 
@@ -80,7 +82,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory, predictor: Predictor) -> 
 def test_estimates_rank_new_scans_as_their_true_dice_does(
     predictor: Predictor, held_out: list[HeldOutMask]
 ) -> None:
-    model = learned_quality({0: held_out[:12], 1: held_out[12:]}, lambda fold: predictor)
+    model = learned_quality({0: held_out[:12], 1: held_out[12:]}, LABELS, lambda fold: predictor)
     assert model is not None and model.folds == 2
     (quality,) = model.classes
     assert quality.cases == 24 and quality.present_share == 1
@@ -102,14 +104,17 @@ def test_a_mask_is_compared_with_its_reference(
     assert (judged.fold, judged.is_spoilt, judged.has_class) == (3, False, {"class_1": True})
 
 
-def test_too_few_cases_teach_nothing(predictor: Predictor, held_out: list[HeldOutMask]) -> None:
-    assert learned_quality({0: held_out[:4], 1: []}, lambda fold: predictor) is None
+def test_too_few_cases_teach_nothing_and_no_model_is_loaded(held_out: list[HeldOutMask]) -> None:
+    def loads(fold: int) -> Predictor:
+        raise AssertionError
+
+    assert learned_quality({0: held_out[:4], 1: []}, LABELS, loads) is None
 
 
 def test_a_predictor_tells_what_it_expects_only_where_that_was_learned(
     predictor: Predictor, held_out: list[HeldOutMask]
 ) -> None:
-    model = learned_quality({0: held_out}, lambda fold: predictor)
+    model = learned_quality({0: held_out}, LABELS, lambda fold: predictor)
     scan, _ = bright_ball(7, noise=3)
     assert predictor(scan).provenance.quality is None
     told = replace(predictor, quality=model)(scan).provenance
