@@ -225,7 +225,7 @@ def _describe(root: Path, index: int, setting: Setting) -> None:
         "plans_name": "nnUNetPlans",
         "image_reader_writer": "SimpleITKIO",
         "label_manager": "LabelManager",
-        "configurations": {name: {"batch_size": 2} for name in CONFIGURATIONS},
+        "configurations": {name: {"architecture": {}} for name in CONFIGURATIONS},
     }
     save_json(plans, root / "preprocessed" / dataset_name(index) / "nnUNetPlans.json")
     for name in CONFIGURATIONS:

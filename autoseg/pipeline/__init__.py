@@ -1,8 +1,8 @@
 """The stages in order, each a function from a job, which is data, to files that people can read.
 
 `check` a dataset, `plan` it, `prepare` scans, `train` folds, `select` models, `pack` them,
-`predict` scans: one module for each verb; `doctor` looks at the machine, `demo` runs everything. Scoring is `evaluation.evaluate`,
-and models come and go by `interop`.
+`predict` scans: one module for each verb; `doctor` looks at the machine, `demo` runs everything.
+Scoring is `evaluation.evaluate`, and models come and go by `interop`.
 `keeping` says what a new plan keeps of a work folder, `jobs` what a training is asked for and who
 holds its fold, `remarks` what to know of it. `fitting` makes plans fit a machine, `cascade` links
 two stages, `executors` run jobs on several GPUs, `figures` draw a training. `programs` are the same

@@ -30,9 +30,12 @@ from autoseg.inference.predictor import Predictor
 from autoseg.inference.subsets import segment_subsets
 from autoseg.pipeline.candidates import find_candidates
 from autoseg.pipeline.pack import pack_models
+from autoseg.pipeline.postprocess import postprocessing_as_nnunet
 from autoseg.pipeline.predict import models_to_use
 from autoseg.pipeline.select import SelectJob, select
-from autoseg.pipeline.selected import Selection
+from autoseg.pipeline.selected import ReportedStep, SelectedMember, SelectedModel, Selection
+from autoseg.postprocessing.recipe import Recipe
+from autoseg.postprocessing.steps import Absent, LargestComponent
 from autoseg.records import load_record, save_record
 from autoseg.work_folder import WorkFolder
 from tests.pipeline.tiny import plan_quickly, write_rules
@@ -140,8 +143,6 @@ def test_masks_are_those_that_predict_writes_with_the_models_of_the_fold(
     members = selection_of(made).candidates[index].members
     models = paths_of(made, members, 0)
     if any(m.endswith("lowres") for m in members) and len(models) == len(members) > 1:
-        from autoseg.postprocessing.recipe import Recipe
-
         predictor = Predictor.load(models, recipe=Recipe(members=members))
     else:
         predictor = Predictor.load(models)
@@ -220,9 +221,6 @@ def test_a_selection_of_other_models_is_told_and_not_followed(
 
 def with_everything(work: WorkFolder) -> Selection:
     """A selection of all three configurations, with steps."""
-    from autoseg.pipeline.selected import ReportedStep, SelectedMember, SelectedModel
-    from autoseg.postprocessing.steps import Absent, LargestComponent
-
     found = find_candidates(work)
     members = tuple(
         SelectedMember(
@@ -308,7 +306,9 @@ def test_nnunets_rules_try_pairs_alone(
     assert main(["select", "--as", "nnunet", "--metric", "iou", "--work", str(work.root)]) == 1
 
 
-def test_other_metrics_may_decide(work: WorkFolder) -> None:
+def test_other_metrics_may_decide(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer_steps = "autoseg.pipeline.select.measured_postprocessing"
+    monkeypatch.setattr(fewer_steps, postprocessing_as_nnunet)
     job = SelectJob(work=work.root, metric="volume_difference_ml", configurations=("2d",))
     selection = select(job, 1)
     assert selection.candidates[0].score > 0  # as the metric is, though less of it is better
