@@ -1,6 +1,7 @@
 """How sure networks were of a mask, class by class, in sums that are taken block after block.
 
-No volume is held: of each class six numbers. What they say of a mask's Dice is in `quality`.
+No volume is held: of each class six numbers. What they say of a mask's Dice is in
+`postprocessing.quality`.
 """
 
 from collections.abc import Iterable, Sequence
