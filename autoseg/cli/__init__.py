@@ -1,7 +1,8 @@
 """The command line: verbs to pipeline stages. Nothing else prints or ends the process.
 
 Read `main` here, `arguments` (what can be typed), `verbs` (what is called for it), `screens`,
-`selection_screen` and `quality_screen` (how results and progress look) and `reasons` (what `explain` answers).
+`selection_screen` and `quality_screen` (how results and progress look), and `reasons` (what
+`explain` answers).
 """
 
 import errno

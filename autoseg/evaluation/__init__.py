@@ -6,6 +6,7 @@ Read `mask_pair` (one class in two maps of a scan), `metrics` (the table, whose 
 (what values mean) and `remarks` (what a reader should know).
 
 What is selected by scores: `selection` (models, with `patients` for intervals), then `corrections`
-(what a step of post-processing does to a case), `step_candidates` and `step_choice`. What Dice to expect of a mask is learned by `calibration`, also
+(what a step of post-processing does to a case), `step_candidates` and `step_choice`. What Dice to
+expect of a mask is learned by `calibration`, also
 from scans that `shifts` spoil.
 """

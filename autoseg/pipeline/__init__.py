@@ -7,6 +7,7 @@ Scoring is `evaluation.evaluate`, and models come and go by `interop`.
 holds its fold, `remarks` what to know of it. `fitting` makes plans fit a machine, `cascade` links
 two stages, `executors` run jobs on several GPUs, `figures` draw a training. `programs` are the same
 stages for programs: `autoseg.plan(...)`. To select, `candidates` are found, `held_out` cases are
-predicted, `postprocess` is measured, `calibration` learns what Dice to expect, and `selected` is what is
+predicted, `postprocess` is measured, `calibration` learns what Dice to expect, and `selected` is
+what is
 saved.
 """
