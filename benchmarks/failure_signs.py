@@ -112,8 +112,9 @@ def collect(models: list[Path], cases: dict[str, Case], count: int) -> tuple[lis
     """Masks to learn from, and masks to test on, of all folds."""
     learned: list[JudgedMask] = []
     tested: list[Tested] = []
-    for fold, path in enumerate(models):
+    for path in models:
         predictor = Predictor.load([path])
+        fold = predictor.card.fold or 0
         held_out = predictor.card.held_out
         for case_id, shift in zip(held_out[::2][:count], cycle(SHIFTS), strict=False):
             scan, truth = read_case(cases[case_id])
@@ -141,6 +142,7 @@ def table(tested: list[Tested], model: QualityModel) -> dict[str, Any]:
         rows = estimated(quality, seen[quality.name])
         everything.append(rows)
         result[quality.name] = numbers(rows) | {
+            "not_empty": numbers(rows[:, rows[4] > 0]),
             "by_shift": {name: numbers(rows[:, shifts == name]) for name in TEST_SHIFTS},
             "without_severe": numbers(rows[:, rows[1] >= SEVERE_BELOW]),
         }
@@ -160,6 +162,7 @@ def numbers(rows: NDArray[Any]) -> dict[str, float]:
     varies = len(dice) > 2 and np.ptp(dice) > 0 and np.ptp(estimate) > 0
     return {
         "masks": len(dice),
+        "empty": int((soft == 0).sum()),
         "true_dice": round(float(dice.mean()), 3),
         "estimated_dice": round(float(estimate.mean()), 3),
         "spearman": round(float(spearmanr(estimate, dice).statistic), 3)
@@ -167,7 +170,9 @@ def numbers(rows: NDArray[Any]) -> dict[str, float]:
         else float("nan"),
         "mean_absolute_error": round(float(np.abs(estimate - dice).mean()), 3),
         "of_soft_dice_as_it_is": round(float(np.abs(soft - dice).mean()), 3),
-        "within_90_interval": round(float(((dice >= low) & (dice <= high)).mean()), 3),
+        "within_90_interval": round(
+            float(((dice >= low) & (dice <= high))[soft > 0].mean()) if soft.any() else 0, 3
+        ),
     }
 
 

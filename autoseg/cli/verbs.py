@@ -236,6 +236,10 @@ def predict(options: argparse.Namespace) -> None:
             f"Wrote {_counted(len(done), 'mask')} to {options.output} with "
             f"{_counted(len(chosen.models), 'model')}{also}."
         )
+        if any(provenance.quality for provenance in done):
+            from autoseg.cli.quality_screen import quality_screen
+
+            print(quality_screen(done))
     raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
 
 

@@ -1,9 +1,9 @@
 """How sure networks were of a mask, class by class, in sums that are taken block after block.
 
-No volume is held: of each class five numbers. What they say of a mask's Dice is in `quality`.
+No volume is held: of each class six numbers. What they say of a mask's Dice is in `quality`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -22,6 +22,8 @@ class ClassConfidence(Record):
     mean_probability: float | None  # within the mask; None where it is empty
     largest_probability: float  # anywhere in the scan
     doubt: float | None  # sum of p (1 - p) over the scan, per voxel of the mask; None where empty
+    # share of models that decide otherwise, mean within the mask; None where empty, or not compared
+    disagreement: float | None = None
 
 
 class ConfidenceSums:
@@ -36,36 +38,49 @@ class ConfidenceSums:
         self.names = tuple(region.name for region in labels.regions) or labels.names[1:]
         self.first = 0 if labels.regions else 1  # of the outputs that stand for foreground
         self.members = _members(labels)  # looked at for regions alone
-        # rows: voxels of the mask; sums of p in it, of p, and of p squared; largest p
-        self.sums = torch.zeros(5, len(self.names), dtype=torch.float64)
+        self.compares = False
+        # rows: voxels of the mask; sums of p and of disagreement in it, of p, of p squared; largest
+        self.sums = torch.zeros(6, len(self.names), dtype=torch.float64)
 
-    def add(self, probabilities: torch.Tensor, classes: torch.Tensor) -> None:
-        """Probabilities [output, rows, y, x], and what was decided [rows, y, x] as class index."""
+    def add(
+        self,
+        probabilities: torch.Tensor,
+        classes: torch.Tensor,
+        disagreement: torch.Tensor | None = None,
+    ) -> None:
+        """Probabilities [output, rows, y, x]; what was decided, as class index, and the share of
+        models that decide otherwise [rows, y, x]."""
         p = probabilities[self.first :].flatten(1)  # [name, voxel]
         if not p.numel():
             return
-        voxels, within = self._inside(p, classes.reshape(-1))
+        self.compares = disagreement is not None
+        other = p.new_zeros(p.shape[1]) if disagreement is None else disagreement.reshape(-1)
         norm = torch.linalg.vector_norm(p, dim=1)
-        found = torch.stack((voxels, within, p.sum(1), norm.square(), p.amax(1)))
-        found = found.to("cpu", torch.float64)
-        self.sums[:4] += found[:4]
-        self.sums[4] = torch.maximum(self.sums[4], found[4])
+        inside = self._inside(p, classes.reshape(-1), other)
+        found = torch.stack((*inside, p.sum(1), norm.square(), p.amax(1))).to("cpu", torch.float64)
+        self.sums[:5] += found[:5]
+        self.sums[5] = torch.maximum(self.sums[5], found[5])
 
-    def _inside(self, p: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """How many voxels the mask of each name has, and the sum of its probabilities there."""
+    def _inside(
+        self, p: torch.Tensor, classes: torch.Tensor, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """How many voxels the mask of each name has, and the sums of its probabilities and of
+        another map there."""
         places = classes.nonzero().squeeze(1)  # few, of most scans
-        painted = classes[places].long()
+        painted, other = classes[places].long(), other[places]
         if self.first == 0:
-            members = self.members.to(p.device)[:, painted]  # [region, voxel inside]
-            return members.sum(1).to(p.dtype), torch.where(members, p[:, places], 0).sum(1)
+            members = self.members.to(p.device)[:, painted].to(p.dtype)  # [region, voxel inside]
+            return members.sum(1), (members * p[:, places]).sum(1), members @ other
         own = painted - 1  # classes exclude each other, so each voxel has one row to look at
-        within = p.new_zeros(len(p)).index_add_(0, own, p[own, places])
-        return torch.bincount(own, minlength=len(p)).to(p.dtype), within
+        counts = torch.bincount(own, minlength=len(p)).to(p.dtype)
+        nothing = p.new_zeros(len(p))
+        within = nothing.index_add(0, own, p[own, places])
+        return counts, within, nothing.index_add(0, own, other)
 
     def result(self) -> tuple[ClassConfidence, ...]:
         """One for each foreground class, or region, in the order of the label scheme."""
         return tuple(
-            _confidence(name, *values)
+            _confidence(name, values, self.compares)
             for name, values in zip(self.names, self.sums.T.tolist(), strict=True)
         )
 
@@ -74,15 +89,16 @@ def presence(confidences: Iterable[ClassConfidence]) -> dict[str, Confidence]:
     """What steps of post-processing look at, by class."""
     return {
         c.name: Confidence(
-            largest_probability=c.largest_probability, mean_probability=c.mean_probability
+            largest_probability=c.largest_probability,
+            mean_probability=c.mean_probability,
+            expected_dice=c.expected_dice,
         )
         for c in confidences
     }
 
 
-def _confidence(
-    name: str, voxels: float, within: float, total: float, squares: float, largest: float
-) -> ClassConfidence:
+def _confidence(name: str, sums: Sequence[float], compares: bool) -> ClassConfidence:
+    voxels, within, otherwise, total, squares, largest = sums
     return ClassConfidence(
         name=name,
         voxels=int(voxels),
@@ -91,6 +107,7 @@ def _confidence(
         mean_probability=within / voxels if voxels else None,
         largest_probability=largest,
         doubt=(total - squares) / voxels if voxels else None,
+        disagreement=otherwise / voxels if voxels and compares else None,
     )
 
 

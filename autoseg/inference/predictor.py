@@ -173,8 +173,9 @@ class Predictor:
             scan, found = self.after_first_stage(group, own, first)
             scans.append(scan)
             warnings += found
-        looked_at = self.quality or any(isinstance(step, Absent) for step in self.steps)
-        wanted = replace(requested, confidence=requested.confidence or bool(looked_at))
+        looked_at = requested.confidence or requested.uncertainty or self.quality is not None
+        looked_at = looked_at or any(isinstance(step, Absent) for step in self.steps)
+        wanted = replace(requested, confidence=looked_at)
         maps = self._run(groups, scans, wanted)
         labels, done = apply_steps(
             self.card.labels.decode(maps.classes),
@@ -186,7 +187,9 @@ class Predictor:
         provenance = self._provenance(ready, [*warnings, *maps.warnings, *doubts], done)
         return Segmentation(
             labels=ready.with_values(labels),
-            provenance=provenance.model_copy(update={"quality": quality}),
+            provenance=provenance.model_copy(
+                update={"quality": quality, "disagreement": _disagreement(maps)}
+            ),
             entropy=None if maps.entropy is None else ready.with_values(maps.entropy),
             disagreement=(
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
@@ -230,6 +233,14 @@ class Predictor:
             postprocessing=tuple(describe(step) for step in done),
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+
+def _disagreement(maps: Maps) -> dict[str, float] | None:
+    """Of each class that was found; None where models were not compared."""
+    if maps.disagreement is None:
+        return None
+    each = {c.name: c.disagreement for c in maps.confidence or ()}
+    return {name: round(share, 4) for name, share in each.items() if share is not None}
 
 
 def _mask_for(group: ModelGroup, scan: GridScan, found: Maps) -> NDArray[np.uint8]:

@@ -28,6 +28,9 @@ class Provenance(Record):
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()  # steps that changed the mask
     quality: MaskQuality | None = None
+    # of several models of a configuration that were compared: by class, the mean share of those
+    # that decide otherwise within its mask
+    disagreement: dict[str, float] | None = None
     warnings: tuple[str, ...]
 
 

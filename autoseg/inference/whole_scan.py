@@ -135,7 +135,7 @@ class WholeScan:
                     continue
                 probability = self.task.probabilities(scores)
                 if sums is not None:
-                    sums.add(probability, decided)
+                    sums.add(probability, decided, block.values[-1] if compares else None)
                 if doubt is not None:
                     _put(doubt, self.placement, block, self.task.entropy(probability))
                 if disagreement is not None:

@@ -81,10 +81,11 @@ def predict_held_out(held_out: HeldOut, running: Running, progress: Progress) ->
     }
     total = sum(map(len, missing.values()))
     done, problems = 0, []
+    everyone = tuple(range(len(held_out.found.members)))
     for fold, cases in missing.items():
         if not cases:
             continue
-        predictor = _load(held_out, fold, running)
+        predictor = predictor_of_fold(held_out, fold, everyone, running)
         with ThreadPoolExecutor(1) as reader:
             for case_id, ready in ready_scans(predictor, cases, reader):
                 progress(done, total, "predicting held-out scans")
@@ -113,8 +114,8 @@ def _is_done(held_out: HeldOut, fold: int, case_id: str) -> bool:
     )
 
 
-def _load(held_out: HeldOut, fold: int, running: Running) -> Predictor:
-    """The models of a fold of all candidates, a group of its own for each candidate."""
+def predictor_of_fold(held_out: HeldOut, fold: int, subset: Subset, running: Running) -> Predictor:
+    """The models of a fold of some candidates, a group of its own for each candidate."""
     predictors = [
         Predictor.load(
             [held_out.work.root / model.path for model in member.folds[fold]],
@@ -123,7 +124,7 @@ def _load(held_out: HeldOut, fold: int, running: Running) -> Predictor:
             cache=running.cache,
             recipe=Recipe(),
         )
-        for member in held_out.found.members
+        for member in (held_out.found.members[index] for index in subset)
     ]
     groups = tuple(group for predictor in predictors for group in predictor.groups)
     return replace(predictors[0], groups=groups)

@@ -31,9 +31,11 @@ from autoseg.evaluation.selection import (
     score_candidates,
     subsets_to_try,
 )
+from autoseg.inference.predictor import Predictor
 from autoseg.parallel import Progress, map_cases, silent
+from autoseg.pipeline.calibration import HeldOutMask, learned_quality
 from autoseg.pipeline.candidates import Found, find_candidates
-from autoseg.pipeline.held_out import HeldOut, Running, predict_held_out
+from autoseg.pipeline.held_out import HeldOut, Running, predict_held_out, predictor_of_fold
 from autoseg.pipeline.postprocess import (
     MasksToCorrect,
     measured_postprocessing,
@@ -47,7 +49,9 @@ from autoseg.pipeline.selected import (
     SelectedMember,
     SelectedModel,
     Selection,
+    read_selection,
 )
+from autoseg.postprocessing.quality import QualityModel
 from autoseg.records import Record, load_record, save_record
 from autoseg.work_folder import WorkFolder
 
@@ -103,6 +107,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
         members=tuple(_member(found, index) for index in subset),
         because=choice.because,
         postprocessing=_postprocessing(job, scored, subset, workers, progress),
+        quality=_quality(job, scored, subset, progress),
         notes=found.notes,
     )
     save_record(selection, work.selection)
@@ -213,6 +218,41 @@ def _postprocessing(
     if job.rules == "nnunet":
         return postprocessing_as_nnunet(masks, workers, progress)
     return measured_postprocessing(masks, workers, progress)
+
+
+def _quality(
+    job: SelectJob, scored: Scored, subset: Subset, progress: Progress
+) -> QualityModel | None:
+    """What Dice is to be expected of masks by a subset, before steps correct them; as the earlier
+    selection knows it, if it is of these very models."""
+    held_out = scored.held_out
+    earlier = _earlier(held_out.work)
+    members = tuple(_member(held_out.found, index) for index in subset)
+    same = earlier is not None and earlier.members == members and earlier.cases == len(scored.cases)
+    if earlier is not None and same and earlier.quality is not None:
+        return earlier.quality
+
+    def expected_dice(case: Case) -> dict[str, float | None]:
+        own = held_out.confidences(subset, case.case_id)
+        return {name: confidence.expected_dice for name, confidence in own.items()}
+
+    masks = {
+        fold: [HeldOutMask(c, held_out.mask(subset, c.case_id), expected_dice(c)) for c in cases]
+        for fold, cases in held_out.cases.items()
+    }
+
+    def predictor_of(fold: int) -> Predictor:
+        return predictor_of_fold(held_out, fold, subset, job.running)
+
+    return learned_quality(masks, scored.labels, predictor_of, progress)
+
+
+def _earlier(work: WorkFolder) -> Selection | None:
+    """The selection that is to be replaced, if it can be read."""
+    try:
+        return read_selection(work)
+    except AutosegError:
+        return None
 
 
 def _member(found: Found, index: int) -> SelectedMember:

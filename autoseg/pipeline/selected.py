@@ -8,6 +8,7 @@ from typing import Literal
 from autoseg.errors import AutosegError
 from autoseg.evaluation.patients import Interval
 from autoseg.evaluation.selection import ScoredCandidate
+from autoseg.postprocessing.quality import QualityModel
 from autoseg.postprocessing.recipe import Recipe, member_name
 from autoseg.postprocessing.steps import Step, describe
 from autoseg.records import Record, load_record
@@ -61,7 +62,8 @@ class Postprocessing(Record):
 
 
 class Selection(Record):
-    """Which models predict, and what corrects their masks; by which cross-validated scores."""
+    """Which models predict, and what corrects their masks; by which cross-validated scores; and
+    what Dice is to be expected of masks, None where too few were there to tell."""
 
     format_version: int = FORMAT_VERSION
     autoseg_version: str = __version__
@@ -74,6 +76,7 @@ class Selection(Record):
     members: tuple[SelectedMember, ...]
     because: str
     postprocessing: Postprocessing
+    quality: QualityModel | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,6 +84,7 @@ class Selection(Record):
         return Recipe(
             members=tuple(member_name(m.plan, m.configuration) for m in self.members),
             steps=tuple(reported.step for reported in self.postprocessing.steps),
+            quality=self.quality,
         )
 
     def models(self) -> tuple[SelectedModel, ...]:

@@ -23,10 +23,12 @@ Measure = Literal["largest_probability", "mean_probability"]
 
 
 class Confidence(Record):
-    """How probable a class is: at most, anywhere in a scan, and on average within its mask."""
+    """How probable a class is: at most, anywhere in a scan, and on average within its mask; and the
+    soft Dice of probabilities and mask."""
 
     largest_probability: float
     mean_probability: float | None
+    expected_dice: float | None = None
 
 
 class LargestComponent(Record):

@@ -335,3 +335,20 @@ def test_folds_that_were_trained_on_other_cases_are_left_out(work: WorkFolder) -
     assert any("Fold 0" in note and "was trained with other folds" in note for note in found.notes)
     with pytest.raises(AutosegError, match="no fold of 3d_fullres is trained yet"):
         find_candidates(work, configurations=("3d_fullres",))
+
+
+def test_what_dice_to_expect_is_learned_once_and_told_by_predict(
+    work: WorkFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("autoseg.evaluation.calibration.FEWEST_MASKS", 1)
+    assert selection_of(work).quality is None  # too few cases
+    learned = select(SelectJob(work=work.root), 1).quality
+    assert learned is not None and learned.folds == 2
+    monkeypatch.setattr("autoseg.pipeline.select.learned_quality", lambda *_: None)
+    assert select(SelectJob(work=work.root), 1).quality == learned
+    out = work.root.parent / "out"
+    scan = scan_of(work, work.splits().folds[0].validation[0])
+    assert main(["predict", str(scan), str(out), "--work", str(work.root)]) == 0
+    assert "Likely Dice" in capsys.readouterr().out
+    line = json.loads((out / "provenance.jsonl").read_text())
+    assert line["quality"]["classes"].keys() == {quality.name for quality in learned.classes}
