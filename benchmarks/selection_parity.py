@@ -69,8 +69,8 @@ SETTINGS = (
         for seed, blobs in enumerate([(0, 1, 2), (3, 1, 0.2), (0.3, 0.3, 0.3)])
     ),
     Setting("blobs of one class", CLASSES, (2, 2, 1), classes=(2,)),
-    Setting("ties of components", CLASSES, (1, 0, 2), twins=True),
-    Setting("ties of components, regions", REGIONS, (1, 0, 2), twins=True),
+    Setting("ties of components", CLASSES, (3, 2, 2), twins=True),
+    Setting("ties of components, regions", REGIONS, (3, 2, 2), twins=True),
     Setting("ties of models", CLASSES, (1, 1, 1), same=True),
     Setting("nothing to remove", CLASSES, (0, 0, 0)),
 )

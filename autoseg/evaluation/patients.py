@@ -66,8 +66,9 @@ class Patients:
         with np.errstate(invalid="ignore"):
             means = (self.drawn @ sums) / (self.drawn @ counts)  # [resample, class]
         defined = ~np.isnan(means)
-        sizes: NDArray[np.float64] = np.where(defined, means, 0).sum(1)
-        return sizes / np.maximum(1, defined.sum(1))
+        total = np.where(defined, means, 0).sum(1)
+        overall_means: NDArray[np.float64] = total / np.maximum(1, defined.sum(1))
+        return overall_means
 
     def standard_error(self, scores: Scores) -> float:
         return float(self.resampled(scores).std(ddof=1))

@@ -48,6 +48,7 @@ def main() -> None:
             {"plans": "nnUNetPlans", "configuration": name, "trainer": "nnUNetTrainer"}
             for name in job["configurations"]
         ]
+        print(job["dataset"], file=sys.stderr, flush=True)
         found = find_best_configuration(
             job["dataset"], models, num_processes=1, folds=tuple(job["folds"])
         )

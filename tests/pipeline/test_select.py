@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,9 +104,10 @@ def folder_of(members: tuple[str, ...]) -> str:
 def paths_of(work: WorkFolder, members: tuple[str, ...], fold: int) -> list[Path]:
     """All files that an ensemble needs for a fold."""
     plan = work.plan(None)
-    names = [member.split("/")[1] for member in members]
-    firsts = [first for n in names if (first := plan.configuration(n).previous_stage)]
-    return [work.fold(plan.name, n, fold).model for n in dict.fromkeys([*names, *firsts])]
+    configurations = [plan.configuration(member.split("/")[1]) for member in members]
+    names = [c.name for c in configurations]
+    names += [c.previous_stage for c in configurations if c.previous_stage is not None]
+    return [work.fold(plan.name, name, fold).model for name in dict.fromkeys(names)]
 
 
 def test_every_ensemble_is_compared_on_the_folds_that_all_have(made: WorkFolder) -> None:
@@ -171,9 +173,14 @@ def test_what_is_done_is_not_predicted_again(
     work: WorkFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = selection_of(work)
-    loaded = []
+    loaded: list[Any] = []
     load = Predictor.load
-    monkeypatch.setattr(Predictor, "load", lambda *a, **k: loaded.append(a) or load(*a, **k))
+
+    def noting(*arguments: Any, **named: Any) -> Predictor:
+        loaded.append(arguments)
+        return load(*arguments, **named)
+
+    monkeypatch.setattr(Predictor, "load", noting)
     assert select(SelectJob(work=work.root), 1) == before
     select(SelectJob(work=work.root, configurations=("2d", "3d_lowres")), 1)
     assert loaded == []

@@ -98,7 +98,7 @@ def test_a_single_slice_has_holes_of_its_own() -> None:
 )
 def test_a_class_that_is_improbable_is_dropped(measure: str, threshold: float, left: bool) -> None:
     labels = np.array([[[0, 1, 2, 1]]], np.uint8)
-    step = Absent(of="organ", values=(1,), measure=measure, threshold=threshold)  # type: ignore[arg-type]
+    step = Absent(of="organ", values=(1,), measure=measure, threshold=threshold)
     assert (1 in corrected(labels, step)) == left
     assert 2 in corrected(labels, step)
 
