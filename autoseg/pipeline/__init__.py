@@ -8,6 +8,5 @@ holds its fold, `remarks` what to know of it. `fitting` makes plans fit a machin
 two stages, `executors` run jobs on several GPUs, `figures` draw a training. `programs` are the same
 stages for programs: `autoseg.plan(...)`. To select, `candidates` are found, `held_out` cases are
 predicted, `postprocess` is measured, `calibration` learns what Dice to expect, and `selected` is
-what is
-saved.
+what is saved.
 """
