@@ -194,6 +194,12 @@ class WorkFolder:
             )
         return read_plan(path)
 
+    def plan_names(self) -> list[str]:
+        """The names of all plans, the current one first."""
+        names = sorted(path.stem for path in (self.root / "plans").glob("*.json"))
+        current = self.state().current_plan
+        return sorted(names, key=lambda name: (name != current, name))
+
     def save_plan(self, plan: Plan) -> None:
         save_record(plan, self.plan_path(plan.name))
 
@@ -263,6 +269,19 @@ class WorkFolder:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+    @property
+    def selection(self) -> Path:
+        """Which models predict, and what corrects their masks."""
+        return self.root / "selection.json"
+
+    def held_out_record(self, case_id: str) -> Path:
+        """What is known of a case's masks that were made to select; with it they are complete."""
+        return self.root / "selected" / "cases" / f"{case_id}.json"
+
+    def held_out_mask(self, members: str, case_id: str) -> Path:
+        """A case's mask by the models of an ensemble that had not seen it."""
+        return mask_path(self.root / "selected" / "masks" / members, case_id)
 
     @property
     def inspections(self) -> Path:

@@ -1,7 +1,8 @@
 """The command line: verbs to pipeline stages. Nothing else prints or ends the process.
 
 Read `main` here, `arguments` (what can be typed), `verbs` (what is called for it), `screens` (how
-results and progress look), `scores` (how scores do) and `reasons` (what `explain` answers).
+results and progress look), `scores`, `selection_screen` and `quality_screen` (how scores, choices
+and doubts do) and `reasons` (what `explain` answers).
 """
 
 import errno

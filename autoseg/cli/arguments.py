@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(table)
     _add_predict(table)
     _add_evaluate(table)
+    _add_select(table)
     _add_report(table)
     _add_import(table)
     _add_export(table)
@@ -190,7 +191,7 @@ def _add_predict(table: Any) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="model files to average (default: all trained folds of the work folder)",
+        help="model files to average, or a pack (default: what was selected, or all trained folds)",
     )
     _add_extras(parser)
     parser.add_argument(
@@ -322,6 +323,31 @@ def _add_evaluate(table: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print all scores as JSON")
 
 
+def _add_select(table: Any) -> None:
+    more = "Held-out cases are predicted by the models of their fold; `predict` follows the choice."
+    parser = _add_verb(
+        table, "select", verbs.select, "choose among trained configurations and ensembles", more
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="what decides, of those of evaluate (default: dice)"
+    )
+    parser.add_argument(
+        "--as",
+        dest="rules",
+        choices=("autoseg", "nnunet"),
+        default="autoseg",
+        help="nnunet: single models, pairs and post-processing by nnU-Net's own rules",
+    )
+    parser.add_argument(
+        "--configuration", metavar="NAME", nargs="+", help="only these (default: all trained)"
+    )
+    parser.add_argument("--plan", metavar="NAME", nargs="+", help="only these (default: all)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, gpu, or gpu:1 (default: a GPU)")
+    _add_workers(parser)
+    _add_work(parser)
+    parser.add_argument("--json", action="store_true", help="print selection.json")
+
+
 def _add_report(table: Any) -> None:
     more = "Data, plan and reasons, trainings, scores and pictures: as far as the work has come."
     parser = _add_verb(table, "report", verbs.report, "write one HTML page of all there is", more)
@@ -343,9 +369,35 @@ def _add_import(table: Any) -> None:
 
 
 def _add_export(table: Any) -> None:
-    more = "What the other tool would compute otherwise is refused, or said."
-    parser = _add_verb(table, "export", verbs.export_nnunet, "write models for another tool", more)
-    parser.add_argument("tool", choices=("nnunet",), help="nnunet: folders that nnU-Net v2 reads")
+    more = "Either one file with all that was selected, or folders that another tool reads."
+    parser = _add_verb(table, "export", verbs.export_model, "write models for elsewhere", more)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    _add_export_model(kinds)
+    _add_export_nnunet(kinds)
+
+
+def _add_export_model(kinds: Any) -> None:
+    more = "All folds, stages and configurations, and what corrects their masks, are in it."
+    parser = _add_verb(
+        kinds, "model", verbs.export_model, "pack what was selected into one file", more
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("model.safetensors"),
+        metavar="FILE",
+        help="the file (default: ./model.safetensors)",
+    )
+    _add_configuration(parser)
+    _add_plan_name(parser)
+    _add_work(parser)
+
+
+def _add_export_nnunet(kinds: Any) -> None:
+    more = "What nnU-Net would compute otherwise is refused, or said."
+    parser = _add_verb(
+        kinds, "nnunet", verbs.export_nnunet, "write folders that nnU-Net v2 predicts with", more
+    )
     parser.add_argument(
         "models",
         type=Path,

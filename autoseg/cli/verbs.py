@@ -184,11 +184,17 @@ def predict(options: argparse.Namespace) -> None:
         Extras,
         Part,
         PredictJob,
+        models_to_use,
         predict_files,
-        trained_models,
     )
+    from autoseg.pipeline.selected import ModelsToUse
 
-    models = options.model or trained_models(options.work, options.plan, options.configuration)
+    if options.model:
+        chosen = ModelsToUse(tuple(options.model), None)
+    else:
+        chosen = models_to_use(options.work, options.plan, options.configuration)
+    if chosen.told:
+        print(chosen.told, file=sys.stderr)
     instances = None
     if options.min_volume and not options.instances:
         raise AutosegError("--min-volume is for --instances. Give both, or neither.")
@@ -200,7 +206,8 @@ def predict(options: argparse.Namespace) -> None:
         job = PredictJob(
             inputs=tuple(options.inputs),
             output=options.output,
-            models=tuple(models),
+            models=chosen.models,
+            recipe=chosen.recipe,
             device=options.device,
             precision=options.precision,
             engine=options.engine,
@@ -231,8 +238,12 @@ def predict(options: argparse.Namespace) -> None:
             also += ", and wrote nothing else for those"
         print(
             f"Wrote {_counted(len(done), 'mask')} to {options.output} with "
-            f"{_counted(len(models), 'model')}{also}."
+            f"{_counted(len(chosen.models), 'model')}{also}."
         )
+        if any(provenance.quality for provenance in done):
+            from autoseg.cli.quality_screen import quality_screen
+
+            print(quality_screen(done))
     raise_if_any(result.problems, f"{failed} of {failed + len(done)} scans could not be segmented")
 
 
@@ -264,6 +275,39 @@ def export_nnunet(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
     for folder in exported.folders:
         print(folder)
+
+
+def select(options: argparse.Namespace) -> None:
+    """`autoseg select`."""
+    from autoseg.cli.selection_screen import selection_screen
+    from autoseg.pipeline.held_out import Running
+    from autoseg.pipeline.select import SelectJob
+    from autoseg.pipeline.select import select as select_stage
+
+    job = SelectJob(
+        work=options.work,
+        plans=tuple(options.plan or ()),
+        configurations=tuple(options.configuration or ()),
+        metric=options.metric or "dice",
+        rules=options.rules,
+        running=Running(device=options.device, cache=_cache_folder()),
+    )
+    with _progress() as progress:
+        selection = select_stage(job, _workers(options), progress)
+    for note in selection.notes:
+        print(note, file=sys.stderr)
+    if options.json:
+        print(selection.model_dump_json(indent=2))
+    else:
+        print(selection_screen(selection, options.work))
+
+
+def export_model(options: argparse.Namespace) -> None:
+    """`autoseg export model`."""
+    from autoseg.pipeline.pack import pack_models
+
+    packed = pack_models(options.work, options.out, options.plan, options.configuration)
+    print(packed.in_a_line())
 
 
 def evaluate(options: argparse.Namespace) -> None:

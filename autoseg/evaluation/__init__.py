@@ -8,4 +8,8 @@ and `detection`, by `objects` (and `joined_lesions`, as BraTS has them); and in 
 takes folds together, `comparison` sets masks of several models side by side, `score_table` writes
 CSV. What is asked is in `scoring`; `pairing` says which mask belongs to which reference, `declared`
 what values mean, `stated_patients` whose cases are, and `remarks` what a reader should know.
+
+What is selected by scores: `selection` (models, with `patients` for intervals), then `corrections`
+(what a step of post-processing does to a case), `step_candidates` and `step_choice`. What Dice to
+expect of a mask is learned by `dice_estimates`, also from scans that `shifts` spoil.
 """

@@ -1,6 +1,5 @@
 """Model files that predict together: folds, stages of a cascade, and configurations."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg import networks
-from autoseg.checkpoint import ModelCard, load_model, read_card
+from autoseg.checkpoint import ModelCard, ModelSource, content_hash, load_source, read_sources
 from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.geometry import Placement
@@ -25,6 +24,7 @@ from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
 from autoseg.planning.model_plan import InputPlan, ModelPlan
 from autoseg.planning.plan import InferencePlan
+from autoseg.postprocessing.recipe import Recipe, member_name
 from autoseg.tasks import task_of
 from autoseg.tasks.task import Task
 
@@ -118,61 +118,88 @@ class ModelGroup:
         return restored_blocks(predict, scan.placement, resampling, columns, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where and how networks are run, and the folder where compiled ones are kept."""
+
+    name: EngineName
+    device: Device
+    cache: Path | None
+
+
+def sources_of(paths: Sequence[Path], recipe: Recipe | None) -> tuple[list[ModelSource], Recipe]:
+    """All models of some files, and how they are used: as is asked for, or else as a pack says.
+
+    Raises AutosegError when there is none, or a pack is not alone.
+    """
+    if not paths:
+        raise AutosegError("no model file is named.")
+    found = [read_sources(path) for path in paths]
+    packs = [path for path, (_, own) in zip(paths, found, strict=True) if own is not None]
+    if packs and len(paths) > 1:
+        raise AutosegError(
+            f"{packs[0]}: a pack holds all that predicts together. Give it alone, or model files."
+        )
+    sources = [source for own, _ in found for source in own]
+    return sources, recipe or found[0][1] or Recipe()
+
+
 def load_groups(
-    paths: Sequence[Path], device: Device, engine: EngineName, cache: Path | None
+    sources: Sequence[ModelSource], recipe: Recipe, engine: Engine
 ) -> tuple[ModelGroup, ...]:
     """The groups that decide together; first stages are behind their second ones.
 
     Raises AutosegError when a stage is missing, or labels, channels or axes of models differ.
     """
-    if not paths:
-        raise AutosegError("no model file is named.")
-    cards = {path: read_card(path) for path in paths}
-    _check_alike(cards)
-    together = _of_one_model(cards)
-    groups = [_load_group(members, device, engine, cache) for members in together]
+    _check_alike(sources)
+    together = _of_one_model(sources, apart=bool(recipe.members))
+    groups = [_load_group(members, engine) for members in together]
     chosen = []
     firsts: set[int] = set()
     for group, members in zip(groups, together, strict=True):
         if group.card.configuration.previous_stage is not None:
-            index = _first_stage(together, cards, members[0])
+            index = _first_stage(together, members[0])
             firsts.add(index)
             chosen.append(replace(group, previous=groups[index]))
     alone = [
         group
         for index, group in enumerate(groups)
-        if group.card.configuration.previous_stage is None and index not in firsts
+        if group.card.configuration.previous_stage is None
+        and (index not in firsts or _name(group.card) in recipe.members)
     ]
     return (*alone, *chosen)
 
 
-def _of_one_model(cards: Mapping[Path, ModelCard]) -> list[list[Path]]:
+def _name(card: ModelCard) -> str:
+    return member_name(card.plan_name, card.configuration.name)
+
+
+def _of_one_model(sources: Sequence[ModelSource], apart: bool) -> list[list[ModelSource]]:
     """Files of equal grid and model together; of second stages, those of one plan, which see what
-    its own first stage finds."""
-    together: list[list[Path]] = []
-    for path, card in cards.items():
+    its own first stage finds. With `apart`, plans are never mixed."""
+    together: list[list[ModelSource]] = []
+    for source in sources:
+        card = source.card
         for members in together:
-            other = cards[members[0]]
+            other = members[0].card
             same = card.configuration.is_same_model(other.configuration)
-            alone = card.configuration.previous_stage is None
+            alone = card.configuration.previous_stage is None and not apart
             if same and (alone or card.plan_name == other.plan_name):
-                members.append(path)
+                members.append(source)
                 break
         else:
-            together.append([path])
+            together.append([source])
     return together
 
 
-def _first_stage(
-    together: Sequence[Sequence[Path]], cards: Mapping[Path, ModelCard], second: Path
-) -> int:
+def _first_stage(together: Sequence[Sequence[ModelSource]], second: ModelSource) -> int:
     """Which of the groups predicts what a cascade's second stage sees."""
-    card = cards[second]
+    card = second.card
     needed = (card.plan_name, card.configuration.previous_stage)
     found = [
         index
         for index, members in enumerate(together)
-        if any((cards[m].plan_name, cards[m].configuration.name) == needed for m in members)
+        if any((m.card.plan_name, m.card.configuration.name) == needed for m in members)
     ]
     if len(found) == 1:
         return found[0]
@@ -188,50 +215,49 @@ def _first_stage(
     )
 
 
-def _check_alike(cards: dict[Path, ModelCard]) -> None:
+def _check_alike(sources: Sequence[ModelSource]) -> None:
     """Raise AutosegError when models do not answer the same question about the same voxels."""
-    (first_path, first), *others = cards.items()
-    for path, card in others:
-        if (card.labels, card.channel_names) != (first.labels, first.channel_names):
+    first, *others = sources
+    for source in others:
+        card = source.card
+        if (card.labels, card.channel_names) != (first.card.labels, first.card.channel_names):
             raise AutosegError(
-                f"{path} is of other labels or channels than {first_path}, so they cannot be "
+                f"{source} is of other labels or channels than {first}, so they cannot be "
                 "averaged. Give models of one dataset."
             )
-        own, other = card.configuration.grid, first.configuration.grid
+        own, other = card.configuration.grid, first.card.configuration.grid
         if (own.orientation, own.axis_order) != (other.orientation, other.axis_order):
             raise AutosegError(
-                f"{path} sees scans along other axes than {first_path}, so they cannot be "
+                f"{source} sees scans along other axes than {first}, so they cannot be "
                 "averaged. Give models of plans that order axes alike."
             )
 
 
-def _load_group(
-    paths: Sequence[Path], device: Device, engine: EngineName, cache: Path | None
-) -> ModelGroup:
-    loaded = [load_model(path) for path in paths]
-    inference = _shared_inference([card.configuration.inference for card, _ in loaded])
-    card = loaded[0][0]
+def _load_group(sources: Sequence[ModelSource], engine: Engine) -> ModelGroup:
+    inference = _shared_inference([source.card.configuration.inference for source in sources])
+    card = sources[0].card
     configuration = card.configuration.model_copy(update={"inference": inference})
     card = card.model_copy(update={"configuration": configuration})
-    hashes = tuple(content_hash(path.read_bytes()) for path in paths)
+    loaded = [load_source(source) for source in sources]
+    hashes = tuple(file_hash for _, file_hash in loaded)
     if len(set(hashes)) < len(hashes):
         raise AutosegError(
-            f"{', '.join(map(str, paths))}: some of them are the same model. Name each once."
+            f"{', '.join(map(str, sources))}: some of them are the same model. Name each once."
         )
     model, kind = configuration.model, family_of(configuration.model.network.kind)
     requests = [
         EngineRequest(
             network=network,
-            device=device,
+            device=engine.device,
             patch_shape=(len(model.channel_names), *model.patch_size_vox),
             example_shape=_example_shape(model, kind),
             key=f"{key} {_network_code()}",
-            cache=cache if kind.built_in else None,
+            cache=engine.cache if kind.built_in else None,
         )
-        for (_, network), key in zip(loaded, hashes, strict=True)
+        for network, key in loaded
     ]
     ensemble = Ensemble(
-        runners=tuple(ENGINES[engine](request) for request in requests),
+        runners=tuple(ENGINES[engine.name](request) for request in requests),
         spatial_dims=model.spatial_dims,
         mirror_axes=configuration.inference.mirror_axes,
         task=task_of(configuration, card.labels),
@@ -267,10 +293,6 @@ def _network_code() -> str:
     """Stands for the code of networks: what was compiled of older code must not be run."""
     files = sorted(Path(networks.__path__[0]).glob("*.py"))
     return content_hash(b"".join(file.read_bytes() for file in files))
-
-
-def content_hash(content: bytes | memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _expanding(predict: PredictPatches, inputs: Sequence[InputPlan]) -> PredictPatches:

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.checkpoint import ModelCard
+from autoseg.checkpoint import ModelCard, content_hash
 from autoseg.device import Device, Precision, choose_device
 from autoseg.errors import AutosegError, EngineError
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
+from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
-from autoseg.inference.models import GridScan, ModelGroup, content_hash, load_groups
+from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
+from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
+from autoseg.postprocessing.recipe import Recipe
+from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
 from autoseg.version import __version__
 
@@ -30,13 +34,14 @@ class Segmentation:
     """Labels [z, y, x] with the values of the training files, on the scan's own grid.
 
     `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
-    decide otherwise than their mean.
+    decide otherwise than their mean. `confidence` is of each foreground class, or region.
     """
 
     labels: Volume
     provenance: Provenance
     entropy: Volume | None = None
     disagreement: Volume | None = None
+    confidence: tuple[ClassConfidence, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,17 @@ class Predictor:
     """Models that predict together. May be called by several threads at once.
 
     Models of one configuration are averaged as logits, patch by patch; configurations are averaged
-    as probabilities on the scan's grid. `memory_gib` limits what one call at a time takes, in GiB
-    and with all that the process holds already; without it, most of what is free is used.
+    as probabilities on the scan's grid; then `steps` correct the mask. `quality` says what Dice to
+    expect of each class. `memory_gib` limits what one call at a time takes, in GiB and with all
+    that the process holds already; without it, most of what is free is used.
     """
 
     groups: tuple[ModelGroup, ...]
     device: Device
     engine: EngineName
     memory_gib: float | None = None
+    steps: tuple[Step, ...] = ()
+    quality: QualityModel | None = None
 
     @classmethod
     def load(
@@ -79,27 +87,33 @@ class Predictor:
         engine: EngineName | None = None,
         memory_gib: float | None = None,
         cache: Path | None = None,
+        recipe: Recipe | None = None,
     ) -> "Predictor":
-        """Load model files: folds, both stages of a cascade, several configurations.
+        """Load model files: folds, both stages of a cascade, several configurations; or one pack.
 
         Without names the fastest device, precision and engine that are there are taken. Compiled
-        networks are kept in the folder `cache`. Raises AutosegError when models do not belong
+        networks are kept in the folder `cache`. The `recipe` says which configurations answer and
+        which steps follow, as a pack says itself. Raises AutosegError when models do not belong
         together, a stage is missing, or device or engine are not there.
         """
         chosen = choose_device(device, precision)
-        files = [Path(path) for path in paths]
+        sources, used = sources_of([Path(path) for path in paths], recipe)
         if engine == "onnxruntime" and precision is None:
             chosen = replace(chosen, precision="fp32")
+
+        def with_engine(name: EngineName) -> "Predictor":
+            groups = load_groups(sources, used, Engine(name, chosen, cache))
+            return cls(groups, chosen, name, memory_gib, used.steps, used.quality)
+
         if engine is not None:
-            return cls(load_groups(files, chosen, engine, cache), chosen, engine, memory_gib)
+            return with_engine(engine)
         suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
         if suits and is_installed():
             try:
-                groups = load_groups(files, chosen, "openvino", cache)
-                return cls(groups, chosen, "openvino", memory_gib)
+                return with_engine("openvino")
             except EngineError as error:
                 log.warning("Networks are run by torch: %s", error)
-        return cls(load_groups(files, chosen, "torch", cache), chosen, "torch", memory_gib)
+        return with_engine("torch")
 
     @property
     def card(self) -> ModelCard:
@@ -156,29 +170,57 @@ class Predictor:
         warnings = list(ready.warnings)
         scans = []
         for group, own, first in zip(groups, ready.scans, ready.first_scans, strict=True):
-            if group.previous is None or first is None:
-                scans.append(own)
-                continue
-            found = self._run((group.previous,), (first,), RequestedMaps())
-            warnings += found.warnings
-            mask = _mask_for(group, own, found)
-            scans.append(replace(own, maps={**own.maps, "stage_mask": mask}))
-        maps = self._run(groups, scans, requested)
+            scan, found = self.after_first_stage(group, own, first)
+            scans.append(scan)
+            warnings += found
+        looked_at = requested.confidence or requested.uncertainty or self.quality is not None
+        looked_at = looked_at or any(isinstance(step, Absent) for step in self.steps)
+        wanted = replace(requested, confidence=looked_at)
+        maps = self._run(groups, scans, wanted)
+        labels, done = apply_steps(
+            self.card.labels.decode(maps.classes),
+            ready.grid.spacing_mm,
+            self.steps,
+            presence(maps.confidence or ()),
+        )
+        quality, doubts = self._judge(maps)
+        provenance = self._provenance(ready, [*warnings, *maps.warnings, *doubts], done)
         return Segmentation(
-            labels=ready.with_values(self.card.labels.decode(maps.classes)),
-            provenance=self._provenance(ready, [*warnings, *maps.warnings]),
+            labels=ready.with_values(labels),
+            provenance=provenance.model_copy(
+                update={"quality": quality, "disagreement": _disagreement(maps)}
+            ),
             entropy=None if maps.entropy is None else ready.with_values(maps.entropy),
             disagreement=(
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
             ),
+            confidence=maps.confidence if requested.confidence else None,
         )
+
+    def after_first_stage(
+        self, group: ModelGroup, scan: GridScan, first: GridScan | None
+    ) -> tuple[GridScan, tuple[str, ...]]:
+        """A scan with what the stage before a group finds in it, if there is one; and warnings."""
+        if group.previous is None or first is None:
+            return scan, ()
+        found = self._run((group.previous,), (first,), RequestedMaps())
+        mask = _mask_for(group, scan, found)
+        return replace(scan, maps={**scan.maps, "stage_mask": mask}), found.warnings
 
     def _run(
         self, groups: Sequence[ModelGroup], scans: Sequence[GridScan], requested: RequestedMaps
     ) -> Maps:
         return WholeScan(groups, scans, self.device, self.memory_gib).segment(requested)
 
-    def _provenance(self, ready: ReadyScan, warnings: Sequence[str]) -> Provenance:
+    def _judge(self, maps: Maps) -> tuple[MaskQuality | None, tuple[str, ...]]:
+        """How good the mask is likely to be, before steps correct it, and what to warn of."""
+        if self.quality is None or maps.confidence is None:
+            return None, ()
+        return judge(self.quality, {c.name: c.expected_dice for c in maps.confidence})
+
+    def _provenance(
+        self, ready: ReadyScan, warnings: Sequence[str], done: Sequence[Step] = ()
+    ) -> Provenance:
         return Provenance(
             case_id=ready.case_id,
             scan=ready.scan_hash,
@@ -188,8 +230,17 @@ class Predictor:
             device=self.device.name,
             precision=self.device.precision,
             mirror_axes=self.card.configuration.inference.mirror_axes,
+            postprocessing=tuple(describe(step) for step in done),
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+
+def _disagreement(maps: Maps) -> dict[str, float] | None:
+    """Of each class that was found; None where models were not compared."""
+    if maps.disagreement is None:
+        return None
+    each = {c.name: c.disagreement for c in maps.confidence or ()}
+    return {name: round(share, 4) for name, share in each.items() if share is not None}
 
 
 def _mask_for(group: ModelGroup, scan: GridScan, found: Maps) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from autoseg.device import Precision
 from autoseg.geometry import Placement
 from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
+from autoseg.postprocessing.quality import MaskQuality
 from autoseg.records import Record
 
 SPACING_RATIO_WARNED = 2.0  # against the plan's target spacing
@@ -15,7 +16,7 @@ ABSOLUTE_KINDS = ("ct", "none")  # normalisations that take intensities as they 
 
 
 class Provenance(Record):
-    """Where a mask came from."""
+    """Where a mask came from, and how good it is likely to be, where that is known."""
 
     case_id: str
     scan: str  # blake2b of the scan's voxels
@@ -25,6 +26,11 @@ class Provenance(Record):
     device: str  # cpu, or a GPU such as gpu:0
     precision: Precision
     mirror_axes: tuple[int, ...]
+    postprocessing: tuple[str, ...] = ()  # steps that changed the mask
+    quality: MaskQuality | None = None
+    # of several models of a configuration that were compared: by class, the mean share of those
+    # that decide otherwise within its mask
+    disagreement: dict[str, float] | None = None
     warnings: tuple[str, ...]
 
 

@@ -1,11 +1,12 @@
 """Networks run over a whole scan, and what they decide put on the scan's own grid."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from autoseg.device import Device, ran_out_of_memory
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
+from autoseg.inference.confidence import ClassConfidence, ConfidenceSums
 from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
@@ -28,22 +30,28 @@ IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, an
 BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class RequestedMaps:
-    """What to make besides the mask: maps of uncertainty, and a file of probabilities."""
+    """What to make besides the mask: maps of uncertainty, how sure each class is, and a file of
+    probabilities."""
 
     uncertainty: bool = False
+    confidence: bool = False
     probability_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, and what to warn of."""
+    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, how sure each class is, and
+    what to warn of."""
 
     classes: NDArray[np.uint8]
     entropy: NDArray[np.float32] | None
     disagreement: NDArray[np.float32] | None
+    confidence: tuple[ClassConfidence, ...] | None
     warnings: tuple[str, ...]
 
 
@@ -69,12 +77,17 @@ class WholeScan:
         return self.groups[0].task
 
     def segment(self, requested: RequestedMaps) -> Maps:
-        """Run the networks; with less at once where memory does not suffice."""
+        """Run the networks over the scan."""
+        return self.run(lambda batching, warnings: self._segment(requested, batching, warnings))
+
+    def run(self, work: Callable[[Batching, Sequence[str]], T]) -> T:
+        """Do what runs networks; with less at once where memory does not suffice, of which it is
+        then warned."""
         batchings = self._batchings()
         warnings: list[str] = []
         for batching in batchings[:-1]:
             try:
-                return self._segment(requested, batching, warnings)
+                return work(batching, warnings)
             except Exception as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -83,7 +96,7 @@ class WholeScan:
                 log.warning("Memory did not suffice (%s); trying with less at once.", reason)
             if self.device.torch_device.type == "cuda":
                 torch.cuda.empty_cache()
-        return self._segment(requested, batchings[-1], warnings)
+        return work(batchings[-1], warnings)
 
     def _batchings(self) -> list[Batching]:
         """Ways to run the networks, each with less memory on the device than the one before."""
@@ -97,12 +110,7 @@ class WholeScan:
     def _segment(
         self, requested: RequestedMaps, batching: Batching, warnings: Sequence[str]
     ) -> Maps:
-        footprints = [
-            group.footprint(scan.placement)
-            for group, scan in zip(self.groups, self.scans, strict=True)
-        ]
-        columns, fits = self._columns(footprints, batching)
-        rows = min(rows_at_once(footprints, column) for column in columns)
+        columns, rows, fits = self.cut(batching, BYTES_PER_VOXEL)
         notes = list(dict.fromkeys(warnings))
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
@@ -111,6 +119,7 @@ class WholeScan:
         classes = np.zeros(shape, np.uint8)
         doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if compares else None
+        sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
             if requested.probability_file is not None:
@@ -120,10 +129,13 @@ class WholeScan:
                     file.array[0] = 1  # background, outside the crop
             for block in self._blocks(columns, rows, batching):
                 scores = block.values[: self.outputs]
-                _put(classes, self.placement, block, self.task.decode(scores))
-                if doubt is None and file is None:
+                decided = self.task.decode(scores)
+                _put(classes, self.placement, block, decided)
+                if doubt is None and file is None and sums is None:
                     continue
                 probability = self.task.probabilities(scores)
+                if sums is not None:
+                    sums.add(probability, decided, block.values[-1] if compares else None)
                 if doubt is not None:
                     _put(doubt, self.placement, block, self.task.entropy(probability))
                 if disagreement is not None:
@@ -131,31 +143,48 @@ class WholeScan:
                 if file is not None:
                     _put(file.array, self.placement, block, probability)
                     file.settle()
-        return Maps(classes, doubt, disagreement, tuple(notes))
+        confidence = None if sums is None else sums.result()
+        return Maps(classes, doubt, disagreement, confidence, tuple(notes))
 
     def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
-        streams = [
-            group.blocks(scan, columns, rows, batching, self.device)
-            for group, scan in zip(self.groups, self.scans, strict=True)
-        ]
+        streams = self.streams(columns, rows, batching)
         for blocks in zip(*streams, strict=True):
             if len(blocks) == 1:
                 yield blocks[0]
             else:
                 yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
 
+    def streams(
+        self, columns: Sequence[Column], rows: int, batching: Batching
+    ) -> list[Iterator[Block]]:
+        """Logits of each group, block after block of the same places."""
+        return [
+            group.blocks(scan, columns, rows, batching, self.device)
+            for group, scan in zip(self.groups, self.scans, strict=True)
+        ]
+
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores of the mean probability; and the mean of disagreements, where models have any."""
-        each = torch.stack([self.task.probabilities(v[: self.outputs]) for v in values])
-        scores = self.task.scores_of(each.mean(0))
+        each = [self.task.probabilities(v[: self.outputs]) for v in values]
+        scores = self.task.scores_of(mean_probability(each))
         disagreements = [v[self.outputs :] for v in values if len(v) > self.outputs]
         if not disagreements:
             return scores
         return torch.cat((scores, torch.stack(disagreements).mean(0)))
 
+    def cut(self, batching: Batching, bytes_per_voxel: int) -> tuple[tuple[Column, ...], int, bool]:
+        """Columns, how many rows of them at once, and whether they fit into memory beside results
+        that take so much for each voxel of the source."""
+        footprints = [
+            group.footprint(scan.placement)
+            for group, scan in zip(self.groups, self.scans, strict=True)
+        ]
+        columns, fits = self._columns(footprints, batching, bytes_per_voxel)
+        return columns, min(rows_at_once(footprints, column) for column in columns), fits
+
     def _columns(
-        self, footprints: Sequence[Footprint], batching: Batching
+        self, footprints: Sequence[Footprint], batching: Batching, bytes_per_voxel: int
     ) -> tuple[tuple[Column, ...], bool]:
         running = max(footprint.network_bytes(batching.inputs_at_once) for footprint in footprints)
         images = sum(IMAGE_COPIES * scan.nbytes for scan in self.scans)
@@ -169,8 +198,13 @@ class WholeScan:
             free_gib = min(free_gib, self.memory_gib - used_memory_gib())
         if self.device.torch_device.type == "cuda":
             running = 0  # there, not here
-        maps = BYTES_PER_VOXEL * prod(self.placement.source_shape_vox)
+        maps = bytes_per_voxel * prod(self.placement.source_shape_vox)
         return columns_that_fit(footprints, GIB * free_gib - running - images - maps)
+
+
+def mean_probability(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of several configurations."""
+    return torch.stack(list(each)).mean(0)
 
 
 def _put(

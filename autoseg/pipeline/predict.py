@@ -17,7 +17,9 @@ from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
+from autoseg.pipeline.selected import ModelsToUse, selected_models
 from autoseg.postprocessing.instances import InstanceRule, label_instances
+from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
 from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
 
@@ -70,6 +72,7 @@ class PredictJob(Record):
     inputs: tuple[Path, ...]
     output: Path
     models: tuple[Path, ...]
+    recipe: Recipe | None = None  # how models are used, where that was selected
     device: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     engine: Literal["torch", "openvino", "onnxruntime"] | None = None
@@ -90,6 +93,28 @@ class PredictResult:
     kept: int
     problems: Sequence[str]
     notes: Sequence[str] = ()
+
+
+def models_to_use(
+    root: Path, plan_name: str | None = None, configuration_name: str | None = None
+) -> ModelsToUse:
+    """What was selected in a work folder; else, or where a plan or configuration is named, its
+    trained models.
+
+    A selection that is of other models than there are now is not followed, and that is told. Raises
+    AutosegError as `trained_models` does.
+    """
+    told = None
+    if plan_name is None and configuration_name is None:
+        selected = selected_models(WorkFolder(root))
+        if selected is not None and selected.recipe is not None:
+            return selected
+        told = None if selected is None else selected.told
+    try:
+        models = trained_models(root, plan_name, configuration_name)
+    except AutosegError as error:
+        raise AutosegError(f"{error} {told or ''}".strip()) from None
+    return ModelsToUse(tuple(models), None, told)
 
 
 def trained_models(
@@ -133,6 +158,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         job.engine,
         job.memory_gib,
         job.cache,
+        job.recipe,
     )
     card = predictor.card
     scans = list_scans(job.inputs, len(card.channel_names), card.held_out)
@@ -222,7 +248,10 @@ class MaskWriter:
         from autoseg.inference.whole_scan import RequestedMaps
 
         file = self.folder / PROBABILITIES / f"{case_id}.npz"
-        return RequestedMaps(self.extras.uncertainty, file if self.extras.probabilities else None)
+        return RequestedMaps(
+            uncertainty=self.extras.uncertainty,
+            probability_file=file if self.extras.probabilities else None,
+        )
 
     def write(self, case: Case, segmentation: "Segmentation") -> None:
         case_id = case.case_id
@@ -274,8 +303,7 @@ def predict_cases(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
         count = 0
         progress(count, len(cases), "predicting scans")
-        scans = _ready_scans(predictor, cases, reader if ahead else None)
-        for case, ready in scans:
+        for case, ready in ready_scans(predictor, cases, reader if ahead else None):
             case_id = case.case_id
             try:
                 if isinstance(ready, Exception):
@@ -297,7 +325,7 @@ def predict_cases(
     return done, problems
 
 
-def _ready_scans(
+def ready_scans(
     predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
 ) -> Iterator[tuple[Case, "ReadyScan | Exception"]]:
     """Every case, read and put on the models' grids; the next one while the last is worked on."""

@@ -20,8 +20,8 @@ from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
 from autoseg.pipeline.predict import (
     PredictJob,
     PredictResult,
+    models_to_use,
     predict_files,
-    trained_models,
 )
 from autoseg.pipeline.prepare import Resources
 from autoseg.pipeline.prepare import prepare as prepare_cases
@@ -78,15 +78,19 @@ def predict(
     work: File = WORK,
     **job: Any,
 ) -> PredictResult:
-    """Segment files, or all images of folders, with models, or those that a work folder has.
+    """Segment files, or all images of folders, with models, or those that were selected in a work
+    folder, or else that it has.
 
     Further words are those of PredictJob.
     """
-    chosen = trained_models(Path(work)) if models is None else models
+    if models is None:
+        chosen = models_to_use(Path(work))
+        job = {"recipe": chosen.recipe} | job
+        models = chosen.models
     asked = PredictJob(
         inputs=tuple(map(Path, inputs)),
         output=Path(output),
-        models=tuple(map(Path, chosen)),
+        models=tuple(map(Path, models)),
         **job,
     )
     return predict_files(asked)

@@ -1,4 +1,5 @@
-"""What is made of a finished mask: the objects in it, counted one by one.
+"""What is made of a finished mask: a corrected one, and the objects in it, counted one by one.
 
-Read `instances` first; `touching` takes apart those that share faces.
+Read `steps`, which correct masks, and `recipe`, which says with what models; then `instances`,
+where `touching` takes apart those that share faces. `quality` says what Dice to expect of a mask.
 """

@@ -30,6 +30,7 @@ MISTAKES = {
     "predict": ("in out", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "evaluate": ("a b", 1, "a: there is no such file or folder. Give one with masks"),
     "report": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
+    "select": ("", 1, "nothing is planned here yet. Run `autoseg plan DATASET` first"),
     "import": (
         "nnunet a --out b",
         1,

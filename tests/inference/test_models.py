@@ -16,7 +16,7 @@ from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
-from autoseg.inference.models import GridScan, ModelGroup, load_groups
+from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
@@ -214,11 +214,11 @@ def test_first_stages_of_other_models_are_refused(tmp_path: Path) -> None:
     other = named(small_configuration(patch_size_vox=(8, 16, 32)), "3d_lowres")
     firsts = first_stages(tmp_path, low, other)
     second = write_model(tmp_path / "full.safetensors", second_stage(small_configuration()))
-    device = load(firsts[0]).device
+    engine = Engine("torch", load(firsts[0]).device, None)
     with pytest.raises(AutosegError, match="there are different models of 3d_lowres"):
-        load_groups([*firsts, second], device, "torch", None)
+        load_groups(*sources_of([*firsts, second], None), engine)
     with pytest.raises(AutosegError, match="needs a model of 3d_lowres beside it"):
-        load_groups([second], device, "torch", None)
+        load_groups(*sources_of([second], None), engine)
 
 
 def in_place(shape: tuple[int, int, int]) -> Placement:

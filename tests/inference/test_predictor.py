@@ -159,6 +159,9 @@ def test_uncertainty_is_entropy_and_the_share_that_disagrees(
     assert share.min() >= 0 and share.max() <= 1
     differ = load(model)(scan).labels.array != load(other)(scan).labels.array
     assert share[differ].mean() > share[~differ].mean() + 0.1
+    told = found.provenance.disagreement or {}
+    means = {f"class_{i}": share[found.labels.array == i].mean() for i in (1, 2)}
+    assert told == pytest.approx(means, abs=1e-3)
     assert load(model)(scan, requested=RequestedMaps(uncertainty=True)).disagreement is None
 
 
