@@ -75,6 +75,15 @@ class Means:
             self.patients.max(axis=-2, initial=0),
         )
 
+    def minus(self, other: "Means") -> "Means":
+        """What they differ by, with the same patients in both."""
+        return Means(
+            self.value - other.value,
+            self.resampled - other.resampled,
+            self.without_one - other.without_one,
+            np.minimum(self.patients, other.patients),
+        )
+
     def flattened(self) -> "Means":
         """With a single axis of columns."""
         return Means(

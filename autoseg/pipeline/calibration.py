@@ -12,8 +12,8 @@ import numpy as np
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme, instance_classes
 from autoseg.dataset.reading import aligned, read_case
-from autoseg.evaluation.dice_estimates import Observations, calibrate
 from autoseg.evaluation.corrections import scored_classes
+from autoseg.evaluation.dice_estimates import Observations, calibrate
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.evaluation.metrics import METRICS, score_classes
 from autoseg.evaluation.shifts import SHIFTS, shifted

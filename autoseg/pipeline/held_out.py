@@ -87,14 +87,14 @@ def predict_held_out(held_out: HeldOut, running: Running, progress: Progress) ->
             continue
         predictor = predictor_of_fold(held_out, fold, everyone, running)
         with ThreadPoolExecutor(1) as reader:
-            for case_id, ready in ready_scans(predictor, cases, reader):
+            for case, ready in ready_scans(predictor, cases, reader):
                 progress(done, total, "predicting held-out scans")
                 try:
                     if isinstance(ready, Exception):
                         raise ready
-                    _keep(held_out, fold, case_id, predictor, ready)
+                    _keep(held_out, fold, case.case_id, predictor, ready)
                 except Exception as error:
-                    problems.append(explain_failure(case_id, error))
+                    problems.append(explain_failure(case.case_id, error))
                 done += 1
     progress(total, total, "predicting held-out scans")
     raise_if_any(problems, "Held-out scans could not be segmented")

@@ -146,8 +146,7 @@ def _trained(name: ConfigurationName, folder: FoldFolder) -> TrainedFold:
     epochs = _epochs(folder.metrics)
     if not folder.model.is_file():
         return TrainedFold(name, fold, epochs, changes)
-    from autoseg.checkpoint import read_card  # torch takes seconds to import
-    from autoseg.inference.models import content_hash
+    from autoseg.checkpoint import content_hash, read_card  # torch takes seconds to import
 
     card, digest = read_card(folder.model), content_hash(folder.model.read_bytes())
     return TrainedFold(name, fold, epochs, changes, digest, card.autoseg_version)
