@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,11 @@ from autoseg.records import Record
 GIB = 1024**3
 ANY_GPU = "any"  # the name of a GPU that is planned for, and known by its memory alone
 UNNOTICED = 0.05  # of a GPU's memory: what a desktop takes changes no plan
+# What Linux shows where torch may find a GPU: drivers of NVIDIA's cards, of its small boards, of
+# Windows around it, and of AMD's cards; the last two where nothing has used the card yet.
+GPU_DEVICES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap", "dxg", "kfd")
+GPU_DRIVER = Path("/proc/driver/nvidia")
+GPU_PROGRAM = "nvidia-smi"
 
 
 class Machine(Record):
@@ -58,6 +65,18 @@ def machine_without_gpu() -> Machine:
         cores=available_cores(),
         memory_gib=round(_memory_limit_bytes() / GIB, 1),
         bf16=cpu_has_bf16(),
+    )
+
+
+def may_have_gpu() -> bool:
+    """False where torch need not be asked for a GPU, because no driver of one is here."""
+    if sys.platform != "linux":
+        return True
+    devices = Path("/dev")
+    return (
+        any(any(devices.glob(pattern)) for pattern in GPU_DEVICES)
+        or GPU_DRIVER.exists()
+        or shutil.which(GPU_PROGRAM) is not None
     )
 
 

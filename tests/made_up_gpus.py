@@ -36,6 +36,7 @@ def install(patch: pytest.MonkeyPatch, *gpus: MadeUpGpu) -> None:
     def at(device: torch.device | int) -> MadeUpGpu:
         return gpus[device if isinstance(device, int) else device.index]
 
+    patch.setattr("autoseg.machine.GPU_DEVICES", ("null",))  # one that is always there
     patch.setattr("torch.cuda.is_available", lambda: bool(gpus))
     patch.setattr("torch.cuda.device_count", lambda: len(gpus))
     patch.setattr("torch.cuda.get_device_properties", at)

@@ -14,6 +14,7 @@ from autoseg.machine import (
     free_memory_gib,
     machine_for,
     machine_without_gpu,
+    may_have_gpu,
     used_memory_gib,
 )
 
@@ -30,6 +31,36 @@ def test_a_machine_elsewhere_is_named_by_its_memory() -> None:
     for wrong in ("gpu", "gpu:0.5", "tpu:8"):
         with pytest.raises(AutosegError, match="expected cpu or gpu:GB"):
             machine_for(wrong)
+
+
+@pytest.fixture
+def no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer of Linux with nothing of a GPU's driver."""
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(machine_module, "GPU_DEVICES", ("no_such_device*",))
+    monkeypatch.setattr(machine_module, "GPU_DRIVER", tmp_path / "nvidia")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_without_a_driver_there_is_no_gpu() -> None:
+    assert not may_have_gpu()
+
+
+@pytest.mark.usefixtures("no_driver")
+@pytest.mark.parametrize("trace", ["a device", "a driver", "a program", "another system"])
+def test_any_trace_of_a_driver_has_torch_asked_for_gpus(
+    trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if trace == "a device":
+        monkeypatch.setattr(machine_module, "GPU_DEVICES", ("no_such_device*", "nul*"))
+    elif trace == "a driver":
+        (tmp_path / "nvidia").mkdir()
+    elif trace == "a program":
+        (tmp_path / "nvidia-smi").touch(mode=0o755)
+    else:
+        monkeypatch.setattr("sys.platform", "win32")
+    assert may_have_gpu()
 
 
 def test_a_processor_alone_has_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

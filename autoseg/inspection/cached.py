@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 4
 BYTES_AT_ONCE = 2**24
 SMALL_FILE_BYTES = 2**22
+SMALL_DATASET_BYTES = 2**28  # whose files are hashed before processes could start
 FREE_MEMORY_FRACTION = 0.75
 WORKER_GIB, BYTES_PER_VALUE = 0.15, 10  # of a worker alone, and for each value of a scan
 
@@ -53,6 +54,8 @@ def inspect_cases(
 ) -> dict[str, Inspection]:
     """Read every file once, in parallel; cases whose files are in the cache are not read again."""
     tasks = {case.case_id: Task(case, dataset.labels, cache) for case in cases}
+    if _are_soon_recalled(list(tasks.values())):
+        workers = 1
     budget = _memory_budget(cases)
     return map_cases(_recall_or_inspect, tasks, workers, progress, "looking at cases", budget)
 
@@ -70,12 +73,22 @@ def _memory_budget(cases: tuple[Case, ...]) -> MemoryBudget | None:
     return MemoryBudget(FREE_MEMORY_FRACTION * free_memory_gib(), needs_gib)
 
 
-def _recall_or_inspect(task: Task) -> Inspection:
-    if task.cache is None:
-        return inspect_case(task.case, task.scheme)
+def _are_soon_recalled(tasks: list[Task]) -> bool:
+    """Whether all cases were seen before and are small, so that processes would only cost time."""
+    files = [path for task in tasks for path in _files(task)]
     try:
-        path = task.cache / f"{_key(task)}.npz"
+        small = sum(path.stat().st_size for path in files) <= SMALL_DATASET_BYTES
+        return small and all(path is not None and path.exists() for path in map(_entry, tasks))
+    except OSError:
+        return False
+
+
+def _recall_or_inspect(task: Task) -> Inspection:
+    try:
+        path = _entry(task)
     except OSError:  # a file that cannot be opened is a finding, not a failure
+        path = None
+    if path is None:
         return inspect_case(task.case, task.scheme)
     if path.exists():
         try:
@@ -88,16 +101,26 @@ def _recall_or_inspect(task: Task) -> Inspection:
     return inspection
 
 
+def _entry(task: Task) -> Path | None:
+    """Where an inspection is kept; None where none is."""
+    return None if task.cache is None else task.cache / f"{_key(task)}.npz"
+
+
 def _key(task: Task) -> str:
     """A hash of the case's names, the content of its files, and the labels that are declared."""
     scheme = task.scheme.model_dump_json() if task.scheme else ""
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {task.case} {scheme}".encode(), digest_size=12)
-    files = [*task.case.files(), *([task.case.label] if task.case.label else [])]
-    for path in (part for file in files for part in files_of(file)):
+    for path in _files(task):
         with path.open("rb") as stream:
             while block := stream.read(BYTES_AT_ONCE):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _files(task: Task) -> list[Path]:
+    """A case's files with all their parts, its label too."""
+    files = [*task.case.files(), *([task.case.label] if task.case.label else [])]
+    return [part for file in files for part in files_of(file)]
 
 
 def _save(path: Path, inspection: Inspection) -> None:

@@ -1,8 +1,8 @@
 """Networks: one module for each family, and the table of them.
 
-`family` says what a family brings, `unet` is one, `blocks` are its parts; `extension` makes one of
-another package's network. `tracing` finds what any network costs, `inputs` puts together what
-networks see.
+`family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts;
+`extension` makes one of another package's network. `tracing` finds what any network costs,
+`unet_cost` counts it without torch; `inputs` puts together what networks see.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ from functools import cache
 from autoseg.extensions import load_extension
 from autoseg.networks.extension import extension_family
 from autoseg.networks.family import Family
-from autoseg.networks.unet import PLAIN_UNET, RESIDUAL_UNET
+from autoseg.networks.unet_family import PLAIN_UNET, RESIDUAL_UNET
 
 FAMILIES: dict[str, Family] = {
     "plain_unet": PLAIN_UNET,

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import nn
 
-from autoseg.planning.model_plan import Upsampling
+from autoseg.planning.model_plan import SQUEEZE_REDUCTION, Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {
@@ -21,7 +21,6 @@ AveragePool: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPo
 
 NORM_EPSILON = 1e-5
 LEAKY_SLOPE = 0.01
-SQUEEZE_REDUCTION = 16
 
 
 @dataclass(frozen=True, slots=True)

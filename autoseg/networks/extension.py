@@ -3,7 +3,6 @@
 from typing import Any
 
 from autoseg.networks.family import Build, Family
-from autoseg.networks.tracing import trace, traced_cost
 from autoseg.planning.model_plan import ModelPlan, NetworkPlan, ScanInput, SemanticPlan
 from autoseg.planning.search import FoundPatch, PatchSearch, shrink_to_fit
 from autoseg.planning.topology import divisor_of
@@ -16,6 +15,8 @@ def extension_family(registered: Any) -> Family:
     """
     if isinstance(registered, Family):
         return registered
+    from autoseg.networks.tracing import trace, traced_cost  # torch takes seconds to import
+
     build: Build = registered
 
     def search(wanted: PatchSearch) -> FoundPatch:

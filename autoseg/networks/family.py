@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.model_plan import ModelPlan, NetworkPlan
 from autoseg.planning.search import FoundPatch, PatchSearch
 
-Build = Callable[[NetworkPlan, int, int], nn.Module]
+if TYPE_CHECKING:  # plans are made of families that build nothing: torch takes seconds to import
+    import torch
+    from torch import nn
+
+Build = Callable[[NetworkPlan, int, int], "nn.Module"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class Family:
     built_in: bool
 
 
-def all_outputs(network: nn.Module, image: torch.Tensor, plan: NetworkPlan) -> list[torch.Tensor]:
+def all_outputs(
+    network: "nn.Module", image: "torch.Tensor", plan: NetworkPlan
+) -> "list[torch.Tensor]":
     """Logits of every resolution that the network was planned to give, highest first."""
     # Networks of other packages need not know of deep supervision.
     logits = network(image, all_resolutions=True) if plan.deep_supervision else network(image)

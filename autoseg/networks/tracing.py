@@ -19,12 +19,6 @@ from autoseg.planning.model_plan import ModelPlan
 FLOPS_PER_MULTIPLY_ADD = 2
 
 
-def load() -> None:
-    """Let torch load what it does only when something is first traced."""
-    with torch.device("meta"):
-        nn.InstanceNorm3d(1, affine=True)(torch.empty(1, 1, 2, 2, 2))
-
-
 def traced_cost(build: Build) -> Callable[[ModelPlan], NetworkCost]:
     """A function that traces the networks that are built so, each once."""
 

@@ -5,7 +5,6 @@ Both take [batch, channel, *patch], where the patch is a multiple of all strides
 supervision needs them.
 """
 
-import re
 from collections.abc import Iterable
 
 import torch
@@ -21,16 +20,9 @@ from autoseg.networks.blocks import (
     stack_blocks,
     upsampling,
 )
-from autoseg.networks.family import Build, Family
-from autoseg.networks.tracing import traced_cost
 from autoseg.planning.model_plan import UNetPlan
-from autoseg.planning.search import search_unet
-from autoseg.planning.topology import divisor_of
 
 Logits = torch.Tensor | list[torch.Tensor]
-
-PART = re.compile(r"(stem|encoder|decoder)\.?(?:(?:upsample|stages|heads)\.)?(\d*)")
-HEADS = "decoder.heads."
 
 
 class PlainUNet(nn.Module):
@@ -138,31 +130,3 @@ def encode(stages: Iterable[nn.Module], x: torch.Tensor) -> list[torch.Tensor]:
         x = stage(x)
         features.append(x)
     return features
-
-
-def unet_family(build: Build, first_layer: str) -> Family:
-    """U-Nets that differ in their blocks; `first_layer` begins the names of what sees the image."""
-    return Family(
-        build=build,
-        search=search_unet,
-        patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
-        cost=traced_cost(build),
-        levels_from_output=_levels_from_output,
-        sees_inputs=lambda plan, name: name == f"{first_layer}.conv.weight",
-        gives_outputs=lambda plan, name: name.startswith(HEADS),
-        same_at_any_size=True,
-        built_in=True,
-    )
-
-
-def _levels_from_output(plan: UNetPlan, name: str) -> int | None:
-    """Along the U's two arms: from the output down the decoder, and up the encoder."""
-    match = PART.match(name)
-    if match is None:
-        return None
-    level = int(match[2] or 0)
-    return level if match[1] == "decoder" else 2 * (len(plan.stages) - 1) - level
-
-
-PLAIN_UNET = unet_family(PlainUNet, "encoder.0.0")
-RESIDUAL_UNET = unet_family(ResidualUNet, "stem")

@@ -17,7 +17,7 @@ from autoseg.errors import AutosegError
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.fingerprint import Fingerprint, pool_fingerprint
 from autoseg.lease import leased
-from autoseg.machine import ANY_GPU, Machine, machine_for
+from autoseg.machine import ANY_GPU, Machine, machine_for, machine_without_gpu, may_have_gpu
 from autoseg.parallel import Progress, silent
 from autoseg.pipeline.check import all_problems
 from autoseg.pipeline.fitting import (
@@ -93,7 +93,8 @@ def plan_dataset(job: PlanJob, workers: int, progress: Progress = silent) -> Pla
     dataset, problems = survey_dataset(job.dataset)
     _check_request(job, work)
     elsewhere = is_elsewhere(work, dataset)
-    with _networks_loading(unless=any(problem.severity == "error" for problem in problems)):
+    fails = any(problem.severity == "error" for problem in problems)
+    with _torch_loading(_asks_torch(job) and not fails):
         card = _card(job.like) if job.like else None
         inspections = inspect_cases(dataset, dataset.cases, work.inspections, workers, progress)
         problems += all_problems(dataset, inspections)
@@ -160,22 +161,25 @@ def _check_request(job: PlanJob, work: WorkFolder) -> None:
 
 
 @contextmanager
-def _networks_loading(unless: bool) -> Iterator[None]:
-    """Load torch, and what of it traces networks, which takes seconds: beside reading scans."""
-    loading = Thread(target=_load_networks)
-    if not unless:
+def _torch_loading(wanted: bool) -> Iterator[None]:
+    """Load torch, which takes seconds, beside reading scans."""
+    loading = Thread(target=_load_torch)
+    if wanted:
         loading.start()
     try:
         yield
     finally:  # a program that ends while modules are loaded would say so in a traceback
-        if not unless:
+        if wanted:
             loading.join()
 
 
-def _load_networks() -> None:
-    from autoseg.networks.tracing import load
+def _load_torch() -> None:
+    import autoseg.device  # noqa: F401
 
-    load()
+
+def _asks_torch(job: PlanJob) -> bool:
+    """Whether a job is about more than the numbers of a plan: this machine's GPU, or weights."""
+    return job.measure or job.like is not None or (job.target is None and may_have_gpu())
 
 
 def _inputs(job: PlanJob, fingerprint: Fingerprint) -> PlanningInputs:
@@ -207,15 +211,17 @@ def _decide(inputs: PlanningInputs, job: PlanJob, card: "ModelCard | None") -> P
 
 def _with_rate(inputs: PlanningInputs) -> PlanningInputs:
     """What is known to be computed in a second on this machine, if it is the one planned for."""
+    if inputs.machine.gpu_name is None or inputs.machine.gpu_name == ANY_GPU:
+        return inputs
     from autoseg.device import choose_device
     from autoseg.training.measure import measured_rate
 
-    if inputs.machine.gpu_name is None or inputs.machine.gpu_name == ANY_GPU:
-        return inputs
     return replace(inputs, rate=measured_rate(choose_device("gpu")))
 
 
 def _machine_here() -> Machine:
+    if not may_have_gpu():
+        return machine_without_gpu()
     from autoseg.device import choose_device, machine_of  # torch takes seconds to import
 
     return machine_of(choose_device())

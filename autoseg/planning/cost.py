@@ -1,7 +1,7 @@
 """How much memory and work training takes.
 
-What a network of any kind takes is traced from the network itself, in `autoseg/networks/`. The
-estimate of U-Nets that nnU-Net's heuristics compare with their references is made from the plan.
+What a network of any kind takes is what tracing it finds, in `autoseg/networks/`. The estimate of
+U-Nets that nnU-Net's heuristics compare with their references is made from the plan.
 """
 
 from collections.abc import Iterator, Sequence

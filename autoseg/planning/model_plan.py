@@ -11,6 +11,7 @@ from autoseg.records import Record
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 NetworkKind = Literal["plain_unet", "residual_unet"]
+SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
 
 

@@ -172,6 +172,8 @@ def _check(configuration: Configuration, families: Families) -> None:
         raise AutosegError(
             f"a patch of this network must be a multiple of {' x '.join(map(str, divisor))} voxels."
         )
+    if model.patch_size_vox == divisor:
+        raise AutosegError("a patch of this size leaves a single voxel at the lowest resolution.")
     for index, channel in enumerate(configuration.grid.normalization):
         if channel.masked and channel.kind != "zscore":
             raise AutosegError(

@@ -34,7 +34,7 @@ class NetworkFamily(Protocol):
 
     @property
     def cost(self) -> Callable[[ModelPlan], NetworkCost]:
-        """What the network takes for one patch, as traced."""
+        """What the network takes for one patch, as tracing it finds."""
 
     @property
     def sees_inputs(self) -> Callable[[NetworkPlan, str], bool] | None:

@@ -16,11 +16,12 @@ from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
+from autoseg.inference import models
 from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
-from autoseg.networks import tracing
+from autoseg.networks import family_of, tracing
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.prepare import place_mask
@@ -168,6 +169,9 @@ def test_what_a_network_takes_is_traced_once_for_all_scans(
     model = write_model(tmp_path / "a.safetensors", small_configuration(features=features))
     predictor = load(model)
     monkeypatch.setattr(tracing, "trace", trace)
+    family = family_of("plain_unet")
+    as_of_others = replace(family, cost=tracing.traced_cost(family.build))
+    monkeypatch.setattr(models, "family_of", {"plain_unet": as_of_others}.__getitem__)
     for _ in range(3):
         predictor(scan)
     assert len(traced) == 1

@@ -169,3 +169,27 @@ def test_only_changed_cases_are_read_again(tmp_path: Path, monkeypatch: pytest.M
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), label)
     inspect_cases(dataset, dataset.cases, cache, workers=1)
     assert read == ["case_001"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "small", "processes"), [(0, True, 1), (1, True, 2), (0, False, 2)]
+)
+def test_small_cases_that_were_all_seen_before_start_no_processes(
+    changed: int, small: bool, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "data", 3, shape_vox=(20, 20, 10))
+    dataset, cache = open_dataset(tmp_path / "data"), tmp_path / "cache"
+    inspect_cases(dataset, dataset.cases, cache, workers=1)
+    for entry in list(cache.iterdir())[:changed]:
+        entry.unlink()
+    started: list[int] = []
+
+    def map_cases(function: Any, tasks: Any, workers: int, *rest: Any) -> dict[str, Inspection]:
+        started.append(workers)
+        return {}
+
+    monkeypatch.setattr(autoseg.inspection.cached, "map_cases", map_cases)
+    if not small:
+        monkeypatch.setattr(autoseg.inspection.cached, "SMALL_DATASET_BYTES", 1000)
+    inspect_cases(dataset, dataset.cases, cache, workers=2)
+    assert started == [processes]

@@ -12,6 +12,7 @@ from autoseg.networks import FAMILIES
 from autoseg.networks.extension import extension_family
 from autoseg.networks.family import Family, all_outputs
 from autoseg.networks.tracing import trace
+from autoseg.planning.cost import NetworkCost
 from autoseg.planning.model_plan import (
     ModelPlan,
     NetworkKind,
@@ -63,6 +64,10 @@ def model_of(kind: str, dims: int, **network: Any) -> ModelPlan:
     )  # fmt: skip
 
 
+def traced(kind: str, model: ModelPlan) -> NetworkCost:
+    return trace(FAMILIES[kind].build, model)
+
+
 def by_hand(kind: str, dims: int) -> tuple[int, int]:
     """Multiply-adds and elements: of every convolution the outputs, times what each sums over."""
     patch, kernel, stride = SHAPES[dims]
@@ -93,7 +98,7 @@ def by_hand(kind: str, dims: int) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", ["plain_unet", "residual_unet"])
 def test_work_and_weights_are_those_of_a_count_by_hand(kind: NetworkKind, dims: int) -> None:
     model = model_of(kind, dims)
-    cost = FAMILIES[kind].cost(model)
+    cost = traced(kind, model)
     assert (cost.multiply_adds, cost.elements) == by_hand(kind, dims)
     network = FAMILIES[kind].build(model.network, CHANNELS, OUTPUTS)
     assert cost.weights == sum(p.numel() for p in network.parameters())
@@ -132,12 +137,12 @@ def test_every_resolution_of_deep_supervision_counts() -> None:
     costs = []
     for supervised in (False, True):
         network = single.model_copy(update={"deep_supervision": supervised})
-        costs.append(FAMILIES["plain_unet"].cost(model.model_copy(update={"network": network})))
+        costs.append(traced("plain_unet", model.model_copy(update={"network": network})))
     assert [cost.output_voxels for cost in costs] == [prod(patch), prod(patch)]  # the lowest is not
     deepest = (*deeper[:2], deeper[1], stages[1])
     network = single.model_copy(update={"stages": deepest, "deep_supervision": True})
-    cost = FAMILIES["plain_unet"].cost(
-        model.model_copy(update={"network": network, "patch_size_vox": (16, 24)})
+    cost = traced(
+        "plain_unet", model.model_copy(update={"network": network, "patch_size_vox": (16, 24)})
     )
     assert cost.output_voxels == 16 * 24 + 16 * 24 // prod(stride)
 
@@ -166,8 +171,8 @@ def test_what_is_kept_is_what_torch_keeps(kind: NetworkKind, dims: int, upsampli
     model = model_of(kind, dims)
     changes = {"upsampling": upsampling, "squeeze_excitation": dims == 3}
     model = model.model_copy(update={"network": model.network.model_copy(update=changes)})
-    traced = FAMILIES[kind].cost(model).kept_bytes
-    assert 0.8 < traced / really_kept(FAMILIES[kind], model) < 1.25
+    kept = traced(kind, model).kept_bytes
+    assert 0.8 < kept / really_kept(FAMILIES[kind], model) < 1.25
 
 
 def test_what_another_packages_network_keeps_is_what_torch_keeps() -> None:
@@ -177,7 +182,7 @@ def test_what_another_packages_network_keeps_is_what_torch_keeps() -> None:
 
 def test_tracing_takes_no_memory_for_voxels() -> None:
     model = model_of("plain_unet", 3).model_copy(update={"patch_size_vox": (2**12, 2**13, 2**13)})
-    small, large = (FAMILIES["plain_unet"].cost(m) for m in (model_of("plain_unet", 3), model))
+    small, large = (traced("plain_unet", m) for m in (model_of("plain_unet", 3), model))
     times = 2 ** (12 + 13 + 13) // prod(SHAPES[3][0])
     assert large.multiply_adds // small.multiply_adds == times
     assert large.weights == small.weights

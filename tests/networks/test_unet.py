@@ -1,4 +1,4 @@
-"""Covers: blocks, extension, family."""
+"""Covers: blocks, extension, family, unet_family."""
 
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint

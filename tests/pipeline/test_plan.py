@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,19 @@ def test_a_plan_like_a_model_keeps_all_that_its_weights_need(
     assert not {"features", "pooling", "memory_gib"} & set(reasons)  # of a network not used
     assert "model.safetensors" in reasons["patch_size_vox"]
     assert list(plan.configurations) == ["3d_fullres"]
+
+
+def test_where_there_is_no_gpu_a_plan_needs_no_torch(
+    tmp_path: Path, synthetic_dataset: Path
+) -> None:
+    plan = [str(synthetic_dataset), "--work", str(tmp_path), "--workers", "1"]
+    code = (
+        "import sys; sys.modules['torch'] = None; from autoseg import machine; "
+        "machine.may_have_gpu = lambda: False; "
+        f"from autoseg.cli import main; sys.exit(main({['plan', *plan]}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(WorkFolder(tmp_path).plan(None).expected) == {"2d", "3d_fullres"}
 
 
 def with_channels(plan: Plan, *names: str) -> Plan:

@@ -62,3 +62,14 @@ def test_keys_may_leave_out_their_part(plan: Plan) -> None:
     assert found is not None and found.path == "run.training.epochs"
     assert found.value == configuration.run.training.epochs
     assert find_value(configuration, "training.epoch") is None
+
+
+def test_a_patch_of_which_one_voxel_would_be_left_is_refused(plan: Plan) -> None:
+    divisor = family_of("plain_unet").patch_divisor(plan.configurations["3d_fullres"].model.network)
+    size = ",".join(map(str, divisor))
+    with pytest.raises(AutosegError, match="leaves a single voxel"):
+        changed(plan, f"3d_fullres.patch_size_vox={size}")
+    larger = ",".join(map(str, (2 * divisor[0], *divisor[1:])))
+    assert (
+        changed(plan, f"3d_fullres.patch_size_vox={larger}").model.patch_size_vox[1:] == divisor[1:]
+    )
