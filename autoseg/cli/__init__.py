@@ -1,25 +1,28 @@
 """The command line: verbs to pipeline stages. Nothing else prints or ends the process.
 
-Read `main` here, `arguments` (what can be typed), `verbs` (what is called for it), `screens` (how
-results and progress look), `scores`, `selection_screen` and `quality_screen` (how scores, choices
-and doubts do) and `reasons` (what `explain` answers).
+Read `main` here, `arguments` (the list of verbs), then in `verbs` the module of one of them: what
+can be typed for it, and what is called. They share `options` and what `environment` says;
+`progress` shows what takes long, and `interruption` ends it before its time. Last, how results
+look: `screens`; `scores`, `selection_screen` and `quality_screen` (scores, choices and doubts);
+`reasons` (what `explain` answers).
+
+A new verb is a module in `verbs`, its name in the list, and a test.
 """
 
 import errno
 import logging
 import signal
 import sys
-from types import FrameType
 
 from autoseg.cli.arguments import make_parser
-from autoseg.cli.verbs import INTERRUPTED, TERMINATED
+from autoseg.cli.interruption import INTERRUPTED, terminate
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit code is 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
     options = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     from autoseg.errors import AutosegError
 
     try:
@@ -48,8 +51,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"autoseg {options.verb}: interrupted.", file=sys.stderr)
         return INTERRUPTED
     return code or 0
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    print("autoseg: terminated.", file=sys.stderr)
-    raise SystemExit(TERMINATED)

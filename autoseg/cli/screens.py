@@ -1,23 +1,13 @@
-"""What the command line shows: text for results, bars for progress."""
+"""What the command line shows of results."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from autoseg.cli.progress import clock
 from autoseg.cli.reasons import taken_for
 from autoseg.cli.scores import evaluation_screen
 from autoseg.dataset.labels import LabelScheme
@@ -31,111 +21,12 @@ if TYPE_CHECKING:
     from autoseg.inspection.repair import Repair
     from autoseg.pipeline.plan import PlanOutcome
     from autoseg.pipeline.train import FoldResult
-    from autoseg.training.metrics_log import EpochSummary
-    from autoseg.training.validation import Example
 
 CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
 CLASSES_SHOWN = 12
 WARNINGS_SHOWN = 3
 ASSUMED = "patients_by_name"  # of the notes, what changes the plan
 NARROWEST_TABLE = 140
-SECONDS_OF_SILENCE = 30
-REWRITE_LINE = "\r\x1b[K"
-
-
-class ProgressBars:
-    """A bar on stderr for each thing that is counted; a listener for pipeline stages.
-
-    In a file or pipe it is a line now and then.
-    """
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.tasks: dict[str, TaskID] = {}
-        self.told = time.monotonic()
-
-    def __enter__(self) -> "ProgressBars":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bars.stop()
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        if what not in self.tasks:
-            self.bars.start()
-            self.tasks[what] = self.bars.add_task(what, total=total)
-        self.bars.update(self.tasks[what], completed=done, total=total)
-        if self.bars.disable and time.monotonic() - self.told > SECONDS_OF_SILENCE:
-            self.bars.console.print(f"{what}: {done} of {total}")
-            self.told = time.monotonic()
-        if done == total:
-            self.bars.remove_task(self.tasks.pop(what))
-            if not self.tasks:
-                self.bars.stop()
-
-
-class TrainingView:
-    """A training as text: a line that stays for each epoch, and a `live` one that is rewritten."""
-
-    def __init__(self, fold: str, write: Callable[[str], None], live: bool) -> None:
-        self.fold = fold
-        self.write = write
-        self.started = time.monotonic()
-        self.first_fraction: float | None = None
-        self.live = live
-
-    def __enter__(self) -> "TrainingView":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._clear()
-
-    def on_step(self, iteration: int, fraction: float, loss: float) -> None:
-        if self.first_fraction is None:
-            self.started, self.first_fraction = time.monotonic(), fraction
-        if self.live:
-            left = self._seconds_left(fraction)
-            text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
-            self.write(f"{REWRITE_LINE}{text}  {_clock(left)} left")
-
-    def on_message(self, text: str) -> None:
-        self._clear()
-        self.write(f"{text}\n")
-
-    def on_epoch(self, summary: "EpochSummary", examples: "Sequence[Example]") -> None:
-        self._clear()
-        dice = "  ".join(
-            f"{name} {'-' if value is None else f'{value:.3f}'}"
-            for name, value in summary.patch_dice.items()
-        )
-        self.write(
-            f"fold {self.fold}  epoch {summary.epoch:4d}  iteration {summary.iteration:6d}  "
-            f"{_clock(summary.elapsed_s)}  loss {summary.train_loss:.3f}  patch Dice  {dice}\n"
-        )
-
-    def _seconds_left(self, fraction: float) -> float:
-        done = fraction - (self.first_fraction or 0.0)
-        spent = time.monotonic() - self.started
-        return spent / done * (1 - fraction) if done > 0 else 0.0
-
-    def _clear(self) -> None:
-        if self.live:
-            self.write(REWRITE_LINE)
 
 
 def check_screen(report: CheckReport) -> str:
@@ -237,7 +128,7 @@ def _problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 def fold_screen(result: "FoldResult", labels: LabelScheme) -> str:
     """A fold's outcome."""
-    text = f"Trained {result.iterations} iterations in {_clock(result.seconds)}: {result.folder}"
+    text = f"Trained {result.iterations} iterations in {clock(result.seconds)}: {result.folder}"
     if not result.finished:
         return text + "\nIt was stopped, and --resume goes on."
     remarks = "".join(f"\n{remark}" for remark in result.remarks)
@@ -275,9 +166,3 @@ def _size(gib: float) -> str:
 
 def _times(values: tuple[float, ...]) -> str:
     return "x".join(f"{value:.4g}" for value in values)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

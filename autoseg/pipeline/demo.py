@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TRAINING_SCANS = 20
 UNSEEN_SCANS = 5
 UNSEEN_SEED = 1000
+DATASET = "dataset"
 PARTS = ("masks", "scans", "references")
 MARKER = ".autoseg_demo"  # says that a folder was made by the demo, and may be replaced
 
@@ -42,8 +43,31 @@ def run_demo(
     An earlier demo in the folder is replaced; any other folder that is not empty is refused.
     Returns the scores, the class names by value, and where the report is.
     """
-    dataset, unseen, truth = folder / "dataset", folder / "scans", folder / "references"
     work = WorkFolder(folder / "autoseg_work")
+    _make_room(folder, work)
+    _write_scans(folder)
+    masks, scans, references = (folder / part for part in PARTS)
+    plan_dataset(PlanJob(dataset=folder / DATASET, work=work.root), available_cores(), progress)
+    job = TrainJob(fold=0, work=work.root, budget=Budget(seconds=60 * minutes))
+    result = train_fold(job, listener, Event(), progress)
+    models = (FoldFolder(result.folder).model,)
+    predict_files(
+        PredictJob(inputs=(scans,), output=masks, models=models, overwrite=True), progress
+    )
+    evaluation = evaluate_folders(masks, references, 1, progress)
+    names = {str(value): name for name, value in LABELS.items()}
+    answer = Scored(
+        name="unseen scans",
+        what=f"{UNSEEN_SCANS} scans that the network never saw, after {result.seconds / 60:.1f} "
+        f"minutes ({result.iterations} iterations) of training",
+        evaluation=evaluation.model_copy(update={"names": names}),
+        mosaics=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
+    )
+    return evaluation, names, _write_page(folder, work, answer, progress)
+
+
+def _make_room(folder: Path, work: WorkFolder) -> None:
+    """Remove an earlier demo. Raises AutosegError where there is something else, or in use."""
     marker = folder / MARKER
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise AutosegError(
@@ -53,35 +77,27 @@ def run_demo(
     work.check_not_training()
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    for part in (dataset, unseen, truth, folder / "masks", work.root):
+    for part in (folder / DATASET, *(folder / name for name in PARTS), work.root):
         shutil.rmtree(part, ignore_errors=True)
-    write_dataset(dataset, TRAINING_SCANS)
+
+
+def _write_scans(folder: Path) -> None:
+    """A dataset to learn from, and scans with references that it does not hold."""
+    _, scans, references = (folder / part for part in PARTS)
+    write_dataset(folder / DATASET, TRAINING_SCANS)
     for index in range(UNSEEN_SCANS):
         scan = make_scan(UNSEEN_SEED + index)
-        write_scan(unseen / f"scan_{index}.nii.gz", scan.image, scan)
-        write_scan(truth / f"scan_{index}.nii.gz", scan.labels, scan)
-    plan_dataset(PlanJob(dataset=dataset, work=work.root), available_cores(), progress)
-    job = TrainJob(fold=0, work=work.root, budget=Budget(seconds=60 * minutes))
-    result = train_fold(job, listener, Event(), progress)
-    trained = FoldFolder(result.folder)
-    predict_job = PredictJob(
-        inputs=(unseen,), output=folder / "masks", models=(trained.model,), overwrite=True
-    )
-    predict_files(predict_job, progress)
-    evaluation = evaluate_folders(folder / "masks", truth, 1, progress)
-    names = {str(value): name for name, value in LABELS.items()}
-    unseen_scans = Scored(
-        name="unseen scans",
-        what=f"{UNSEEN_SCANS} scans that the network never saw, after {result.seconds / 60:.1f} "
-        f"minutes ({result.iterations} iterations) of training",
-        evaluation=evaluation.model_copy(update={"names": names}),
-        mosaics=[_show(folder, f"scan_{index}") for index in range(UNSEEN_SCANS)],
-    )
+        write_scan(scans / f"scan_{index}.nii.gz", scan.image, scan)
+        write_scan(references / f"scan_{index}.nii.gz", scan.labels, scan)
+
+
+def _write_page(folder: Path, work: WorkFolder, answer: Scored, progress: Progress) -> Path:
+    """The report of the work folder, which begins with the answer."""
     content = gather(work, work.plan(None), progress)
-    scored = [unseen_scans, *content.scored]
+    scored = [answer, *content.scored]
     page = folder / "report.html"
-    write_report(replace(content, title="autoseg demo", scored=scored, answer=unseen_scans), page)
-    return evaluation, names, page
+    write_report(replace(content, title="autoseg demo", scored=scored, answer=answer), page)
+    return page
 
 
 def _show(folder: Path, name: str) -> MosaicSlices:

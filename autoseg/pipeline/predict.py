@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -163,6 +163,21 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     card = predictor.card
     scans = list_scans(job.inputs, len(card.channel_names), card.held_out)
     output, cases = _output_folder(job.output, scans.cases)
+    _check_keeps_scans(output, cases)
+    _check_output(output, job.inputs)
+    if job.part is not None:
+        cases = cases[job.part.index - 1 :: job.part.count]
+    too_long = _names_too_long(cases, output, job.extras)
+    cases = [case for case in cases if case.case_id not in too_long]
+    missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
+    extras = _with_border(job.extras, card.labels)
+    writer = MaskWriter(output, extras, _pictures(output, card.labels) if extras.pictures else None)
+    done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
+    problems = [*scans.problems, *too_long.values(), *problems]
+    return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+
+
+def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     raise_if_any(
         [
             f"{case.case_id}: its mask would replace the scan {path}. Choose another output folder."
@@ -172,21 +187,14 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         ],
         "Masks would replace scans",
     )
-    _check_output(output, job.inputs)
-    if job.part is not None:
-        cases = cases[job.part.index - 1 :: job.part.count]
-    too_long = _names_too_long(cases, output, job.extras)
-    cases = [case for case in cases if case.case_id not in too_long]
-    missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = job.extras
-    if extras.instances is not None and predictor.card.labels.instances:
-        border = predictor.card.labels.values[-1]
-        rule = extras.instances.model_copy(update={"border": border})
-        extras = extras.model_copy(update={"instances": rule})
-    writer = MaskWriter(output, extras, _pictures(output, card.labels) if extras.pictures else None)
-    done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
-    problems = [*scans.problems, *too_long.values(), *problems]
-    return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+
+
+def _with_border(extras: Extras, labels: LabelScheme) -> Extras:
+    """Objects are told apart by the border that the network learned, where it learned one."""
+    if extras.instances is None or not labels.instances:
+        return extras
+    rule = extras.instances.model_copy(update={"border": labels.values[-1]})
+    return extras.model_copy(update={"instances": rule})
 
 
 def _pictures(output: Path, labels: LabelScheme) -> PictureWriter:
@@ -286,43 +294,52 @@ def predict_cases(
     or the predictor has a limit of memory: the next scan's size is not known.
     """
     ahead = ahead and predictor.memory_gib is None
-    done: list[Provenance] = []
-    problems: list[str] = []
-    writing: tuple[str, Future[None], Provenance] | None = None
-
-    def finish_writing() -> None:
-        if writing is None:
-            return
-        case_id, future, provenance = writing
-        try:
-            future.result()
-            done.append(provenance)
-        except Exception as error:
-            problems.append(explain_failure(case_id, error))
-
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as pen:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as thread:
+        pen = _Pen(writer, thread)
         count = 0
         progress(count, len(cases), "predicting scans")
         for case, ready in ready_scans(predictor, cases, reader if ahead else None):
-            case_id = case.case_id
             try:
                 if isinstance(ready, Exception):
                     raise ready
-                segmentation = predictor.segment(ready, writer.requested(case_id))
+                pen.write(case, predictor.segment(ready, writer.requested(case.case_id)))
             except Exception as error:
-                problems.append(explain_failure(case_id, error))
-            else:
-                finish_writing()
-                future = pen.submit(writer.write, case, segmentation)
-                writing = case_id, future, segmentation.provenance
-                del segmentation
-                if not ahead:
-                    wait([future])
+                pen.problems.append(explain_failure(case.case_id, error))
+            if not ahead:
+                pen.finish()
             del ready  # a large scan is not kept while the next is read
             count += 1
             progress(count, len(cases), "predicting scans")
-        finish_writing()
-    return done, problems
+        pen.finish()
+    return pen.done, pen.problems
+
+
+@dataclass(slots=True)
+class _Pen:
+    """Writes a mask in a thread while the next scan is worked on; what came of those before it."""
+
+    writer: MaskWriter
+    thread: ThreadPoolExecutor
+    done: list["Provenance"] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    writing: "tuple[str, Future[None], Provenance] | None" = None
+
+    def write(self, case: Case, segmentation: "Segmentation") -> None:
+        self.finish()  # one is kept at most
+        future = self.thread.submit(self.writer.write, case, segmentation)
+        self.writing = case.case_id, future, segmentation.provenance
+
+    def finish(self) -> None:
+        """Wait for the mask that is being written, if one is."""
+        if self.writing is None:
+            return
+        case_id, future, provenance = self.writing
+        self.writing = None
+        try:
+            future.result()
+            self.done.append(provenance)
+        except Exception as error:
+            self.problems.append(explain_failure(case_id, error))
 
 
 def ready_scans(

@@ -1,24 +1,29 @@
-"""Covers: arguments, screens, verbs."""
+"""What can be typed, and how a mistake ends; what each verb does is tested with its stage.
+
+Covers: arguments, environment, interruption, options, progress, screens, verbs.check, verbs.demo,
+verbs.doctor, verbs.evaluate, verbs.explain, verbs.export, verbs.import_, verbs.plan, verbs.predict,
+verbs.prepare, verbs.report, verbs.select, verbs.train.
+"""
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from autoseg.cli import main
+from autoseg.cli import main, verbs
 from autoseg.cli.arguments import make_parser
 from autoseg.cli.screens import check_screen
 from autoseg.dataset.problems import Problem
 from autoseg.inspection.consistency import CheckReport
 
 HEAVY = {"torch", "numpy", "pydantic", "rich"}
-SECONDS, ATTEMPTS = 0.5, 3
+SECONDS, ATTEMPTS = 0.25, 3
 
 # For each verb what goes wrong at once, its exit code, and the way out that is named.
 MISTAKES = {
@@ -60,25 +65,31 @@ VERBS = list(parsers())
 
 
 def quickest(*words: str) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """The command's outcome with the modules that it imports on stderr, and seconds at best."""
+    """The outcome with the modules that it imports on stderr, and processor seconds at best."""
     times = []
     for _ in range(ATTEMPTS):
-        started = time.perf_counter()
+        started = processor_seconds()
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "autoseg", *words],
             capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "1000"},
         )  # fmt: skip
-        times.append(time.perf_counter() - started)
+        times.append(processor_seconds() - started)
         if times[-1] < SECONDS:
             break
     return min(times), done
+
+
+def processor_seconds() -> float:
+    """Of all processes that ended so far: a busy machine does not change it."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
 
 
-def test_help_names_every_verb_in_half_a_second() -> None:
+def test_help_names_every_verb_in_a_quarter_of_a_second() -> None:
     seconds, done = quickest("--help")
     assert all(verb in done.stdout.split() for verb in VERBS)
     assert seconds < SECONDS
@@ -110,6 +121,11 @@ def test_each_verb_names_the_way_out_of_a_mistake(
     assert ended == code
     assert way_out in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_module_of_a_verb_is_in_the_list() -> None:
+    modules = {path.stem for path in Path(verbs.__file__).parent.glob("*.py")} - {"__init__"}
+    assert sorted(name.rstrip("_") for name in modules) == sorted(VERBS)
 
 
 def test_the_readme_has_every_verb() -> None:

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from autoseg.checkpoint import read_card
-from autoseg.cli import main, verbs
+from autoseg.cli import main
 from autoseg.cli.arguments import make_parser
+from autoseg.cli.verbs.train import train_jobs
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics import OVERLAPS
@@ -195,7 +196,7 @@ def test_a_process_understands_the_job_as_it_was_meant(tmp_path: Path, rules: Pa
     ):
         job = TrainJob.model_validate({"work": work.root} | given)
         told = make_parser().parse_args(command(job)[3:])
-        assert verbs._train_jobs(told) == [job]
+        assert train_jobs(told) == [job]
 
 
 def test_training_starts_from_a_model_of_other_labels(

@@ -1,0 +1,196 @@
+"""`autoseg predict`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.cli.environment import cache_folder
+from autoseg.cli.options import (
+    VerbTable,
+    add_configuration,
+    add_device,
+    add_plan_name,
+    add_verb,
+    add_work,
+    positive,
+)
+
+if TYPE_CHECKING:
+    from autoseg.pipeline.predict import Extras, PredictJob, PredictResult
+    from autoseg.pipeline.selected import ModelsToUse
+
+
+def add(table: VerbTable) -> None:
+    more = "Masks are NIfTI files on each scan's own grid, named like the scans."
+    parser = add_verb(table, "predict", run, "segment scans with trained models", more)
+    parser.add_argument("inputs", type=Path, nargs="+", help="scans, or folders of scans")
+    parser.add_argument("output", type=Path, help="folder for the masks")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="model files to average, or a pack (default: what was selected, or all trained folds)",
+    )
+    _add_extras(parser)
+    _add_means(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
+    add_configuration(parser)
+    add_plan_name(parser)
+    add_work(parser)
+    parser.add_argument("--json", action="store_true", help="print each mask's provenance as JSON")
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    """What is written besides masks."""
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="also write maps of entropy and disagreement"
+    )
+    parser.add_argument(
+        "--save-probabilities", action="store_true", help="also write probabilities, as .npz"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="also number the objects of each class"
+    )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also draw each mask's outlines on its scan, as .png",
+    )
+    parser.add_argument(
+        "--min-volume",
+        type=positive,
+        default=0.0,
+        metavar="MM3",
+        help="leave out objects smaller than this, with --instances",
+    )
+
+
+def _add_means(parser: argparse.ArgumentParser) -> None:
+    """What computes, and how."""
+    parser.add_argument(
+        "--memory-gb",
+        dest="memory_gib",
+        type=positive,
+        metavar="GIB",
+        help="limit of memory in GiB (default: what is free)",
+    )
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="only every Nth scan from the Ith, for N processes or machines",
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        help="what networks compute in (default: the fastest that suits the device)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "openvino", "onnxruntime"),
+        help="what runs networks (default: openvino on a CPU, where it is installed)",
+    )
+    parser.add_argument(
+        "--one-at-a-time",
+        action="store_true",
+        help="read, segment and write scan after scan (default: read and write beside networks)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Raises AutosegError, once all else is written and shown, for scans that could not be."""
+    from autoseg.cli.progress import ProgressBars
+    from autoseg.errors import raise_if_any
+    from autoseg.pipeline.predict import predict_files
+
+    chosen = _chosen_models(options)
+    if chosen.told:
+        print(chosen.told, file=sys.stderr)
+    job = _job(options, chosen)
+    with ProgressBars() as progress:
+        result = predict_files(job, progress)
+    _show(result, job, options.json)
+    failed = len(result.problems)
+    scans = failed + len(result.done)
+    raise_if_any(result.problems, f"{failed} of {scans} scans could not be segmented")
+
+
+def _chosen_models(options: argparse.Namespace) -> "ModelsToUse":
+    from autoseg.pipeline.predict import models_to_use
+    from autoseg.pipeline.selected import ModelsToUse
+
+    if options.model:
+        return ModelsToUse(tuple(options.model), None)
+    return models_to_use(options.work, options.plan, options.configuration)
+
+
+def _job(options: argparse.Namespace, chosen: "ModelsToUse") -> "PredictJob":
+    from autoseg.pipeline.predict import Part, PredictJob
+
+    return PredictJob(
+        inputs=tuple(options.inputs),
+        output=options.output,
+        models=chosen.models,
+        recipe=chosen.recipe,
+        device=options.device,
+        precision=options.precision,
+        engine=options.engine,
+        memory_gib=options.memory_gib,
+        cache=cache_folder(),
+        extras=_extras(options),
+        ahead=not options.one_at_a_time,
+        part=Part.parse(options.part) if options.part else None,
+        overwrite=options.overwrite,
+    )
+
+
+def _extras(options: argparse.Namespace) -> "Extras":
+    from autoseg.errors import AutosegError
+    from autoseg.pipeline.predict import Extras
+    from autoseg.postprocessing.instances import InstanceRule
+
+    if options.min_volume and not options.instances:
+        raise AutosegError("--min-volume is for --instances. Give both, or neither.")
+    rule = InstanceRule(min_volume_mm3=options.min_volume) if options.instances else None
+    return Extras(
+        uncertainty=options.uncertainty,
+        probabilities=options.save_probabilities,
+        instances=rule,
+        pictures=options.pictures,
+    )
+
+
+def _show(result: "PredictResult", job: "PredictJob", as_json: bool) -> None:
+    """Notes and warnings on stderr, then what was done."""
+    from autoseg.cli.quality_screen import quality_screen
+
+    for note in result.notes:
+        print(note, file=sys.stderr)
+    for provenance in result.done:
+        for warning in provenance.warnings:
+            print(f"{provenance.case_id}: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([p.model_dump(mode="json") for p in result.done], indent=2))
+        return
+    print(_in_a_line(result, job))
+    if any(provenance.quality for provenance in result.done):
+        print(quality_screen(result.done))
+
+
+def _in_a_line(result: "PredictResult", job: "PredictJob") -> str:
+    """How many masks were written and kept."""
+    from autoseg.pipeline.predict import MASKS_ALONE
+
+    kept = result.kept
+    also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
+    if kept and job.extras != MASKS_ALONE:
+        also += ", and wrote nothing else for those"
+    masks, models = _counted(len(result.done), "mask"), _counted(len(job.models), "model")
+    return f"Wrote {masks} to {job.output} with {models}{also}."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
