@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autoseg.evaluation.selection import ScoredCandidate
-from autoseg.pipeline.selected import Postprocessing, Selection
+from autoseg.evaluation.selection_record import Postprocessing, Selection
 
 
 def selection_screen(selection: Selection, work: Path) -> str:

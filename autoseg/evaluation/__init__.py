@@ -10,6 +10,7 @@ CSV. What is asked is in `scoring`; `pairing` says which mask belongs to which r
 what values mean, `stated_patients` whose cases are, and `remarks` what a reader should know.
 
 What is selected by scores: `selection` (models, with `patients` for intervals), then `corrections`
-(what a step of post-processing does to a case), `step_candidates` and `step_choice`. What Dice to
-expect of a mask is learned by `dice_estimates`, also from scans that `shifts` spoil.
+(what a step of post-processing does to a case), `step_candidates` and `step_choice`; it is saved as
+`selection_record`. What Dice to expect of a mask is learned by `dice_estimates`, also from scans
+that `shifts` spoil.
 """

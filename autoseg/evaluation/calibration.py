@@ -1,17 +1,59 @@
 """Whether probabilities are what they say, voxel by voxel.
 
 Looked at are the annotated voxels of the box that holds the class in either mask: over a whole scan
-the background, of which every network is sure, would hide all else.
+the background, of which every network is sure, would hide all else. Where no volume is held, as of
+`Reliability`, it is the box of the reference, and all of the scan above the lowest bin.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.evaluation.mask_pair import MaskPair
+from autoseg.records import Record
 
 BINS = 15  # as in Guo 2017
+
+
+class Reliability(Record):
+    """Of one class, or region, in bins of its probability that are equally wide, from 0 to 1: how
+    many voxels, the sum of their probabilities, and how many of them have the class."""
+
+    name: str
+    voxels: tuple[int, ...]
+    probability: tuple[float, ...]
+    with_class: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, counts: NDArray[np.float64]) -> "Reliability":
+        """The three as rows [3, bin]."""
+        voxels, probability, with_class = counts
+        return cls(
+            name=name,
+            voxels=tuple(int(count) for count in voxels),
+            probability=tuple(round(float(total), 3) for total in probability),
+            with_class=tuple(int(count) for count in with_class),
+        )
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        return np.array([self.voxels, self.probability, self.with_class], np.float64)
+
+    @property
+    def calibration_error(self) -> float | None:
+        """As `expected_calibration_error`; None without voxels."""
+        voxels, expected, seen = self.counts
+        return float(np.abs(expected - seen).sum() / voxels.sum()) if voxels.any() else None
+
+
+def pool_reliability(cases: Sequence[Sequence[Reliability]]) -> tuple[Reliability, ...]:
+    """All voxels of several cases together; each case has the same classes."""
+    return tuple(
+        Reliability.of(own[0].name, np.sum([one.counts for one in own], axis=0))
+        for own in zip(*cases, strict=True)
+    )
 
 
 def expected_calibration_error(pair: MaskPair) -> float | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.labels import LabelScheme
 from autoseg.images.volume import Volume
 from autoseg.inference.confidence import ConfidenceSums, presence
 from autoseg.inference.predictor import Predictor, ReadyScan
+from autoseg.inference.reliability import ReliabilitySums, Truth
 from autoseg.inference.restore import Block, crop_of
 from autoseg.inference.sliding_window import Batching
 from autoseg.inference.whole_scan import WholeScan, mean_probability
@@ -20,10 +22,12 @@ Subset = tuple[int, ...]  # groups of a predictor by number, in order
 
 @dataclass(frozen=True, slots=True)
 class SubsetMask:
-    """What an ensemble finds: labels [z, y, x] on the scan's own grid, and how sure it is."""
+    """What an ensemble finds: labels [z, y, x] on the scan's own grid, and how sure it is; by class
+    or region, and bins of probability, what `ReliabilitySums` count, if a reference is given."""
 
     labels: Volume
     confidences: dict[str, Confidence]
+    reliability: dict[str, NDArray[np.float64]] | None = None  # [3, bin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,40 @@ class SubsetMasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """Class indices [z, y, x] of a scan, and bins of probability that are compared with them."""
+
+    classes: NDArray[np.uint8]
+    bins: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    subsets: Sequence[Subset]
+    reference: Reference | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     classes: NDArray[np.uint8]  # [z, y, x]
     sums: ConfidenceSums
+    reliability: ReliabilitySums | None
+
+    def mask(self, ready: ReadyScan, labels: LabelScheme) -> SubsetMask:
+        confidences = presence(self.sums.result())
+        counted = None if self.reliability is None else self.reliability.result()
+        return SubsetMask(
+            ready.with_values(labels.decode(self.classes)),
+            confidences,
+            None if counted is None else dict(zip(confidences, counted, strict=True)),
+        )
 
 
 def segment_subsets(
-    predictor: Predictor, ready: ReadyScan, subsets: Sequence[Subset]
+    predictor: Predictor,
+    ready: ReadyScan,
+    subsets: Sequence[Subset],
+    reference: Reference | None = None,
 ) -> SubsetMasks:
     """The masks that `Predictor.segment` gives with each subset of the groups alone.
 
@@ -54,32 +85,31 @@ def segment_subsets(
         scans.append(predictor.after_first_stage(group, own, first)[0])
         seconds.append(time.perf_counter() - started)
     whole = WholeScan(predictor.groups, scans, predictor.device, predictor.memory_gib)
-    found, spent = whole.run(lambda batching, _: _decide(whole, subsets, batching))
-    labels = predictor.card.labels
-    masks = {
-        subset: SubsetMask(
-            ready.with_values(labels.decode(own.classes)), presence(own.sums.result())
-        )
-        for subset, own in found.items()
-    }
+    asked = _Asked(subsets, reference)
+    found, spent = whole.run(lambda batching, _: _decide(whole, asked, batching))
+    masks = {subset: own.mask(ready, predictor.card.labels) for subset, own in found.items()}
     return SubsetMasks(masks, tuple(a + b for a, b in zip(seconds, spent, strict=True)))
 
 
 def _decide(
-    whole: WholeScan, subsets: Sequence[Subset], batching: Batching
+    whole: WholeScan, asked: _Asked, batching: Batching
 ) -> tuple[dict[Subset, _Found], list[float]]:
     """What each subset decides, and the seconds that each group took."""
-    columns, rows, _ = whole.cut(batching, bytes_per_voxel=2 * len(subsets))
+    columns, rows, _ = whole.cut(batching, bytes_per_voxel=2 * len(asked.subsets))
     shape, labels = whole.placement.source_shape_vox, whole.groups[0].card.labels
-    found = {
-        subset: _Found(np.zeros(shape, np.uint8), ConfidenceSums(labels)) for subset in subsets
-    }
+    truth, found = None, {}
+    if asked.reference is not None:
+        truth = Truth.of(crop_of(asked.reference.classes, whole.placement), labels)
+    for subset in asked.subsets:
+        bins = ReliabilitySums(labels, asked.reference.bins) if asked.reference else None
+        found[subset] = _Found(np.zeros(shape, np.uint8), ConfidenceSums(labels), bins)
     spent = [0.0] * len(whole.groups)
     streams = [
         _timed(stream, spent, index)
         for index, stream in enumerate(whole.streams(columns, rows, batching))
     ]
     for blocks in zip(*streams, strict=True):
+        there = None if truth is None else truth.in_block(blocks[0])
         each = [whole.task.probabilities(block.values[: whole.outputs]) for block in blocks]
         for subset, own in found.items():
             if len(subset) == 1:
@@ -91,6 +121,8 @@ def _decide(
             classes = whole.task.decode(scores)
             crop_of(own.classes, whole.placement)[blocks[0].place] = classes.cpu().numpy()
             own.sums.add(probability, classes)
+            if there is not None and own.reliability is not None:
+                own.reliability.add(probability, there)
     return found, spent
 
 

@@ -6,13 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+from pydantic import Field
+
 from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.reading import aligned
 from autoseg.errors import raise_if_any
+from autoseg.evaluation.calibration import BINS, Reliability, pool_reliability
 from autoseg.evaluation.selection import Subset
-from autoseg.images.volume import write_labels
+from autoseg.images.volume import read_labels, write_labels
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor, ReadyScan
-from autoseg.inference.subsets import segment_subsets
+from autoseg.inference.subsets import Reference, SubsetMask, segment_subsets
 from autoseg.parallel import Progress, explain_failure
 from autoseg.pipeline.candidates import Found
 from autoseg.pipeline.predict import ready_scans
@@ -24,11 +30,13 @@ from autoseg.work_folder import WorkFolder
 
 class HeldOutCase(Record):
     """A case whose masks are there: by which models, by hash; how sure each ensemble is of each
-    class; and the seconds of each configuration's one model."""
+    class, and whether that is true, of cases that earlier versions predicted not known; and the
+    seconds of each configuration's one model."""
 
     models: dict[str, tuple[str, ...]]
     confidences: dict[str, dict[str, Confidence]]
     seconds: dict[str, float]
+    reliability: dict[str, tuple[Reliability, ...]] = Field(default_factory=dict)
 
 
 class Running(Record):
@@ -92,7 +100,7 @@ def predict_held_out(held_out: HeldOut, running: Running, progress: Progress) ->
                 try:
                     if isinstance(ready, Exception):
                         raise ready
-                    _keep(held_out, fold, case.case_id, predictor, ready)
+                    _keep(held_out, fold, case, predictor, ready)
                 except Exception as error:
                     problems.append(explain_failure(case.case_id, error))
                 done += 1
@@ -130,11 +138,19 @@ def predictor_of_fold(held_out: HeldOut, fold: int, subset: Subset, running: Run
     return replace(predictors[0], groups=groups)
 
 
-def _keep(
-    held_out: HeldOut, fold: int, case_id: str, predictor: Predictor, ready: ReadyScan
-) -> None:
+def pooled_reliability(held_out: HeldOut, subset: Subset) -> tuple[Reliability, ...]:
+    """Of all cases together; empty if it is not known of every one."""
+    records = [held_out.record(case.case_id) for own in held_out.cases.values() for case in own]
+    name = held_out.name(subset)
+    if not all(name in record.reliability for record in records):
+        return ()
+    return pool_reliability([record.reliability[name] for record in records])
+
+
+def _keep(held_out: HeldOut, fold: int, case: Case, predictor: Predictor, ready: ReadyScan) -> None:
     """Write all masks of a case, and last the record that says so."""
-    found = segment_subsets(predictor, ready, held_out.subsets)
+    case_id, reference = case.case_id, _reference(case, ready, predictor.card.labels)
+    found = segment_subsets(predictor, ready, held_out.subsets, reference)
     held_out.work.held_out_record(case_id).unlink(missing_ok=True)  # of earlier models
     for subset, own in found.masks.items():
         write_labels(held_out.mask(subset, case_id), own.labels)
@@ -143,5 +159,17 @@ def _keep(
         models={member.name: member.hashes(fold) for member in held_out.found.members},
         confidences={held_out.name(s): own.confidences for s, own in found.masks.items()},
         seconds=dict(zip(names, found.seconds, strict=True)),
+        reliability={held_out.name(s): _reliability(own) for s, own in found.masks.items()},
     )
     save_record(record, held_out.work.held_out_record(case_id))
+
+
+def _reference(case: Case, ready: ReadyScan, labels: LabelScheme) -> Reference:
+    """What was drawn, voxel by voxel of the scan."""
+    assert case.label is not None, case.case_id
+    scan = ready.with_values(np.empty(ready.grid.shape_vox, np.uint8))  # for its grid
+    return Reference(labels.encode(aligned(read_labels(case.label), scan).array), BINS)
+
+
+def _reliability(found: SubsetMask) -> tuple[Reliability, ...]:
+    return tuple(Reliability.of(name, own) for name, own in (found.reliability or {}).items())

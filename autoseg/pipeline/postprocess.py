@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from autoseg.dataset.labels import LabelScheme
 from autoseg.evaluation.corrections import CorrectedCase, correct_case, scored_classes
 from autoseg.evaluation.patients import Interval, Patients, Scores, overall
+from autoseg.evaluation.selection_record import Postprocessing, ReportedStep
 from autoseg.evaluation.step_candidates import (
     CaseParts,
     class_steps,
@@ -26,7 +27,6 @@ from autoseg.evaluation.step_choice import (
     nnunet_steps,
 )
 from autoseg.parallel import Progress, map_cases, silent
-from autoseg.pipeline.selected import Postprocessing, ReportedStep
 from autoseg.postprocessing.steps import Step, describe
 
 WORTH_PROCESSES_S = 20.0  # of work: starting them takes seconds

@@ -20,14 +20,14 @@ from autoseg.parallel import Progress, silent
 from autoseg.pipeline.fitting import FoldRun
 from autoseg.pipeline.pictures import Pictured, classes_of, read_mosaic
 from autoseg.pipeline.prepare import is_away, planned_dataset
+from autoseg.pipeline.selected import changed_models, read_selection
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Plan
-from autoseg.records import Record, load_record, read_json
+from autoseg.records import Record, load_record
 from autoseg.reporting.content import (
-    Candidate,
     ReportContent,
     Scored,
-    SelectionContent,
+    Selected,
     TrainedFold,
 )
 from autoseg.reporting.examples import ExampleSlice, example_scans
@@ -73,7 +73,8 @@ def report_work(
 def gather(work: WorkFolder, plan: Plan, progress: Progress = silent) -> ReportContent:
     """All that there is to show of a plan."""
     fingerprint = work.fingerprint()
-    dataset, remark = _dataset(work, plan)
+    dataset, no_pictures = _dataset(work, plan)
+    selected, not_read = _selected(work)
     folders = {name: _fold_folders(work, plan, name) for name in plan.configurations}
     root = work.dataset()
     title = (root.name if root else "") or "autoseg"
@@ -91,9 +92,9 @@ def gather(work: WorkFolder, plan: Plan, progress: Progress = silent) -> ReportC
         folds=[_trained(name, folder) for name in folders for folder in folders[name]],
         scored=scored,
         answer=next((s for s in scored if s.name == plan.recommended), next(iter(scored), None)),
-        selection=_selection(work.root / "selection.json"),
+        selected=selected,
         made_on=_made_on(plan, fingerprint),
-        remarks=[remark] if remark else [],
+        remarks=[remark for remark in (no_pictures, not_read) if remark is not None],
     )
 
 
@@ -213,32 +214,15 @@ def _mosaics(
     return mosaics, None
 
 
-def _selection(path: Path) -> SelectionContent | None:
-    """What `autoseg select` wrote; None where nothing is selected."""
-    if not path.is_file():
-        return None
-    written = read_json(path)
-    corrected = written["postprocessing"]
-    return SelectionContent(
-        chosen=" + ".join(
-            f"{member['plan']}/{member['configuration']}" for member in written["members"]
-        ),
-        because=written["because"],
-        metric=written["metric"],
-        candidates=[
-            Candidate(
-                " + ".join(one["members"]),
-                one["score"],
-                (one["interval"]["low"], one["interval"]["high"]),
-                one["gap"],
-                one["seconds"],
-            )
-            for one in written["candidates"]
-        ],
-        postprocessing=corrected["because"],
-        steps=[(step["what"], step["gain"]) for step in corrected["steps"]],
-        notes=[*corrected["left_off"], *written["notes"]],
-    )
+def _selected(work: WorkFolder) -> tuple[Selected | None, str | None]:
+    """What `autoseg select` wrote, or why that cannot be read; neither without a selection."""
+    if not work.selection.is_file():
+        return None, None
+    try:
+        selection = read_selection(work)
+    except AutosegError as error:
+        return None, f"This page does not show what was selected: {error}"
+    return Selected(selection, tuple(changed_models(work, selection))), None
 
 
 def _made_on(plan: Plan, fingerprint: Fingerprint) -> list[tuple[str, str]]:

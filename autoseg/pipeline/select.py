@@ -31,11 +31,24 @@ from autoseg.evaluation.selection import (
     score_candidates,
     subsets_to_try,
 )
+from autoseg.evaluation.selection_record import (
+    Postprocessing,
+    RulesName,
+    SelectedMember,
+    SelectedModel,
+    Selection,
+)
 from autoseg.inference.predictor import Predictor
 from autoseg.parallel import Progress, map_cases, silent
 from autoseg.pipeline.calibration import HeldOutMask, learned_quality
 from autoseg.pipeline.candidates import Found, find_candidates
-from autoseg.pipeline.held_out import HeldOut, Running, predict_held_out, predictor_of_fold
+from autoseg.pipeline.held_out import (
+    HeldOut,
+    Running,
+    pooled_reliability,
+    predict_held_out,
+    predictor_of_fold,
+)
 from autoseg.pipeline.postprocess import (
     MasksToCorrect,
     measured_postprocessing,
@@ -43,14 +56,7 @@ from autoseg.pipeline.postprocess import (
     postprocessing_as_nnunet,
 )
 from autoseg.pipeline.prepare import planned_dataset
-from autoseg.pipeline.selected import (
-    Postprocessing,
-    RulesName,
-    SelectedMember,
-    SelectedModel,
-    Selection,
-    read_selection,
-)
+from autoseg.pipeline.selected import read_selection
 from autoseg.postprocessing.quality import QualityModel
 from autoseg.records import Record, load_record, save_record
 from autoseg.work_folder import WorkFolder
@@ -108,6 +114,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
         because=choice.because,
         postprocessing=_postprocessing(job, scored, subset, workers, progress),
         quality=_quality(job, scored, subset, progress),
+        reliability=pooled_reliability(held_out, subset),
         notes=found.notes,
     )
     save_record(selection, work.selection)

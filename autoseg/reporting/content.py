@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from autoseg.dataset.problems import Problem
 from autoseg.evaluation.evaluation import Evaluation
+from autoseg.evaluation.selection_record import Selection
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.plan import Plan
 from autoseg.reporting.charts import colour_of
@@ -58,28 +59,11 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A configuration or an ensemble in cross-validation; `gap` is by how much the best is better,
-    `seconds` those of one model of each member for a scan."""
+class Selected:
+    """What was selected, and what became of its models since: with anything it is not followed."""
 
-    name: str
-    score: float
-    interval: tuple[float, float]
-    gap: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionContent:
-    """What predicts, and why; `steps` of post-processing in words, each with its gain."""
-
-    chosen: str
-    because: str
-    metric: str
-    candidates: Sequence[Candidate]
-    postprocessing: str
-    steps: Sequence[tuple[str, float]] = ()
-    notes: Sequence[str] = ()
+    selection: Selection
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +84,6 @@ class ReportContent:
     folds: Sequence[TrainedFold] = ()
     scored: Sequence[Scored] = ()
     answer: Scored | None = None
-    selection: SelectionContent | None = None
+    selected: Selected | None = None
     made_on: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()

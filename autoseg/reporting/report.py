@@ -7,8 +7,10 @@ from autoseg.reporting.content import ReportContent
 from autoseg.reporting.page import Section, write_page
 from autoseg.reporting.sections.cases import cases_section, pictures_section
 from autoseg.reporting.sections.data import data_section, problems_section
+from autoseg.reporting.sections.failure_signs import failure_signs_section
 from autoseg.reporting.sections.origins import origins_section
 from autoseg.reporting.sections.plan import choices_section, reasons_section
+from autoseg.reporting.sections.reliability import reliability_section
 from autoseg.reporting.sections.scores import scores_section
 from autoseg.reporting.sections.selection import selection_section
 from autoseg.reporting.sections.summary import summary_section
@@ -28,6 +30,8 @@ SECTIONS: tuple[Callable[[ReportContent], Section | None], ...] = (
     cases_section,
     pictures_section,
     selection_section,
+    failure_signs_section,
+    reliability_section,
     origins_section,
 )
 

@@ -1,4 +1,4 @@
-"""Scores as charts: boxes with their points, and agreement of volumes."""
+"""Scores as charts: boxes with their points, agreement of volumes, and reliability diagrams."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.evaluation.calibration import Reliability
 from autoseg.reporting.charts import (
     GREY,
+    LIGHT_GREY,
     WIDTH_IN,
     colour_of,
     drawable,
@@ -20,10 +22,12 @@ from autoseg.reporting.content import Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CLASSES_IN_FIGURE = 12
 PANELS_IN_A_ROW = 3
 JITTER = 0.16
+BARS_SHARE = 0.2  # of a reliability diagram, for how many voxels a bin has
 LIMITS_SD = 1.96  # of the differences, where 95 % lie between
 
 
@@ -101,15 +105,47 @@ def draw_boxes(scored: Scored, metric: str, label: str) -> bytes | None:
 def draw_agreement(agreements: Sequence[Agreement]) -> bytes:
     """A PNG with a panel for each class: differences of volumes against their means."""
     drawn = agreements[:CLASSES_IN_FIGURE]
-    columns = min(PANELS_IN_A_ROW, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = new_figure(WIDTH_IN * columns / PANELS_IN_A_ROW, 3.4 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat[len(drawn) :]:
-        panel.set_axis_off()
-    for order, (panel, agreement) in enumerate(zip(panels.flat, drawn, strict=False)):
+    figure, panels = _panels(len(drawn), 3.4)
+    for order, (panel, agreement) in enumerate(zip(panels, drawn, strict=True)):
         _draw_panel(panel, agreement, f"class {order + 1}")
     return to_png(figure)
+
+
+def draw_reliability(counted: Sequence[tuple[int, Reliability]]) -> bytes:
+    """A PNG with a panel for each class, which has its place among all classes beside it: the share
+    of voxels that have the class against its mean probability in every bin, and a bin's voxels."""
+    drawn = counted[:CLASSES_IN_FIGURE]
+    figure, panels = _panels(len(drawn), 3.9)
+    for panel, (order, reliability) in zip(panels, drawn, strict=True):
+        _draw_bins(panel, reliability, order)
+    return to_png(figure)
+
+
+def _panels(count: int, height_in: float) -> "tuple[Figure, list[Axes]]":
+    """A figure of so many panels, each of a height."""
+    columns = min(PANELS_IN_A_ROW, count)
+    rows = -(-count // columns)
+    figure = new_figure(WIDTH_IN * columns / PANELS_IN_A_ROW, height_in * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    return figure, panels[:count]
+
+
+def _draw_bins(axes: "Axes", reliability: Reliability, order: int) -> None:
+    voxels, probability, with_class = reliability.counts
+    there = voxels > 0
+    means, shares = probability[there] / voxels[there], with_class[there] / voxels[there]
+    heights = np.log10(1 + voxels) / np.log10(1 + voxels.max())
+    width = 1 / len(voxels)
+    places = width * (np.arange(len(voxels)) + 0.5)
+    axes.bar(places, BARS_SHARE * heights, 0.85 * width, color=LIGHT_GREY)
+    axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(means, shares, "o-", color=colour_of(order), markersize=5, linewidth=1.4)
+    axes.set_title(drawable(reliability.name, f"class {order + 1}"), fontsize=11)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlabel="predicted probability", ylabel="share of voxels with the class")
+    tidy(axes, "both")
 
 
 def _draw_panel(axes: "Axes", agreement: Agreement, otherwise: str) -> None:

@@ -10,7 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoseg.evaluation.calibration import brier_score, expected_calibration_error
+from autoseg.evaluation.calibration import (
+    BINS,
+    Reliability,
+    brier_score,
+    expected_calibration_error,
+    pool_reliability,
+)
 from autoseg.evaluation.detection import (
     Detections,
     average_precision,
@@ -105,3 +111,22 @@ def test_calibration_of_a_worked_example() -> None:
     annotated = replace(pair, annotated=inside)
     assert brier_score(annotated) == pytest.approx((0.9**2 + 0.1**2) / 2, abs=1e-3)
     assert expected_calibration_error(replace(pair, probability=None)) is None
+
+
+def test_pooled_bins_have_the_calibration_error_of_all_voxels_together() -> None:
+    rng = np.random.default_rng(0)
+    cases = [(p := rng.random((4, 5, 6)), rng.random((4, 5, 6)) < p**2) for _ in range(2)]
+    each = []
+    for p, there in cases:
+        bins = (p * BINS).astype(int).ravel()
+        weights = (np.ones(p.size), p.ravel(), there.ravel())
+        counts = np.array([np.bincount(bins, w, BINS) for w in weights])
+        each.append([Reliability.of("a", counts)])
+    (pooled,) = pool_reliability(each)
+    p, there = (np.concatenate(parts) for parts in zip(*cases, strict=True))
+    pair = MaskPair(
+        predicted=p > 0.5, reference=there, annotated=None, spacing_mm=(1, 1, 1),
+        scan_shape_vox=p.shape, scored_vox=p.size, probability=p,
+    )  # fmt: skip
+    assert pooled.calibration_error == pytest.approx(expected_calibration_error(pair), abs=1e-4)
+    assert Reliability.of("a", np.zeros((3, BINS))).calibration_error is None

@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 
 from autoseg.cli import main
+from autoseg.evaluation.patients import Interval
+from autoseg.evaluation.selection_record import (
+    Postprocessing,
+    SelectedMember,
+    SelectedModel,
+    Selection,
+)
 from autoseg.pipeline.report import ReportJob, gather, report_work
-from autoseg.records import save_json
+from autoseg.records import save_record
+from autoseg.reporting.content import Selected
 from autoseg.work_folder import WorkFolder
 from tests.pipeline.tiny import plan_quickly, train, write_rules
 from tests.reporting.pages import assert_stands_on_its_own, read_page
@@ -93,28 +101,24 @@ def test_a_half_written_line_of_a_running_training_is_left_out(work: WorkFolder)
     assert np.isfinite(before[0].train_loss or np.nan)
 
 
-def test_what_was_selected_is_read_with_its_candidates(work: WorkFolder) -> None:
-    scored = {"members": ["tiny/2d", "tiny/3d_fullres"], "score": 0.8, "gap": 0.0, "seconds": 0.5}
-    written = {
-        "metric": "dice",
-        "because": "it is best",
-        "candidates": [scored | {"interval": {"low": 0.7, "high": 0.9}}],
-        "members": [{"plan": "tiny", "configuration": c} for c in ("2d", "3d_fullres")],
-        "postprocessing": {
-            "because": "it gains",
-            "steps": [{"what": "holes filled", "gain": 0.1}],
-            "left_off": ["tumour: in too few cases"],
-        },
-        "notes": [],
-    }
-    path = work.root / "selection.json"
-    save_json(written, path)
+def test_a_selection_is_shown_as_long_as_it_can_be_read_and_tells_what_changed(
+    work: WorkFolder,
+) -> None:
+    model = SelectedModel(path="models/gone.safetensors", hash="0")
+    member = SelectedMember(plan="tiny", configuration="2d", models=(model,))
+    zero = Interval(low=0, high=0)
+    corrected = Postprocessing(before=0, after=0, gain=0, gain_interval=zero, because="none helps")
+    written = Selection(
+        rules="autoseg", metric="dice", folds=(0,), cases=1, patients=1, candidates=(),
+        members=(member,), because="it is best", postprocessing=corrected,
+    )  # fmt: skip
     try:
-        found = gather(work, work.plan(None)).selection
+        save_record(written, work.selection)
+        found = gather(work, work.plan(None)).selected
+        work.selection.write_text('{"metric": "dice"}')
+        content = gather(work, work.plan(None))
     finally:
-        path.unlink()
-    assert found is not None and found.chosen == found.candidates[0].name == (
-        "tiny/2d + tiny/3d_fullres"
-    )
-    assert found.candidates[0].interval == (0.7, 0.9)
-    assert (found.steps, found.notes) == ([("holes filled", 0.1)], ["tumour: in too few cases"])
+        work.selection.unlink()
+    assert found == Selected(written, ("models/gone.safetensors is gone",))
+    assert content.selected is None
+    assert "Run `autoseg select` again" in content.remarks[0]

@@ -25,16 +25,24 @@ from autoseg.checkpoint import (
 from autoseg.cli import main
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
+from autoseg.evaluation.calibration import BINS
 from autoseg.evaluation.evaluate import evaluate_pairs
+from autoseg.evaluation.selection_record import (
+    ReportedStep,
+    SelectedMember,
+    SelectedModel,
+    Selection,
+)
 from autoseg.images.volume import read_image, read_labels
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.subsets import segment_subsets
+from autoseg.inference.whole_scan import RequestedMaps
 from autoseg.pipeline.candidates import find_candidates
+from autoseg.pipeline.held_out import HeldOutCase
 from autoseg.pipeline.pack import pack_models
 from autoseg.pipeline.postprocess import postprocessing_as_nnunet
 from autoseg.pipeline.predict import models_to_use
 from autoseg.pipeline.select import SelectJob, select
-from autoseg.pipeline.selected import ReportedStep, SelectedMember, SelectedModel, Selection
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, LargestComponent
 from autoseg.records import load_record, save_record
@@ -167,6 +175,38 @@ def test_confidences_and_seconds_of_each_are_kept(made: WorkFolder) -> None:
         assert 0 < confidence.largest_probability <= 1
     assert found.seconds[0] > 0
     assert all(candidate.seconds > 0 for candidate in selection_of(made).candidates)
+
+
+def test_reliability_is_counted_against_references_on_the_scans_grid(made: WorkFolder) -> None:
+    """The counts of a fold with a single case are those of its saved probabilities."""
+    selection = selection_of(made)
+    assert [one.name for one in selection.reliability] == list(made.plan(None).labels.names[1:])
+    case = made.splits().folds[0].validation[0]
+    name = f"{made.plan(None).name}/2d"
+    record = load_record(HeldOutCase, made.held_out_record(case))
+    predictor = Predictor.load(paths_of(made, (name,), 0))
+    path = made.root.parent / "probabilities.npz"
+    predictor(read_image(scan_of(made, case)), requested=RequestedMaps(probability_file=path))
+    probabilities = np.load(path)["probabilities"].astype(np.float32)
+    truth = read_labels(made.root.parent / "data" / "labelsTr" / f"{case}.nii.gz").array
+    for index, found in enumerate(record.reliability[name.replace("/", ".")], 1):
+        p, there = probabilities[index], truth == index
+        above = p >= 1 / BINS
+        counts = np.histogram(p[above], BINS, (0, 1))[0]
+        # Probabilities were rounded to 16 bits, so some voxels are in the next bin.
+        np.testing.assert_allclose(found.voxels[1:], counts[1:], atol=2 + 0.01 * counts.sum())
+        assert sum(found.with_class) == there.sum()
+        seen = np.histogram(p[above & there], BINS, (0, 1))[0]
+        np.testing.assert_allclose(found.with_class[1:], seen[1:], atol=2 + 0.01 * seen.sum())
+
+
+def test_cases_of_earlier_versions_leave_reliability_unknown(work: WorkFolder) -> None:
+    path = work.held_out_record(work.splits().folds[0].validation[0])
+    older = json.loads(path.read_text())
+    del older["reliability"]
+    path.write_text(json.dumps(older))
+    before = selection_of(work)
+    assert before.reliability and select(SelectJob(work=work.root), 1).reliability == ()
 
 
 def test_what_is_done_is_not_predicted_again(

@@ -1,5 +1,6 @@
-"""Covers: content, page, ranking, score_charts, sections.cases, sections.origins, sections.scores,
-sections.selection, sections.summary, sections.training, sections.volumes, style, tables.
+"""Covers: content, page, ranking, score_charts, sections.cases, sections.failure_signs,
+sections.origins, sections.reliability, sections.scores, sections.selection, sections.summary,
+sections.training, sections.volumes, style, tables, evaluation.selection_record.
 """
 
 import re
@@ -10,16 +11,26 @@ import numpy as np
 import pytest
 
 from autoseg.dataset.layouts.recognition import open_dataset
+from autoseg.evaluation.calibration import Reliability
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.evaluation.metrics import Score
+from autoseg.evaluation.patients import Interval
 from autoseg.evaluation.pooling import pool_folds
+from autoseg.evaluation.selection import ScoredCandidate
+from autoseg.evaluation.selection_record import (
+    Postprocessing,
+    ReportedStep,
+    SelectedMember,
+    Selection,
+)
 from autoseg.geometry import Grid
 from autoseg.inspection.fingerprint import make_fingerprint
+from autoseg.postprocessing.quality import ClassQuality, QualityModel
+from autoseg.postprocessing.steps import Holes
 from autoseg.reporting.content import (
-    Candidate,
     ReportContent,
     Scored,
-    SelectionContent,
+    Selected,
     TrainedFold,
 )
 from autoseg.reporting.mosaic import MaskedScan, cut_slices
@@ -182,17 +193,78 @@ def test_hundreds_of_cases_stay_below_a_few_megabytes(
     assert len(html) < 2**21
 
 
+def candidate(member: str, score: float, gap: float, seconds: float) -> ScoredCandidate:
+    interval = Interval(low=score - 0.01, high=score + 0.01)
+    return ScoredCandidate(members=(member,), score=score, standard_error=0.01, interval=interval,
+                           classes={}, gap=gap, gap_interval=interval, seconds=seconds)  # fmt: skip
+
+
+@pytest.fixture
+def selection() -> Selection:
+    """A single configuration with one step, of which no more is known."""
+    step = ReportedStep(
+        step=Holes(of="organ", values=(1,), becomes=1), what="holes filled", gain=0.004
+    )
+    interval = Interval(low=0, high=0.01)
+    return Selection(
+        rules="autoseg", metric="dice", folds=(0,), cases=10, patients=10, because="it is best",
+        candidates=(candidate("cpu/2d", 0.81, 0.0, 0.125), candidate(ODD, 0.8, 0.01, 2.0)),
+        members=(SelectedMember(plan="cpu", configuration="2d", models=()),),
+        postprocessing=Postprocessing(steps=(step,), before=0.8, after=0.804, gain=0.004,
+                                      gain_interval=interval, because="it gains"),
+    )  # fmt: skip
+
+
 def test_a_selection_lists_candidates_with_their_cost_and_steps_with_their_gain(
-    content: ReportContent, tmp_path: Path
+    content: ReportContent, selection: Selection, tmp_path: Path
 ) -> None:
-    candidates = [
-        Candidate("cpu/2d", 0.81, (0.8, 0.82), 0.0, 0.125),
-        Candidate(ODD, 0.8, (0.79, 0.81), 0.01, 2.0),
-    ]
-    selection = SelectionContent("cpu/2d", "it is best", "dice", candidates, "it gains",
-                                 [("holes filled", 0.004)])  # fmt: skip
-    part = section(render(replace(content, selection=selection), tmp_path), "selection")
+    html = render(replace(content, selected=Selected(selection)), tmp_path)
+    part = section(html, "selection")
     listed, steps = (table_rows(table) for table in part.all("table"))
     assert listed[0] == ["cpu/2d (chosen)", "0.8100 [0.8000, 0.8200]", "0.0000", "0.12"]
     assert listed[1][0] == ODD
     assert steps == [["holes filled", "+0.0040"]]
+    assert "not followed" not in part.text
+    assert not {"failure-signs", "reliability"} & {
+        found.attributes["aria-labelledby"] for found in read_page(html).all("section")
+    }
+
+
+def test_a_selection_of_other_models_says_so(
+    content: ReportContent, selection: Selection, tmp_path: Path
+) -> None:
+    selected = Selected(selection, ("a/model.safetensors is gone",))
+    part = section(render(replace(content, selected=selected), tmp_path), "selection")
+    assert "it is not followed" in part.text and "a/model.safetensors is gone" in part.text
+
+
+def test_failure_signs_have_the_range_of_nine_of_ten_masks(
+    content: ReportContent, selection: Selection, tmp_path: Path
+) -> None:
+    organ = ClassQuality(
+        name=ODD, intercept=0.0, slope=1.0, error=0.04, error_spoilt=None,
+        residuals_90=(-np.log(2), np.log(3)), usual=0.8, doubtful_below=0.7, present_share=0.955,
+        cases=40,
+    )  # fmt: skip
+    learned = selection.model_copy(update={"quality": QualityModel(classes=(organ,), folds=5)})
+    html = render(replace(content, selected=Selected(learned)), tmp_path)
+    part = section(html, "failure-signs")
+    # Odds of 4, which are halved or tripled.
+    expected = [ODD, "40", "96%", "0.800", f"{2 / 3:.3f} to {12 / 13:.3f}", "0.040", "–", "0.700"]  # noqa: RUF001
+    assert table_rows(part.all("table")[0]) == [expected]
+    assert "the other folds" in part.text
+
+
+def test_reliability_is_drawn_beside_its_calibration_error(
+    content: ReportContent, selection: Selection, tmp_path: Path
+) -> None:
+    """Two bins of 10 voxels: of 0.1 in the mean none has the class, and of 0.9 eight have."""
+    counts = np.zeros((3, 15))
+    counts[:, 1], counts[:, 13] = (10, 1, 0), (10, 9, 8)
+    known = (Reliability.of(ODD, counts), Reliability.of("never", np.zeros((3, 15))))
+    measured = selection.model_copy(update={"reliability": known})
+    html = render(replace(content, selected=Selected(measured)), tmp_path)
+    part = section(html, "reliability")
+    assert table_rows(part.all("table")[0]) == [[ODD, "20", "0.500", "0.400", "0.1000"]]
+    assert len(part.all("img")) == 1
+    assert_stands_on_its_own(html)
