@@ -137,9 +137,8 @@ def draw_evaluated(
 
 def _labels_of(job: EvaluateJob, references: Path) -> LabelScheme | None:
     if job.labels:
-        declared = read_labels_of(job.labels)
-    else:
-        declared = find_labels(job.predictions[0], references, job.work)
+        return read_labels_of(job.labels).labels
+    declared = find_labels(job.predictions[0], references, job.work)
     return None if declared is None else declared.labels
 
 
