@@ -110,12 +110,7 @@ def draw_evaluated(
             "--pictures draws folders of masks. What folds held out is in the page that "
             "`autoseg report` writes."
         )
-    declared = (
-        read_labels_of(job.labels)
-        if job.labels
-        else find_labels(job.predictions[0], job.references, job.work)
-    )
-    labels = None if declared is None else declared.labels
+    labels = _labels_of(job, job.references)
     found = find_scans(job.references, scans)
     notes = []
     for predictions, evaluation in zip(job.predictions, evaluations, strict=True):
@@ -138,6 +133,13 @@ def draw_evaluated(
                 "were not found; --scans DIR says where they are"
             )
     return notes
+
+
+def _labels_of(job: EvaluateJob, references: Path) -> LabelScheme | None:
+    if job.labels:
+        return read_labels_of(job.labels).labels
+    declared = find_labels(job.predictions[0], references, job.work)
+    return None if declared is None else declared.labels
 
 
 def find_scans(references: Path, scans: Path | None) -> Mapping[str, Path]:
