@@ -3,8 +3,10 @@
 from autoseg.evaluation.mask_pair import MaskPair
 
 
-def pixel_accuracy(pair: MaskPair) -> float:
-    """Share of the scan's voxels on which both agree: (TP + TN) / all."""
+def pixel_accuracy(pair: MaskPair) -> float | None:
+    """Share of the scan's voxels on which both agree: (TP + TN) / all. None of no voxels."""
+    if not pair.scored_vox:
+        return None
     return 1 - (sum(pair.sizes_vox) - 2 * pair.common_vox) / pair.scored_vox
 
 

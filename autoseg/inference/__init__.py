@@ -2,6 +2,7 @@
 
 Read `predictor`, `models` and `whole_scan`, then `sliding_window` and `merging` (from patches to
 logits) and `restore` (to the scan's grid); `columns` says how much at once, `engines` run networks.
-`ensemble`, `probabilities` and `provenance` stand beside them; `subsets` makes the masks of several
-ensembles at once, and counts, by `reliability`, whether their probabilities are true.
+`ensemble`, `probabilities`, `confidence` and `provenance` stand beside them; `subsets` makes the
+masks of several ensembles at once, and counts, by `reliability`, whether their probabilities are
+true.
 """
