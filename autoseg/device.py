@@ -1,6 +1,7 @@
 """Where torch computes, how precisely, and what that hardware is."""
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,9 @@ import torch
 
 from autoseg.errors import AutosegError
 from autoseg.machine import GIB, Machine, cpu_has_bf16, free_memory_gib, machine_without_gpu
+from autoseg.neighbours import Neighbours
+
+THREADS_INTERVAL_S = 5.0
 
 Precision = Literal["fp32", "bf16", "fp16"]
 # The last is what is left where no algorithm of cuDNN found room to work in.
@@ -43,6 +47,32 @@ class Device:
         """Wait until everything that was asked of the device is done."""
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
+
+
+class Threads:
+    """How many threads networks run in on a CPU: as many as there are cores that others leave.
+
+    Threads wait for the slowest of them, so one that has to share its core holds up all. There are
+    never more than torch began with, as OMP_NUM_THREADS or `torch.set_num_threads` said.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.most = torch.get_num_threads()
+        self.neighbours = Neighbours() if device.kind == "cpu" and self.most > 1 else None
+        self.asked_s = time.monotonic()
+
+    def follow(self) -> None:
+        """Look again now and then; to be called as often as there is work."""
+        now_s = time.monotonic()
+        if self.neighbours is None or now_s - self.asked_s < THREADS_INTERVAL_S:
+            return
+        self.asked_s = now_s
+        wanted = max(1, min(self.most, round(self.neighbours.free_cores())))
+        if wanted != torch.get_num_threads():
+            torch.set_num_threads(wanted)
+
+    def close(self) -> None:
+        torch.set_num_threads(self.most)
 
 
 def ran_out_of_memory(error: Exception) -> bool:

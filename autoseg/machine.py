@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from autoseg.records import Record
 
 GIB = 1024**3
 ANY_GPU = "any"  # the name of a GPU that is planned for, and known by its memory alone
+CGROUP = Path("/sys/fs/cgroup")
 UNNOTICED = 0.05  # of a GPU's memory: what a desktop takes changes no plan
 # What Linux shows where torch may find a GPU: drivers of NVIDIA's cards, of its small boards, of
 # Windows around it, and of AMD's cards; the last two where nothing has used the card yet.
@@ -97,8 +99,23 @@ def machine_for(target: str) -> Machine:
 
 
 def available_cores() -> int:
-    """Cores that this process may run on (containers and batch systems allow fewer than exist)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: containers and batch systems allow fewer than exist."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, int(min(there or 1, _cores_limit())))
+
+
+def _cores_limit() -> float:
+    """How many cores' time a container may use, as `docker run --cpus` says."""
+    with suppress(OSError, ValueError):  # no limit is "max"
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = (
+            (CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+        )
+        if int(quota) > 0:
+            return int(quota) / int(period)
+    return inf
 
 
 def free_memory_gib() -> float:
@@ -121,7 +138,7 @@ def used_memory_gib() -> float:
 
 def _container_bytes_used() -> int:
     """What this container's processes hold, without files that the kernel keeps while it can."""
-    current, stat = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("current", "stat"))
+    current, stat = (CGROUP / f"memory.{name}" for name in ("current", "stat"))
     if not (current.exists() and stat.exists()):
         return 0
     counts = dict(line.split() for line in stat.read_text().splitlines())
@@ -161,8 +178,8 @@ def cpu_has_bf16() -> bool:
 
 def _memory_limit_bytes() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit_file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = Path(limit_file)
+    for limit_file in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = CGROUP / limit_file
         if limit.exists() and (text := limit.read_text().strip()).isdigit():
             return min(physical, int(text))
     return physical

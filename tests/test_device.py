@@ -1,14 +1,24 @@
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from autoseg import device as device_module
-from autoseg.device import Device, Precision, choose_device, gpus, machine_of, ran_out_of_memory
+from autoseg.device import (
+    Device,
+    Precision,
+    Threads,
+    choose_device,
+    gpus,
+    machine_of,
+    ran_out_of_memory,
+)
 from autoseg.errors import AutosegError
 from autoseg.machine import machine_without_gpu
+from autoseg.neighbours import Neighbours
 from autoseg.planning.facts import gather_facts
 from tests.made_up_gpus import MadeUpGpu, install
 from tests.planning.specified import Scans, made_up_fingerprint, plan_of
@@ -175,3 +185,26 @@ def test_want_of_memory_is_told_from_other_errors() -> None:
     assert ran_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     assert not ran_out_of_memory(RuntimeError("size mismatch"))
     assert not ran_out_of_memory(ValueError("out of memory"))
+
+
+def test_threads_follow_the_cores_that_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "THREADS_INTERVAL_S", 0.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    free = iter([2.4, 0.3, 7.0])
+    monkeypatch.setattr(Neighbours, "free_cores", lambda watch: next(free))
+    with closing(Threads(Device(torch.device("cpu"), "fp32"))) as threads:
+        counts = []
+        for _ in range(3):
+            threads.follow()
+            counts.append(torch.get_num_threads())
+    assert counts == [2, 1, 4]  # at least one, and never more than at first
+    torch.set_num_threads(before)
+
+
+def test_a_single_thread_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that OMP_NUM_THREADS=1 makes trainings equal to the bit whoever else is there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert Threads(Device(torch.device("cpu"), "fp32")).neighbours is None
+    torch.set_num_threads(before)

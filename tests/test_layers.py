@@ -15,6 +15,7 @@ LAYERS = [
     ["extensions"],
     ["records"],
     ["machine", "geometry"],
+    ["neighbours"],
     ["parallel", "lease"],
     ["images"],
     ["dataset"],

@@ -106,3 +106,28 @@ def test_memory_and_cores_are_those_that_exist() -> None:
     assert here.cores == available_cores()
     if Path("/proc/cpuinfo").exists():
         assert "flags" in cpu_flags() or "Features" in cpu_flags()
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("150000 100000", 1), ("max 100000", 4), ("20000 100000", 1), ("300000 100000", 3)],
+)
+def test_containers_limits_of_cores_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(machine_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    assert available_cores() == cores
+
+
+def test_older_containers_limit_cores_in_two_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    monkeypatch.setattr(machine_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    for quota, cores in ((200_000, 2), (-1, 4)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(str(quota))
+        assert available_cores() == cores

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from autoseg.augmentation import intensity, spatial
+from autoseg.augmentation.batch import Batch
+from autoseg.augmentation.change import apply_changes
 from autoseg.augmentation.sample import (
-    Batch,
     FloatArray,
     MaskAugmentation,
     RawSample,
@@ -76,7 +77,7 @@ def augment_batch(samples: Sequence[RawSample], shape: BatchShape, device: torch
     image = patches.image
     if patches.outside is not None:
         for channel in shape.masked_channels:
-            image[:, channel][patches.outside] = 0
+            image[:, channel].masked_fill_(patches.outside, 0)
     return Batch(image, patches.label, patches.maps, tuple(sample.case_id for sample in samples))
 
 
@@ -88,21 +89,25 @@ def augment_patches(
     Rounding depends on which samples come together: boxes are padded to a common size, and torch
     sums up one row in another order than several.
     """
-    patches = spatial.cut_patches(samples, patch_size_vox, device)
-    image = patches.image
+    patches = spatial.empty_patches(samples, patch_size_vox, device)
+    rows = patches.image.view(-1, *patches.image.shape[2:])  # [row, z, y, x]
     drawn = [sample.augmentation for sample in samples]
-    batch, channels = image.shape[:2]
-    intensity.add_noise(image, [(a.noise_std, a.noise_seed) for a in drawn])
-    rows = image.view(batch * channels, *image.shape[2:])  # [row, z, y, x]
-    intensity.blur(rows, np.concatenate([a.blur_sigma_vox for a in drawn]))
-    intensity.scale_brightness(rows, np.concatenate([a.brightness for a in drawn]))
-    intensity.scale_contrast(rows, np.concatenate([a.contrast for a in drawn]))
-    zoomed_axes = (1, 2) if planar else (0, 1, 2)
-    zoom = np.concatenate([a.low_resolution for a in drawn])
-    intensity.lower_resolution(rows, zoom, zoomed_axes)
     inverted = np.concatenate([a.inverted_gamma for a in drawn])
-    intensity.apply_gamma(rows, inverted, invert=True)
-    intensity.apply_gamma(rows, np.concatenate([a.gamma for a in drawn]), invert=False)
+    changes = (
+        spatial.place(patches, samples),
+        spatial.warp(patches, samples),
+        spatial.mirror(patches, samples),
+        intensity.add_noise(patches.image, [(a.noise_std, a.noise_seed) for a in drawn]),
+        intensity.blur(rows, np.concatenate([a.blur_sigma_vox for a in drawn])),
+        intensity.scale_brightness(rows, np.concatenate([a.brightness for a in drawn])),
+        intensity.scale_contrast(rows, np.concatenate([a.contrast for a in drawn])),
+        intensity.lower_resolution(
+            rows, np.concatenate([a.low_resolution for a in drawn]), (1, 2) if planar else (0, 1, 2)
+        ),
+        intensity.apply_gamma(rows, inverted, invert=True),
+        intensity.apply_gamma(rows, np.concatenate([a.gamma for a in drawn]), invert=False),
+    )
+    apply_changes(changes, device)
     return patches
 
 

@@ -1,13 +1,15 @@
-"""What travels through augmentation: a sample's parameters, its voxels, and the finished batch."""
+"""What travels to augmentation: a sample's parameters, and its voxels. Known without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+import fastremap
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+LABEL = "label"  # beside the kinds of maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +55,31 @@ class RawSample:
 
     `image` [channel, z, y, x], the others [z, y, x]: `label`, `outside`, and `maps` of the other
     inputs of the network, by their kind. `centre_vox` is the patch's centre in the box's voxels.
+    `classes` are those that label and maps have, where they were looked for, by LABEL or kind.
     """
 
     case_id: str
-    image: NDArray[np.float32]
+    image: NDArray[np.floating[Any]]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
     maps: Mapping[str, NDArray[np.uint8]]
     centre_vox: FloatArray
     augmentation: SampleAugmentation
+    classes: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def class_map(self, kind: str) -> NDArray[np.uint8]:
+        """The label, or a map of another input."""
+        return self.label if kind == LABEL else self.maps[kind]
+
+    def classes_of(self, kind: str) -> NDArray[np.uint8]:
+        """Which classes a map has."""
+        if kind in self.classes:
+            return self.classes[kind]
+        found: NDArray[np.uint8] = fastremap.unique(self.class_map(kind))
+        return found
 
     @property
     def size_bytes(self) -> int:
         """What its voxels take in memory."""
         arrays = (self.image, self.label, self.outside, *self.maps.values())
         return sum(array.nbytes for array in arrays if array is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """On the training device: image [batch, channel, z, y, x], class indices [batch, z, y, x], and
-    maps [batch, z, y, x] of the network's other inputs, by their kind."""
-
-    image: torch.Tensor
-    label: torch.Tensor
-    maps: dict[str, torch.Tensor]
-    case_ids: tuple[str, ...]
-
-    def as_slices(self) -> "Batch":
-        """The same without the depth of a single voxel, for networks in two dimensions."""
-        maps = {kind: values.squeeze(1) for kind, values in self.maps.items()}
-        return Batch(self.image.squeeze(2), self.label.squeeze(1), maps, self.case_ids)

@@ -6,13 +6,15 @@ the transformed patch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from autoseg.augmentation.sample import RawSample, SampleAugmentation
+from autoseg.augmentation.change import Change, apply_changes
+from autoseg.augmentation.sample import LABEL, RawSample, SampleAugmentation
 from autoseg.geometry import Box, Shape3
 
 CLASSES_AT_ONCE = 8  # indicators that are interpolated together, which bounds memory
@@ -87,27 +89,81 @@ def cut_patches(
     samples: Sequence[RawSample], patch_size_vox: Shape3, device: torch.device
 ) -> Patches:
     """Every sample's patch, transformed and mirrored."""
+    patches = empty_patches(samples, patch_size_vox, device)
+    changes = (place(patches, samples), warp(patches, samples), mirror(patches, samples))
+    apply_changes(changes, device)
+    return patches
+
+
+def empty_patches(
+    samples: Sequence[RawSample], patch_size_vox: Shape3, device: torch.device
+) -> Patches:
+    """Patches of what the samples hold, to be filled."""
     count, first = len(samples), samples[0]
 
     def empty(dtype: torch.dtype, *lead: int) -> torch.Tensor:
         return torch.empty((count, *lead, *patch_size_vox), dtype=dtype, device=device)
 
-    patches = Patches(
+    return Patches(
         image=empty(torch.float32, first.image.shape[0]),
         label=empty(torch.uint8),
         outside=None if first.outside is None else empty(torch.bool),
         maps={kind: empty(torch.uint8) for kind in first.maps},
     )
-    warped = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
-    for index, sample in enumerate(samples):
-        if index not in warped:
-            for target, array in _pairs(patches, sample):
-                target[index] = torch.from_numpy(array).to(device, non_blocking=True)
-    if warped:
-        _warp(patches, warped, [samples[i] for i in warped], device)
-    for target, _ in _pairs(patches, first):
-        _mirror(samples, target)
-    return patches
+
+
+def place(patches: Patches, samples: Sequence[RawSample]) -> Change:
+    """Samples that are not transformed, as they are."""
+
+    def apply() -> None:
+        for index, sample in enumerate(samples):
+            if sample.augmentation.matrix is None:
+                for target, array in _pairs(patches, sample):
+                    # As it is stored: a GPU makes single precision of it faster.
+                    target[index] = torch.from_numpy(array).to(target.device, non_blocking=True)
+
+    return Change(apply)
+
+
+def mirror(patches: Patches, samples: Sequence[RawSample]) -> Change:
+    """Each sample mirrored along its axes."""
+
+    def apply() -> None:
+        for target, _ in _pairs(patches, samples[0]):
+            for index, sample in enumerate(samples):
+                if sample.augmentation.mirrored_axes:
+                    axes = [target.ndim - 4 + axis for axis in sample.augmentation.mirrored_axes]
+                    target[index] = target[index].flip(axes)
+
+    return Change(apply)
+
+
+def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
+    """Transformed samples, interpolated: images linearly, each class's indicator likewise."""
+    rows = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
+    if not rows:
+        return None
+    warped = [samples[i] for i in rows]
+    box_size = np.max([sample.label.shape for sample in warped], axis=0)
+    positions = _Positions.of(warped, patches.label.shape[1:], box_size)
+    kinds = (LABEL, *patches.maps)
+    present = [np.union1d([0], np.concatenate([s.classes_of(k) for s in warped])) for k in kinds]
+
+    def apply(*sent: torch.Tensor) -> None:
+        grid = positions.grid(sent[len(kinds) :])
+        image = _stack([sample.image for sample in warped], box_size, grid.device).float()
+        _set(patches.image, rows, F.grid_sample(image, grid, align_corners=False))
+        for kind, classes in zip(kinds, sent, strict=False):
+            values = _stack([s.class_map(kind)[None] for s in warped], box_size, grid.device)
+            target = patches.label if kind == LABEL else patches.maps[kind]
+            _set(target, rows, _warp_classes(values, classes, grid))
+        if patches.outside is not None:
+            masks = [~s.outside[None] for s in warped if s.outside is not None]
+            boxes = _stack(masks, box_size, grid.device).float()
+            inside = F.grid_sample(boxes, grid, align_corners=False)
+            _set(patches.outside, rows, inside[:, 0] < 0.5)
+
+    return Change(apply, (*(p.astype(np.uint8) for p in present), *positions.arrays))
 
 
 def _pairs(
@@ -122,40 +178,19 @@ def _pairs(
         yield values, sample.maps[kind]
 
 
-def _mirror(samples: Sequence[RawSample], tensor: torch.Tensor) -> None:
-    for index, sample in enumerate(samples):
-        if sample.augmentation.mirrored_axes:
-            axes = [tensor.ndim - 4 + axis for axis in sample.augmentation.mirrored_axes]
-            tensor[index] = tensor[index].flip(axes)
+def _set(target: torch.Tensor, rows: Sequence[int], values: torch.Tensor) -> None:
+    """One row after the other, since a list of rows would have to be sent first."""
+    for row, value in zip(rows, values, strict=True):
+        target[row] = value
 
 
-def _warp(
-    patches: Patches, rows: list[int], samples: Sequence[RawSample], device: torch.device
-) -> None:
-    """Interpolate transformed patches: images linearly, each class's indicator likewise."""
-    patch_size_vox = patches.label.shape[1:]
-    box_size = np.max([sample.label.shape for sample in samples], axis=0)
-    grid = _sampling_grid(samples, patch_size_vox, box_size, device)
-    image = _stack([sample.image for sample in samples], box_size).to(device)
-    patches.image[rows] = F.grid_sample(image, grid, align_corners=False)
-    label = _stack([sample.label[None] for sample in samples], box_size).to(device)
-    patches.label[rows] = _warp_classes(label, grid)
-    for kind, values in patches.maps.items():
-        maps = _stack([sample.maps[kind][None] for sample in samples], box_size)
-        values[rows] = _warp_classes(maps.to(device), grid)
-    if patches.outside is not None:
-        outside = [sample.outside for sample in samples if sample.outside is not None]
-        inside = _stack([~mask[None] for mask in outside], box_size).to(device).float()
-        patches.outside[rows] = F.grid_sample(inside, grid, align_corners=False)[:, 0] < 0.5
-
-
-def _warp_classes(classes: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """The class [sample, z, y, x] whose indicator, linearly interpolated, is the largest."""
-    best = torch.full((len(classes), *grid.shape[1:4]), -1.0, device=classes.device)
-    winner = torch.zeros(best.shape, dtype=torch.uint8, device=classes.device)
-    present = torch.unique(classes)
-    for some in present.split(CLASSES_AT_ONCE):
-        indicators = (classes == some.view(1, -1, 1, 1, 1)).float()
+def _warp_classes(values: torch.Tensor, present: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """The class [sample, z, y, x] of those `present` whose indicator, linearly interpolated, is the
+    largest."""
+    best = torch.full((len(values), *grid.shape[1:4]), -1.0, device=values.device)
+    winner = torch.zeros(best.shape, dtype=torch.uint8, device=values.device)
+    for some in torch.split(present, CLASSES_AT_ONCE):
+        indicators = (values == some.view(1, -1, 1, 1, 1)).float()
         score, index = F.grid_sample(indicators, grid, align_corners=False).max(dim=1)
         better = score > best
         best = torch.where(better, score, best)
@@ -164,50 +199,62 @@ def _warp_classes(classes: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     return torch.where(best > 0, winner, torch.zeros_like(winner))
 
 
-def _stack(arrays: Sequence[NDArray[np.generic]], box_size: NDArray[np.int64]) -> torch.Tensor:
+def _stack(
+    arrays: Sequence[NDArray[Any]], box_size: NDArray[np.int64], device: torch.device
+) -> torch.Tensor:
     """Boxes [channel, ...] of different sizes as one tensor, zeros at the far ends."""
-    stacked = np.zeros((len(arrays), arrays[0].shape[0], *box_size), dtype=arrays[0].dtype)
+    first = torch.from_numpy(arrays[0])
+    shape = (len(arrays), len(first), *box_size.tolist())
+    stacked = torch.zeros(shape, dtype=first.dtype, device=device)
     for target, array in zip(stacked, arrays, strict=True):
         z, y, x = array.shape[1:]
-        target[:, :z, :y, :x] = array
-    return torch.from_numpy(stacked)
+        target[:, :z, :y, :x].copy_(torch.from_numpy(array), non_blocking=True)
+    return stacked
 
 
-def _sampling_grid(
-    samples: Sequence[RawSample],
-    patch_size_vox: Sequence[int],
-    box_size: NDArray[np.int64],
-    device: torch.device,
-) -> torch.Tensor:
-    """Where each output voxel is read, as `grid_sample` wants it: [sample, z, y, x, (x, y, z)]."""
-    axes = [torch.arange(n, device=device) - (n - 1) / 2 for n in patch_size_vox]
-    offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # [z, y, x, 3]
-    matrices = np.stack([_matrix(sample) for sample in samples])
-    centres = np.stack([sample.centre_vox for sample in samples])
-    matrix = torch.from_numpy(matrices).to(device, torch.float32)  # [sample, 3, 3]
-    centre = torch.from_numpy(centres).to(device, torch.float32)  # [sample, 3]
-    position = torch.einsum("bij,zyxj->bzyxi", matrix, offset) + centre[:, None, None, None]
-    for row, sample in zip(position, samples, strict=True):
-        if sample.augmentation.displacement_vox is not None:
-            row += _displacement(sample.augmentation.displacement_vox, patch_size_vox, device)
-    size = torch.from_numpy(box_size).to(device, torch.float32)
-    return ((2 * position + 1) / size - 1).flip(-1)
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """Where the voxels of transformed patches are read; `arrays` is what `grid` is called with."""
 
+    patch_size_vox: tuple[int, ...]
+    deformed: tuple[int, ...]  # which of the samples
+    arrays: tuple[NDArray[Any], ...]
 
-def _matrix(sample: RawSample) -> NDArray[np.float64]:
-    assert sample.augmentation.matrix is not None
-    return sample.augmentation.matrix
+    @classmethod
+    def of(
+        cls,
+        samples: Sequence[RawSample],
+        patch_size_vox: Sequence[int],
+        box_size: NDArray[np.int64],
+    ) -> "_Positions":
+        drawn = [sample.augmentation for sample in samples]
+        controls = {i: a.displacement_vox for i, a in enumerate(drawn)}
+        deformed = {i: control for i, control in controls.items() if control is not None}
+        splines: list[NDArray[np.float64]] = []
+        for control in deformed.values():
+            counts = zip(patch_size_vox, control.shape[1:], strict=True)
+            splines += [control, *(spline_matrix(size, count) for size, count in counts)]
+        matrices = np.stack([a.matrix for a in drawn if a.matrix is not None])
+        centres = np.stack([sample.centre_vox for sample in samples])
+        arrays = [a.astype(np.float32) for a in (matrices, centres, box_size, *splines)]
+        return cls(tuple(patch_size_vox), tuple(deformed), tuple(arrays))
+
+    def grid(self, sent: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As `grid_sample` wants it: [sample, z, y, x, (x, y, z)], from -1 to 1."""
+        matrix, centre, size, *splines = sent  # [sample, 3, 3], [sample, 3], [3]
+        axes = [torch.arange(n, device=size.device) - (n - 1) / 2 for n in self.patch_size_vox]
+        offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # [z, y, x, 3]
+        position = torch.einsum("bij,zyxj->bzyxi", matrix, offset) + centre[:, None, None, None]
+        for number, row in enumerate(self.deformed):
+            position[row] += _displacement(*splines[4 * number : 4 * number + 4])
+        return ((2 * position + 1) / size - 1).flip(-1)
 
 
 def _displacement(
-    control_vox: NDArray[np.float64], patch_size_vox: Sequence[int], device: torch.device
+    control_vox: torch.Tensor, z: torch.Tensor, y: torch.Tensor, x: torch.Tensor
 ) -> torch.Tensor:
-    """How far each voxel's source moves [z, y, x, axis], from its control points."""
-    z, y, x = (
-        torch.from_numpy(spline_matrix(size, count)).to(device, torch.float32)
-        for size, count in zip(patch_size_vox, control_vox.shape[1:], strict=True)
-    )
-    moved = torch.from_numpy(control_vox).to(device, torch.float32)
-    moved = torch.einsum("xk,aijk->aijx", x, moved)  # one axis after the other: least memory
+    """How far each voxel's source moves [z, y, x, axis], from control points and the spline's
+    weights along each axis."""
+    moved = torch.einsum("xk,aijk->aijx", x, control_vox)  # one axis after the other: least memory
     moved = torch.einsum("yj,aijx->aiyx", y, moved)
     return torch.einsum("zi,aiyx->zyxa", z, moved)

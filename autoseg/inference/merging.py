@@ -23,6 +23,9 @@ class Merger(Protocol):
     def advance(self, count: int) -> None:
         """Forget finished rows, and go on to those that follow."""
 
+    def check(self) -> None:
+        """Raise AutosegError where any of the rows so far was not finite."""
+
 
 class DenseSums:
     """Weighted logits [output, depth, y, x] of a column, from the current row of patches on."""
@@ -33,6 +36,7 @@ class DenseSums:
         self.shape = (depth, *(high - low for low, high in spans))
         self.total = torch.zeros(self.shape, device=weight.device)
         self.logits: torch.Tensor | None = None
+        self.finite = torch.ones((), dtype=torch.bool, device=weight.device)
 
     def add(self, logits: torch.Tensor, starts: Sequence[int]) -> None:
         """Add a patch [output, z, y, x] that starts at (y, x)."""
@@ -50,7 +54,10 @@ class DenseSums:
         step = max(1, BYTES_AT_ONCE // row_bytes)
         for first in range(low, high, step):
             rows = slice(first, min(high, first + step))
-            yield _finite(self.logits[:, rows] / self.total[rows])  # not held here any longer
+            means = self.logits[:, rows] / self.total[rows]
+            self.finite &= torch.isfinite(means.sum())
+            yield means
+            del means  # not held here any longer
 
     def advance(self, count: int) -> None:
         """Drop finished rows and append as many empty ones, in place."""
@@ -62,6 +69,14 @@ class DenseSums:
                 rows[first:last] = rows[first + count : last + count]
             rows[max(0, kept) :] = 0
 
+    def check(self) -> None:
+        """Asked at the end, since a device has to be waited for."""
+        if not self.finite:
+            raise AutosegError(
+                "the network gave numbers that are not finite, so there is no mask. Try "
+                "--precision fp32; where that does not help, its training has failed."
+            )
+
     def _overlap(self, starts: Sequence[int]) -> tuple[list[slice], list[slice]]:
         """The part of a patch that lies in the column, and where in the column."""
         inside, place = [], []
@@ -71,15 +86,6 @@ class DenseSums:
             inside.append(slice(a - start, b - start))
             place.append(slice(a - low, b - low))
         return inside, place
-
-
-def _finite(logits: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(logits.sum()):
-        raise AutosegError(
-            "the network gave numbers that are not finite, so there is no mask. Try "
-            "--precision fp32; where that does not help, its training has failed."
-        )
-    return logits
 
 
 # By how a task says that patches become a scan; given depth of a patch, spans of y and x, weights.

@@ -59,6 +59,7 @@ def restored_blocks(
             for axis, interpolation in ((2, y), (3, x), (1, part)):
                 values = interpolation.apply(values, axis)
             yield Block((slice(first, last), slice(*column.y), slice(*column.x)), values)
+        rows.exhaust()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class _RowReader:
         self.held = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         self.first = low
         return self.held[:, : high - low]
+
+    def exhaust(self) -> None:
+        """Come to the end, at which those who give the rows look whether all went well."""
+        for _ in self.pieces:
+            pass
 
 
 def interpolation_matrices(

@@ -107,6 +107,7 @@ def predict_logits(
     )
     starts = list(product(z_starts, y_starts, x_starts))
     run = _ConstantsOnce(predict)
+    constants = constant_patches(padded, starts, patch_size_vox)
     patches_at_once = max(1, batching.inputs_at_once // 2 ** len(plan.mirror_axes))
     sums = MERGERS[batching.merging](patch_size_vox[0], spans, weight)
     top = 0  # where the sums begin
@@ -114,7 +115,8 @@ def predict_logits(
     for index in range(0, len(starts), patches_at_once):
         together = starts[index : index + patches_at_once]
         patches = torch.stack([padded[:, *_window(patch_size_vox, start)] for start in together])
-        logits = run(patches).to(batching.sums_on, torch.float32)
+        known = constants[index : index + patches_at_once]
+        logits = run(patches, known).to(batching.sums_on, torch.float32)
         for patch, (z, *yx) in zip(logits, together, strict=True):
             if z > top:
                 yield from sums.means(max(0, first - top), z - top)
@@ -122,30 +124,46 @@ def predict_logits(
                 top = z
             sums.add(patch, yx)
     yield from sums.means(max(0, first - top), last - top)
+    sums.check()
+
+
+def constant_patches(
+    image: torch.Tensor, starts: Sequence[Shape3], patch_size_vox: Shape3
+) -> list[tuple[float, ...] | None]:
+    """The values of the channels of patches that repeat one, such as air; None of all others.
+
+    Looked for in all patches together, so that a device is waited for once.
+    """
+    ranges = [
+        torch.stack(torch.aminmax(image[:, *_window(patch_size_vox, start)].flatten(1), dim=1))
+        for start in starts
+    ]  # [low and high, channel]
+    return [tuple(low) if low == high else None for low, high in torch.stack(ranges).tolist()]
 
 
 class _ConstantsOnce:
-    """Predicts patches; those of one repeated value, such as air, only once."""
+    """Predicts patches; those of one repeated value only once."""
 
     def __init__(self, predict: PredictPatches) -> None:
         self.predict = predict
-        self.known: tuple[list[float], torch.Tensor] | None = None  # values of channels, logits
+        self.last: tuple[tuple[float, ...], torch.Tensor] | None = None  # values, logits
 
-    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
-        low, high = torch.aminmax(patches.flatten(2), dim=2)  # [n, channel]
-        is_constant = (low == high).all(dim=1).tolist()
-        if not any(is_constant):
+    def __call__(
+        self, patches: torch.Tensor, constants: Sequence[tuple[float, ...] | None]
+    ) -> torch.Tensor:
+        """Patches [n, channel, z, y, x], and which of them are constant."""
+        others = [index for index, values in enumerate(constants) if values is None]
+        if len(others) == len(patches):
             return self.predict(patches)
         outputs: dict[int, torch.Tensor] = {}
-        others = [index for index, constant in enumerate(is_constant) if not constant]
         if others:
-            outputs |= dict(zip(others, self.predict(patches[others]).clone(), strict=True))
-        for index, values in enumerate(low.tolist()):
-            if is_constant[index]:
-                if self.known is None or self.known[0] != values:
-                    patch = patches[index : index + 1]
-                    self.known = (values, self.predict(patch)[0].clone())
-                outputs[index] = self.known[1]
+            varied = torch.stack([patches[index] for index in others])
+            outputs |= dict(zip(others, self.predict(varied).clone(), strict=True))
+        for index, values in enumerate(constants):
+            if values is not None:
+                if self.last is None or self.last[0] != values:
+                    self.last = (values, self.predict(patches[index : index + 1])[0].clone())
+                outputs[index] = self.last[1]
         return torch.stack([outputs[index] for index in range(len(patches))])
 
 

@@ -235,7 +235,7 @@ def _training(
         configuration = earlier.configuration
     _warn_of_options(configuration, found.plan.labels, bool(split.validation))
     cases = _learnable(found, _stored(found, progress), group)
-    if configuration.run.training.augment_on == "device":  # other processes open them again
+    if configuration.run.training.augment_on == "device" and device.kind == "cpu":
         cases = in_memory_if_small(cases, job.rank.local_world_size)
     return Training(
         card=ModelCard(

@@ -10,7 +10,7 @@ from autoseg.records import Record
 
 LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]
 BUILT_IN_LOSSES: tuple[str, ...] = get_args(LossKind)
-Execution = Literal["eager", "channels_last", "compiled"]
+Execution = Literal["eager", "channels_last", "compiled", "compiled_channels_last"]
 Range = tuple[float, float]
 
 

@@ -7,7 +7,7 @@ follows, both unsigned and little-endian; after the JSON lie the parts that it l
 import itertools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,7 +107,7 @@ class StoredPatch:
     """A box of a stored case: image [channel, z, y, x], the others [z, y, x] as prepared; `maps` of
     class indices are the network's other inputs, by their kind."""
 
-    image: NDArray[np.float32]
+    image: NDArray[np.floating[Any]]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
     maps: dict[str, NDArray[np.uint8]]
@@ -147,23 +147,43 @@ class StoredCase:
         )
 
     def read(self, box: Box) -> StoredPatch:
-        """What lies inside a box, which may leave the case.
+        """What lies inside a box, as `read_into` has it; the image as precise as it is stored."""
+        shape = tuple(last - first for first, last in zip(box.start, box.stop, strict=True))
+        patch = StoredPatch(
+            image=np.empty((self.image.shape[0], *shape), self.image.dtype),
+            label=np.empty(shape, np.uint8),
+            outside=None if self.outside_mask is None else np.empty(shape, np.bool_),
+            maps={kind: np.empty(shape, np.uint8) for kind in self.maps},
+        )
+        self.read_into(box, patch)
+        return patch
+
+    def read_into(self, box: Box, target: StoredPatch) -> None:
+        """Fill arrays with what lies inside a box, which may leave the case.
 
         Voxels beyond the border are 0, background, and outside.
         """
-        inside, padding = [], []
+        there, here = [], []  # in the case, and in the box
         for first, last, size in zip(box.start, box.stop, self.shape_vox, strict=True):
-            part = slice(min(max(first, 0), size), min(max(last, 0), size))
-            before = min(max(-first, 0), last - first)
-            inside.append(part)
-            padding.append((before, last - first - before - (part.stop - part.start)))
-        image = np.pad(self.image[:, *inside].astype(np.float32), [(0, 0), *padding])
-        label = np.pad(self.label[*inside], padding)
-        outside = None
-        if self.outside_mask is not None:
-            outside = np.pad(self.outside_mask[*inside] > 0, padding, constant_values=True)
-        maps = {kind: np.pad(values[*inside], padding) for kind, values in self.maps.items()}
-        return StoredPatch(image, label, outside, maps)
+            inside = slice(min(max(first, 0), size), min(max(last, 0), size))
+            there.append(inside)
+            here.append(slice(inside.start - first, inside.stop - first))
+        _fill(target.image, here, self.image[:, *there])
+        _fill(target.label, here, self.label[*there])
+        for kind, values in self.maps.items():
+            _fill(target.maps[kind], here, values[*there])
+        if target.outside is not None and self.outside_mask is not None:
+            _fill(target.outside, here, self.outside_mask[*there] > 0, beyond=True)
+
+
+def _fill(
+    target: NDArray[Any], box: Sequence[slice], values: NDArray[Any], beyond: bool = False
+) -> None:
+    """Put values [..., z, y, x] into a box of an array, and one value around it."""
+    if target.shape != values.shape:
+        target[:] = beyond
+    place: tuple[Any, ...] = (..., *box)
+    target[place] = values
 
 
 def write_case(

@@ -66,6 +66,17 @@ class Comparison:
         return values if self.voxel_weight is None else values * self.voxel_weight
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Outputs are regions, where there are any, else classes. Whether targets may be IGNORED is
+    known beforehand, since a device that is asked has to be waited for."""
+
+    regions: Regions = ()
+    has_ignored: bool = True
+
+
+CLASSES = Meaning()
+
 Loss = Callable[[Comparison, LossPlan], torch.Tensor]
 
 
@@ -110,7 +121,7 @@ def deep_supervision_loss(
     logits: Sequence[torch.Tensor],
     target: torch.Tensor,
     plan: LossPlan,
-    regions: Regions = (),
+    meaning: Meaning = CLASSES,
     sum_up: SumUp = alone,
 ) -> torch.Tensor:
     """The loss at every resolution, against the target at cell centres, weighted and summed.
@@ -124,7 +135,7 @@ def deep_supervision_loss(
             slice(full // size // 2, None, full // size)  # the voxel at the cell's centre
             for full, size in zip(target.shape[1:], output.shape[2:], strict=True)
         )
-        seen = compare(output, target[:, *thin], plan, regions, sum_up)
+        seen = compare(output, target[:, *thin], plan, meaning, sum_up)
         total = total + weight * loss(seen, plan)
     return total
 
@@ -143,18 +154,17 @@ def compare(
     logits: torch.Tensor,
     target: torch.Tensor,
     plan: LossPlan,
-    regions: Regions = (),
+    meaning: Meaning = CLASSES,
     sum_up: SumUp = alone,
 ) -> Comparison:
     """Logits [batch, output, *space] beside class indices [batch, *space]."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     weight = _voxel_weight(target, plan)
-    # A GPU is not asked whether any voxel is ignored, for it would have to be waited for.
-    if target.device.type == "cpu" and int(target.max()) != IGNORED:
-        count = torch.tensor(target.numel())
-        return Comparison(*_terms(logits, target, target, regions), count, weight, sum_up)
+    if not meaning.has_ignored:
+        count = torch.full((), target.numel(), device=target.device)
+        return Comparison(*_terms(logits, target, target, meaning.regions), count, weight, sum_up)
     annotated = target != IGNORED
-    cross_entropy, probability, truth = _terms(logits, target, target * annotated, regions)
+    cross_entropy, probability, truth = _terms(logits, target, target * annotated, meaning.regions)
     mask = annotated.to(logits.dtype)[:, None]
     count = annotated.count_nonzero()
     return Comparison(cross_entropy * mask, probability * mask, truth, count, weight, sum_up)
@@ -175,7 +185,7 @@ def _terms(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cross-entropy, probability and truth; `known` is the target with 0 for what is ignored."""
     if regions:
-        members = [_is_any_of(target, region) for region in regions]
+        members = [is_any_of(target, region) for region in regions]
         truth = torch.stack(members, dim=1).to(logits.dtype)  # [batch, region, *space]
         cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return cross_entropy, logits.sigmoid(), truth
@@ -201,7 +211,7 @@ def _overlap_index(
     return (2 * true_positive + plan.dice_smooth) / total.clamp_min(SMALLEST_TOTAL)
 
 
-def _is_any_of(target: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+def is_any_of(target: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
     # Class by class, because a list of classes would have to be sent to a GPU first.
     return reduce(torch.logical_or, (target == index for index in classes))
 

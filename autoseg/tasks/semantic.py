@@ -12,7 +12,7 @@ import torch
 from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.run_plan import LossPlan
-from autoseg.tasks.losses import deep_supervision_loss
+from autoseg.tasks.losses import Meaning, deep_supervision_loss, is_any_of
 from autoseg.tasks.task import Merging, SumUp, alone
 
 
@@ -23,6 +23,7 @@ class SemanticTask:
     plan: SemanticPlan
     loss_plan: LossPlan
     names: tuple[str, ...]
+    has_ignored: bool = True
     merging: Merging = "dense"
 
     def targets(self, labels: torch.Tensor) -> torch.Tensor:
@@ -31,13 +32,13 @@ class SemanticTask:
     def loss(
         self, outputs: Sequence[torch.Tensor], targets: torch.Tensor, across: SumUp = alone
     ) -> torch.Tensor:
-        return deep_supervision_loss(outputs, targets, self.loss_plan, self.plan.regions, across)
+        meaning = Meaning(self.plan.regions, self.has_ignored)
+        return deep_supervision_loss(outputs, targets, self.loss_plan, meaning, across)
 
     def truth(self, targets: torch.Tensor) -> torch.Tensor:
         if not self.plan.regions:
             return _indicators(targets, self.plan.classes)
-        regions = [torch.isin(targets, targets.new_tensor(r)) for r in self.plan.regions]
-        return torch.stack(regions, dim=1)
+        return torch.stack([is_any_of(targets, region) for region in self.plan.regions], dim=1)
 
     def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         if self.plan.regions:
@@ -75,7 +76,7 @@ class SemanticTask:
 
 def semantic_task(plan: SemanticPlan, loss: LossPlan, labels: LabelScheme) -> SemanticTask:
     names = tuple(region.name for region in labels.regions) or labels.names[1:]
-    return SemanticTask(plan, loss, names)
+    return SemanticTask(plan, loss, names, has_ignored=labels.ignore is not None)
 
 
 def _indicators(classes: torch.Tensor, class_count: int) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import dataclass, field
+from math import isfinite
+from statistics import fmean
 
 import torch
 
@@ -24,13 +26,26 @@ CHECKPOINT_INTERVAL_S = 300.0
 SKIPPED_IN_A_ROW = 10  # steps whose gradient is not finite, after which a training gives up
 
 
-@dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """One step's loss and gradient norm, still on the training device."""
+    """One step's loss and gradient norm, on their way from the training device."""
 
-    loss: torch.Tensor
-    gradient_norm: torch.Tensor
-    case_ids: tuple[str, ...]
+    def __init__(
+        self, loss: torch.Tensor, gradient_norm: torch.Tensor, case_ids: tuple[str, ...]
+    ) -> None:
+        self.case_ids = case_ids
+        self._numbers = torch.stack((loss.float(), gradient_norm.float()))
+        self._arrival: torch.cuda.Event | None = None
+        if self._numbers.is_cuda:
+            self._numbers = self._numbers.to("cpu", non_blocking=True)  # into pinned memory
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record()
+
+    def numbers(self) -> tuple[float, float]:
+        """Both, once they are here; of what was asked of the device later nothing is waited for."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        loss, gradient_norm = self._numbers.tolist()
+        return loss, gradient_norm
 
 
 @dataclass(slots=True)
@@ -49,12 +64,12 @@ class Bookkeeping:
     scores: Scores = field(default_factory=Scores)
     saved_at: float = field(default_factory=time.monotonic)
     last: StepOutcome | None = None
-    losses: list[torch.Tensor] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     in_a_row: int = 0
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.losses = [torch.tensor(loss) for loss in self.position.epoch_losses]
+        self.losses = list(self.position.epoch_losses)
         self.started = time.monotonic() - self.position.elapsed_s
         if self.training.group.is_main:
             drop_summaries_after(self.training.folder.metrics, self.position.iteration)
@@ -117,7 +132,7 @@ class Bookkeeping:
     def save(self) -> None:
         """Keep the state in order to go on from here."""
         self.look_at_last()
-        losses = tuple(loss.item() for loss in self.losses if loss.isfinite())  # as JSON has it
+        losses = tuple(loss for loss in self.losses if isfinite(loss))  # as JSON has it
         position = self.position.model_copy(update={"epoch_losses": losses})
         training = self.training
         state = SavedState(
@@ -143,15 +158,16 @@ class Bookkeeping:
         outcome, self.last = self.last, None
         if outcome is None:
             return
-        if torch.isfinite(outcome.gradient_norm):
+        loss, gradient_norm = outcome.numbers()
+        if isfinite(gradient_norm):
             self.in_a_row = 0
-            self.losses.append(outcome.loss)
-            self.listener.on_step(self.iteration, self.fraction, float(outcome.loss))
+            self.losses.append(loss)
+            self.listener.on_step(self.iteration, self.fraction, loss)
             return
         self.in_a_row += 1
         self._move(skipped=self.position.skipped + 1)
         what = (
-            f"The loss became {float(outcome.loss)}, its gradient {float(outcome.gradient_norm)}, "
+            f"The loss became {loss}, its gradient {gradient_norm}, "
             f"at iteration {self.iteration}, in a batch of {', '.join(outcome.case_ids)}."
         )
         if self.in_a_row >= SKIPPED_IN_A_ROW:
@@ -175,9 +191,6 @@ def state_files(training: Training) -> StateFiles:
     return StateFiles(training.folder.state, training.folder.previous_state)
 
 
-def _mean_of_finite(losses: list[torch.Tensor]) -> float | None:
-    if not losses:
-        return None
-    together = torch.stack([loss.to(losses[-1].device) for loss in losses])
-    finite = together[torch.isfinite(together)]
-    return float(finite.mean()) if len(finite) else None
+def _mean_of_finite(losses: list[float]) -> float | None:
+    finite = [loss for loss in losses if isfinite(loss)]
+    return fmean(finite) if finite else None

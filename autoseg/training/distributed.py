@@ -4,6 +4,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -63,6 +64,14 @@ class ProcessGroup:
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network, with gradients that are averaged over the processes."""
         return network if self.world_size == 1 else DistributedDataParallel(network)
+
+    def gradients_shared(self, network: nn.Module, now: bool) -> AbstractContextManager[None]:
+        """The context of a forward and backward pass, after which gradients are averaged now, or
+        with those of a later one."""
+        if now or not isinstance(network, DistributedDataParallel):
+            return nullcontext()
+        later: AbstractContextManager[None] = network.no_sync()
+        return later
 
     def main_alone(self, work: Callable[[], None], what: str) -> None:
         """Let the main process do something, however long it takes, while the others wait.

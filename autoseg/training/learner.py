@@ -12,6 +12,7 @@ from autoseg.networks import family_of
 from autoseg.planning.plan import Configuration
 
 ADAM_SECOND_MOMENT = 0.999
+FUSED_ON = ("cuda",)  # where one kernel does it all, and skips a step without asking the host
 SMALLEST_SCALE = 1.0  # of half precision; gradients that overflow even then are not finite
 
 
@@ -40,20 +41,22 @@ class Learner:
     def step(self, learning_rate: float, iteration: int) -> torch.Tensor:
         """Change the weights; the norm that the gradient had before it was clipped.
 
-        Where that is not finite the weights stay as they are.
+        Where that is not finite the weights stay as they are; it is 0 where half precision alone
+        overflowed, and the next step is scaled less.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["rate_factor"]
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.gradient_clip_norm)
         if self.scaler.is_enabled():
+            scale = self.scaler.scale(torch.ones((), device=norm.device))
             self.scaler.step(self.optimizer)
+            self.scaler.update()
+            forgiven = ~torch.isfinite(norm) & (scale >= SMALLEST_SCALE)
+            norm = norm.masked_fill(forgiven, 0)
         else:
             self._step_if_finite(norm)
-        taken = self._update_scale()
         self.optimizer.zero_grad(set_to_none=True)
-        if not taken:  # half precision overflowed, and the next step is scaled less
-            return torch.zeros_like(norm)
         if self.average is not None and self.plan.ema_decay is not None:
             # A mean over few steps first, for initial weights are no use.
             decay = min(self.plan.ema_decay, (1 + iteration) / (10 + iteration))
@@ -66,14 +69,6 @@ class Learner:
             self.optimizer.step()
         elif torch.isfinite(norm):
             self.optimizer.step()
-
-    def _update_scale(self) -> bool:
-        """Whether the step was taken; a scale that has fallen to nothing lets its gradient show."""
-        if not self.scaler.is_enabled():
-            return True
-        before = self.scaler.get_scale()
-        self.scaler.update()
-        return self.scaler.get_scale() >= before or before < SMALLEST_SCALE
 
     def named_moments(self) -> Iterator[tuple[str, torch.Tensor]]:
         """What the optimiser remembers of each parameter, by `moment.parameter`."""
@@ -112,7 +107,7 @@ def make_optimizer(
     described = [
         {"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()
     ]
-    fused = device.torch_device.type == "cuda"
+    fused = device.torch_device.type in FUSED_ON
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(
             described,

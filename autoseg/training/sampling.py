@@ -7,28 +7,15 @@ from typing import Literal
 import numpy as np
 
 from autoseg.augmentation.policy import draw_augmentation, no_augmentation
-from autoseg.augmentation.sample import FloatArray, RawSample, SampleAugmentation
+from autoseg.augmentation.sample import RawSample
 from autoseg.augmentation.spatial import source_box
-from autoseg.geometry import Box, Shape3
-from autoseg.networks.inputs import SOURCES
+from autoseg.geometry import Shape3
 from autoseg.planning.run_plan import AugmentationPlan, TrainingPlan
 from autoseg.preprocessing.store import StoredCase
+from autoseg.training.reading import ChosenPatch, read_sample
 
 Purpose = Literal["training", "validation"]
 PURPOSE_KEY: dict[Purpose, int] = {"training": 0, "validation": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class ChosenPatch:
-    """Where one sample comes from, and what is to happen to it.
-
-    `box` holds all that the augmentation needs; `centre_vox` is the patch's centre inside it.
-    """
-
-    case_id: str
-    box: Box
-    centre_vox: FloatArray
-    augmentation: SampleAugmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +67,6 @@ class PatchSampler:
         batches = self.training.accumulated_batches if self.purpose == "training" else 1
         place = step % batches * self.batch_size + index
         return place >= round(batches * self.batch_size * (1 - fraction))
-
-
-def read_sample(case: StoredCase, chosen: ChosenPatch) -> RawSample:
-    """A chosen patch's voxels; maps of other inputs are changed as drawn."""
-    patch = case.read(chosen.box)
-    drawn = chosen.augmentation.mask
-    maps = {kind: SOURCES[kind].simulate(values, drawn) for kind, values in patch.maps.items()}
-    return RawSample(
-        case_id=chosen.case_id,
-        image=patch.image,
-        label=patch.label,
-        outside=patch.outside,
-        maps=maps,
-        centre_vox=chosen.centre_vox,
-        augmentation=chosen.augmentation,
-    )
 
 
 def choose_start(

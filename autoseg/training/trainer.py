@@ -8,14 +8,15 @@ from typing import get_args
 import torch
 from torch import nn
 
-from autoseg.augmentation.sample import Batch
+from autoseg.augmentation.batch import Batch
 from autoseg.checkpoint import build_network
+from autoseg.device import Threads
 from autoseg.networks.family import all_outputs
 from autoseg.networks.inputs import network_input
 from autoseg.planning.run_plan import Execution
 from autoseg.tasks import task_of
 from autoseg.tasks.task import Task
-from autoseg.training.batches import TrainingBatches, first_batch, validation_batches
+from autoseg.training.batches import HeldOutPatches, TrainingBatches, first_batch
 from autoseg.training.bookkeeping import Bookkeeping, StepOutcome, state_files
 from autoseg.training.execution import (
     Trial,
@@ -46,27 +47,34 @@ def train_model(
     books = _begin(training, listener, resume)
     learner, execution = books.learner, books.execution
     network = group.wrap(executed(learner.network, execution))
-    with closing(TrainingBatches(training, books.iteration)) as batches:
+    held_out = HeldOutPatches(training)
+    with (
+        closing(TrainingBatches(training, books.iteration)) as batches,
+        closing(Threads(training.device)) as threads,
+    ):
         while True:
+            threads.follow()
             ends = float(stop.is_set() or books.stalled)
             fraction, ends = group.broadcast(books.fraction, ends)
             if fraction >= 1 or ends:
                 break
             losses: list[torch.Tensor] = []
             case_ids: list[str] = []
-            for _ in range(run.training.accumulated_batches):
+            for left in reversed(range(run.training.accumulated_batches)):
                 batch = next(batches)
-                outputs = _forward(training, network, batch, execution)
-                loss = task.loss(outputs, task.targets(batch.label), group.all_reduce)
-                learner.add_gradient(loss)
+                with group.gradients_shared(network, now=not left):
+                    outputs = _forward(training, network, batch, execution)
+                    loss = task.loss(outputs, task.targets(batch.label), group.all_reduce)
+                    learner.add_gradient(loss)
                 losses.append(loss.detach())
                 case_ids += batch.case_ids
+                batches.make_next()
             rate = learning_rate(run.training, fraction)
             norm = learner.step(rate, books.iteration)
             books.end_step(StepOutcome(torch.stack(losses).mean(), norm, tuple(case_ids)))
             if books.epoch_ends:
                 books.look_at_last()
-                end = partial(_end_epoch, books, training, task, rate)
+                end = partial(_end_epoch, books, held_out, task, rate)
                 group.main_alone(end, "looking at held-out patches")
                 books.forget_epoch()
             books.save_if_due()
@@ -112,19 +120,18 @@ def _forward(
         return all_outputs(network, laid_out(seen, execution), model.network)
 
 
-def _end_epoch(books: Bookkeeping, training: Training, task: Task, rate: float) -> None:
-    books.end_epoch(_look(training, books.learner.model, task), rate)
+def _end_epoch(books: Bookkeeping, held_out: HeldOutPatches, task: Task, rate: float) -> None:
+    books.end_epoch(_look(held_out, books.learner.model, task), rate)
 
 
-def _look(training: Training, network: nn.Module, task: Task) -> PatchScores:
+def _look(held_out: HeldOutPatches, network: nn.Module, task: Task) -> PatchScores:
     """Scores of patches of the held-out cases; nothing where none is held out."""
+    training = held_out.training
     if not training.validation_cases:
         return PatchScores()
     network.eval()
     found = score_patches(
-        validation_batches(training),
-        lambda batch: _forward(training, network, batch, "eager"),
-        task,
+        held_out.batches(), lambda batch: _forward(training, network, batch, "eager"), task
     )
     network.train()
     return found
@@ -140,7 +147,7 @@ def _choose_execution(training: Training, network: nn.Module) -> Execution:
 
 def _usable_execution(training: Training, network: nn.Module, execution: Execution) -> Execution:
     """One that was chosen before, unless it does not run here: then eager."""
-    if execution != "compiled":
+    if not execution.startswith("compiled"):
         return execution
     usable = seconds_if_it_runs(_trial(training, network), execution) is not None
     return _agreed(training, execution if usable else "eager")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.augmentation.sample import Batch
+from autoseg.augmentation.batch import Batch
 from autoseg.tasks.task import Task
 
 EXAMPLES = 3

@@ -24,9 +24,10 @@ from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3
 from autoseg.parallel import explain_failure
 from autoseg.preprocessing.parts import DamagedCaseError
-from autoseg.preprocessing.store import StoredCase, open_case, with_map
+from autoseg.preprocessing.store import StoredCase
 from autoseg.training.prefetch import make_ahead
-from autoseg.training.sampling import ChosenPatch, PatchSampler, read_sample
+from autoseg.training.reading import ChosenPatch, closed_case, opened_case, read_sample
+from autoseg.training.sampling import PatchSampler
 
 CPU = torch.device("cpu")
 DIED = (
@@ -58,7 +59,7 @@ class StepMaker:
         name = chosen.case_id
         with _named(name):
             if name not in self.opened:
-                self.opened[name] = _opened(self.cases[name])
+                self.opened[name] = opened_case(self.cases[name])
             return read_sample(self.opened[name], chosen)
 
 
@@ -105,24 +106,8 @@ def make_batches(
 def step_maker(sampler: PatchSampler) -> StepMaker:
     """What travels to a process: no voxels of cases that have a path, and no class locations."""
     assert sampler.augmentation is not None
-    cases = {name: _closed(case) for name, case in sampler.cases.items()}
+    cases = {name: closed_case(case) for name, case in sampler.cases.items()}
     return StepMaker(cases, sampler.patch_size_vox, sampler.augmentation.planar)
-
-
-def _closed(case: StoredCase) -> StoredCase:
-    case = replace(case, class_locations={}, annotated_locations=None)
-    if case.path is None:
-        return case
-    return replace(case, image=None, label=None, outside_mask=None, maps={})
-
-
-def _opened(case: StoredCase) -> StoredCase:
-    if case.path is None:
-        return case
-    opened = open_case(case.path)
-    for kind, path in case.map_paths.items():
-        opened = with_map(opened, kind, path)
-    return opened
 
 
 def _finished(sample: RawSample, patches: Patches, index: int) -> RawSample:

@@ -22,12 +22,14 @@ from batchgenerators.augmentations.spatial_transformations import (
 from scipy import ndimage
 
 from autoseg.augmentation import intensity
+from autoseg.augmentation.change import apply_changes
 from autoseg.augmentation.policy import no_augmentation
 from autoseg.augmentation.sample import RawSample
 from autoseg.augmentation.spatial import Patches, cut_patches, rotation_matrix, source_box
 from autoseg.geometry import Shape3
 from autoseg.preprocessing.store import StoredCase
 
+CPU = torch.device("cpu")
 SHAPE: Shape3 = (40, 44, 42)
 PATCH: Shape3 = (12, 14, 10)
 MIDDLE = (14, 15, 16)  # where a patch starts whose centre is the scan's
@@ -56,7 +58,7 @@ def both(value: float) -> np.ndarray:
 @pytest.mark.parametrize("factor", [0.75, 1.25])
 def test_brightness(rows: np.ndarray, factor: float) -> None:
     found = torch.from_numpy(rows.copy())
-    intensity.scale_brightness(found, both(factor))
+    apply_changes([intensity.scale_brightness(found, both(factor))], CPU)
     expected = augment_brightness_multiplicative(rows, (factor, factor))
     np.testing.assert_allclose(found, expected, atol=ROUNDING)
 
@@ -64,7 +66,7 @@ def test_brightness(rows: np.ndarray, factor: float) -> None:
 @pytest.mark.parametrize("factor", [0.75, 1.25])
 def test_contrast(rows: np.ndarray, factor: float) -> None:
     found = torch.from_numpy(rows.copy())
-    intensity.scale_contrast(found, both(factor))
+    apply_changes([intensity.scale_contrast(found, both(factor))], CPU)
     expected = augment_contrast(rows.copy(), (factor, max(factor, 1.0)), preserve_range=True)
     assert np.abs(expected - rows).max() > 0.3
     np.testing.assert_allclose(found, expected, atol=ROUNDING)
@@ -76,7 +78,7 @@ def test_gamma(rows: np.ndarray, gamma: float, invert: bool) -> None:
     # We divide by the range, batchgenerators by the range + 1e-7. Our standard deviations divide
     # by n - 1 and its by n, which drops out of their ratio.
     found = torch.from_numpy(rows.copy())
-    intensity.apply_gamma(found, both(gamma), invert)
+    apply_changes([intensity.apply_gamma(found, both(gamma), invert)], CPU)
     upper = max(gamma, 1.0)
     expected = augment_gamma(
         rows.copy(), (gamma, upper), invert, per_channel=True, retain_stats=True
@@ -91,7 +93,7 @@ def test_blur_away_from_the_borders(rows: np.ndarray, sigma: float, tolerance: f
     # axis at sigma 1, in an image that spans 22; nothing at 0.5. At borders we do not repeat the
     # outermost voxel, as it does.
     found = torch.from_numpy(rows.copy())
-    intensity.blur(found, np.full((2, 3), sigma))
+    apply_changes([intensity.blur(found, np.full((2, 3), sigma))], CPU)
     expected = augment_gaussian_blur(rows.copy(), (sigma, sigma), per_channel=True)
     inner = (slice(None), *(slice(4, -4),) * 3)
     assert np.abs(expected - rows).max() > 0.1
@@ -102,7 +104,9 @@ def test_blur_away_from_the_borders(rows: np.ndarray, sigma: float, tolerance: f
 @pytest.mark.parametrize("zoom", [0.5, 0.6, 0.83])
 def test_low_resolution(rows: np.ndarray, zoom: float, planar: bool) -> None:
     found = torch.from_numpy(rows.copy())
-    intensity.lower_resolution(found, both(zoom), (1, 2) if planar else (0, 1, 2))
+    apply_changes(
+        [intensity.lower_resolution(found, both(zoom), (1, 2) if planar else (0, 1, 2))], CPU
+    )
     expected = augment_linear_downsampling_scipy(
         rows.copy(),
         (zoom, 1),
@@ -117,7 +121,7 @@ def test_low_resolution(rows: np.ndarray, zoom: float, planar: bool) -> None:
 def test_noise_is_as_strong() -> None:
     # What batchgenerators calls the variance is the standard deviation.
     found = torch.zeros(1, 1, 40, 40, 40)
-    intensity.add_noise(found, [(0.1, 0)])
+    apply_changes([intensity.add_noise(found, [(0.1, 0)])], CPU)
     expected = augment_gaussian_noise(np.zeros((1, 40, 40, 40)), (0.1, 0.1))
     assert float(found.std()) == pytest.approx(expected.std(), rel=0.02)
     assert float(found.mean()) == pytest.approx(expected.mean(), abs=0.002)
@@ -137,7 +141,7 @@ def ours(case: StoredCase, degrees: list[float], scale: np.ndarray, patch: Shape
     box, centre = source_box(MIDDLE, patch, drawn)
     read = case.read(box)
     sample = RawSample("a", read.image, read.label, None, {}, centre, drawn)
-    return cut_patches([sample], patch, torch.device("cpu"))
+    return cut_patches([sample], patch, CPU)
 
 
 def theirs(
@@ -204,7 +208,7 @@ def test_planar_rotation_and_scaling(case: StoredCase, scale: float) -> None:
 def test_mirroring(case: StoredCase) -> None:
     drawn = replace(no_augmentation(1), mirrored_axes=(0, 2))
     sample = RawSample("a", case.image, case.label, None, {}, np.zeros(3), drawn)
-    found = cut_patches([sample], SHAPE, torch.device("cpu"))
+    found = cut_patches([sample], SHAPE, CPU)
     image, label = augment_mirroring(case.image.copy(), case.label[None].copy(), (0, 2))
     np.testing.assert_array_equal(found.image[0], image)
     np.testing.assert_array_equal(found.label[0], label[0])

@@ -1,4 +1,4 @@
-"""Covers: sample."""
+"""Covers: batch, change, sample."""
 
 from dataclasses import replace
 

@@ -51,6 +51,7 @@ def merged(patches: Patches, weight: np.ndarray, column: tuple[Span, Span]) -> I
         ):
             sums.add(torch.from_numpy(logits), yx)
     yield from (rows.numpy() for rows in sums.means(0, SHAPE[0] - top))
+    sums.check()
 
 
 @pytest.mark.parametrize("seed", range(3))

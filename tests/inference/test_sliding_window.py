@@ -1,6 +1,7 @@
 """Covers: ensemble."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
+from autoseg.inference import sliding_window
 from autoseg.inference.ensemble import Ensemble
-from autoseg.inference.sliding_window import Batching, gaussian_weight, predict_logits, tile
+from autoseg.inference.merging import DenseSums
+from autoseg.inference.sliding_window import (
+    Batching,
+    constant_patches,
+    gaussian_weight,
+    predict_logits,
+    tile,
+)
 from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.plan import InferencePlan
 from autoseg.planning.run_plan import LossPlan
@@ -141,3 +150,34 @@ def test_mirror_images_and_folds_are_averaged(at_once: int) -> None:
             for network in networks:
                 expected += network(patches.flip(axes)).flip(axes) / 12
     torch.testing.assert_close(engine(patches), expected)
+
+
+def test_patches_of_air_are_found_with_the_values_of_their_channels() -> None:
+    image = torch.randn(2, 8, 24, 10, generator=torch.Generator().manual_seed(0))
+    image[0, :, :12], image[1, :, :12] = -1, 3
+    starts = [(0, 0, 0), (0, 6, 0), (0, 12, 0)]
+    assert constant_patches(image, starts, PATCH) == [(-1.0, 3.0), None, None]
+
+
+def test_between_its_first_and_last_question_no_device_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On torch's meta device nothing can be read, and no tensor of the host be mixed in."""
+    asked: list[str] = []
+
+    def none_constant(image: torch.Tensor, starts: list[object], size: object) -> list[None]:
+        asked.append("which patches are constant")
+        return [None] * len(starts)
+
+    monkeypatch.setattr(sliding_window, "constant_patches", none_constant)
+    monkeypatch.setattr(DenseSums, "check", lambda sums: asked.append("whether all is finite"))
+    meta = torch.device("meta")
+    image = torch.empty(1, 21, 25, 24, device=meta)
+    batching = replace(BATCHING, sums_on=meta)
+    rows = predict_logits(image, position_engine_on_meta, PATCH, PLAN, ((0, 25), (3, 20)), batching)
+    assert sum(row.shape[1] for row in rows) == 21
+    assert asked == ["which patches are constant", "whether all is finite"]
+
+
+def position_engine_on_meta(patches: torch.Tensor) -> torch.Tensor:
+    return torch.cat([patches * 2, patches + 1], dim=1)

@@ -63,7 +63,7 @@ def test_a_patch_that_leaves_the_case_is_padded(
     inside = (slice(0, 5), slice(10, 70), slice(60, 65))
     half = case.image.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(patch.image, np.pad(half[:, *inside], [(0, 0), *padding]))
-    assert patch.image.dtype == np.float32
+    assert patch.image.dtype == np.float16  # as it is stored
     np.testing.assert_array_equal(patch.label, np.pad(case.label[inside], padding))
     np.testing.assert_array_equal(
         patch.outside, np.pad(case.outside_mask[inside], padding, constant_values=True)

@@ -11,6 +11,7 @@ from autoseg.dataset.labels import IGNORED
 from autoseg.planning.run_plan import BUILT_IN_LOSSES, LossKind, LossPlan
 from autoseg.tasks.losses import (
     LOSSES,
+    Meaning,
     compare,
     deep_supervision_loss,
     find_loss,
@@ -63,7 +64,7 @@ def random_batch(ignoring: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def loss_of(
     logits: torch.Tensor, target: torch.Tensor, plan: LossPlan, regions: Regions = ()
 ) -> torch.Tensor:
-    return find_loss(plan.kind)(compare(logits, target, plan, regions), plan)
+    return find_loss(plan.kind)(compare(logits, target, plan, Meaning(regions)), plan)
 
 
 def outputs_of(regions: Regions, logits: torch.Tensor) -> torch.Tensor:

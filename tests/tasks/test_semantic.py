@@ -1,5 +1,6 @@
 """Covers: task."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import special, stats
 from autoseg.dataset.labels import IGNORED, LabelScheme, Region
 from autoseg.planning.model_plan import SemanticPlan, TaskPlan
 from autoseg.tasks import TASKS, task_of
-from autoseg.tasks.losses import deep_supervision_loss
+from autoseg.tasks.losses import Meaning, deep_supervision_loss
 from autoseg.tasks.semantic import SemanticTask
 from autoseg.tasks.task import alone
 from tests.tasks.test_losses import loss_plan
@@ -143,11 +144,11 @@ def test_models_disagree_where_their_votes_differ(regions: bool) -> None:
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_loss_is_the_plans_over_all_resolutions(regions: bool) -> None:
-    task, targets = task_with(regions), random_targets()
+    task, targets = replace(task_with(regions), has_ignored=True), random_targets()
     generator = torch.Generator().manual_seed(2)
     shapes = [(2, task.plan.outputs, *SPACE), (2, task.plan.outputs, 3, 2, 5)]
     outputs = [torch.randn(shape, generator=generator) for shape in shapes]
-    given = REGIONS if regions else ()
+    given = Meaning(REGIONS if regions else ())
     expected = deep_supervision_loss(outputs, targets, task.loss_plan, given, alone)
     assert torch.equal(task.loss(outputs, targets), expected)
     doubled = task.loss(outputs, targets, lambda values: 2 * values)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from autoseg.training.batches import (
+    HeldOutPatches,
     TrainingBatches,
     first_batch,
     make_sampler,
-    validation_batches,
 )
 from autoseg.training.metrics_log import EpochSummary
 from autoseg.training.trainer import train_model
@@ -65,7 +65,8 @@ def test_iterations_of_accumulated_batches_follow_each_other(tmp_path: Path) -> 
 
 def test_held_out_patches_are_the_same_every_time(tmp_path: Path) -> None:
     training = training_in(tmp_path, 5)
-    once, again = (list(validation_batches(training)) for _ in range(2))
+    held_out = HeldOutPatches(training)
+    once, again = (list(held_out.batches()) for _ in range(2))
     assert len(once) == training.run.training.validation_iterations
     for batch, other in zip(once, again, strict=True):
         assert set(batch.case_ids) == {"case_3"}
@@ -86,7 +87,7 @@ def test_held_out_patches_do_not_depend_on_the_batches_of_a_machine(tmp_path: Pa
     parts = changed_training(
         training_in(tmp_path, 5), run={"batch_size": 1}, training={"accumulated_batches": 4}
     )
-    images = [torch.cat([b.image for b in validation_batches(t)]) for t in (whole, parts)]
+    images = [torch.cat([b.image for b in HeldOutPatches(t).batches()]) for t in (whole, parts)]
     assert torch.equal(*images)
     sampler = make_sampler(parts, "validation")
     assert sampler.batch_size == 4  # of which the last are centred on foreground

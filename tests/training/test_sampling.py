@@ -10,8 +10,8 @@ from autoseg.planning.rules import load_rule_set
 from autoseg.planning.run_plan import TrainingPlan
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training.distributed import ProcessGroup
+from autoseg.training.reading import closed_case
 from autoseg.training.sampling import PatchSampler, choose_start
-from autoseg.training.workers import _closed
 
 PATCH = (8, 10, 12)
 TRAINING: TrainingPlan = load_rule_set("nnunet").default("training")
@@ -135,4 +135,4 @@ def test_a_case_travels_to_another_process_without_its_voxels(tmp_path: Path) ->
     case = replace(
         case, class_locations={1: many}, annotated_locations=many, path=tmp_path / "a.prepared"
     )
-    assert len(pickle.dumps(_closed(case))) < 1000
+    assert len(pickle.dumps(closed_case(case))) < 1000
