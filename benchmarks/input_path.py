@@ -63,26 +63,36 @@ def make_image(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 def make_cases(folder: Path, scans: Scans) -> None:
     """Store what is missing of a data set."""
-    shape = scans.shape_vox
+    for number in range(scans.count):
+        make_case(folder, scans, number)
+
+
+def make_case(folder: Path, scans: Scans, number: int) -> None:
+    """Store one of the scans, unless it is there."""
+    path = folder / f"case_{number}.prepared"
+    if path.exists():
+        return
+    image = make_image((scans.channels, *scans.shape_vox), number)
+    label = (image[0] > 1).astype(np.uint8)
+    found = np.argwhere(label)
+    voxels = found[np.random.default_rng(number).choice(len(found), 10_000)]
+    locations = {1: voxels.astype(np.uint16)}
+    placement = as_it_is(scans.shape_vox)
+    write_case(path, PreparedCase(image, label, None, locations, None, placement), (), 3)
+
+
+def as_it_is(shape_vox: tuple[int, int, int]) -> Placement:
+    """Of a scan that is on the plan's grid already."""
     spacing_mm = (1.0, 1.0, 1.0)
-    placement = Placement(
-        source_shape_vox=shape,
+    return Placement(
+        source_shape_vox=shape_vox,
         flipped_axes=(),
         axis_order=(0, 1, 2),
-        crop=Box(start=(0, 0, 0), stop=shape),
-        resampled_shape_vox=shape,
+        crop=Box(start=(0, 0, 0), stop=shape_vox),
+        resampled_shape_vox=shape_vox,
         source_spacing_mm=spacing_mm,
         target_spacing_mm=spacing_mm,
     )
-    for number in range(scans.count):
-        path = folder / f"case_{number}.prepared"
-        if not path.exists():
-            image = make_image((scans.channels, *shape), number)
-            label = (image[0] > 1).astype(np.uint8)
-            found = np.argwhere(label)
-            voxels = found[np.random.default_rng(number).choice(len(found), 10_000)]
-            locations = {1: voxels.astype(np.uint16)}
-            write_case(path, PreparedCase(image, label, None, locations, None, placement), (), 3)
 
 
 def sampler_of(folder: Path) -> PatchSampler:
