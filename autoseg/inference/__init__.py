@@ -1,8 +1,8 @@
 """From a scan and models to a mask on the scan's own grid.
 
-Read `predictor`, `models` and `whole_scan`, then `sliding_window` and `merging` (from patches to
-logits) and `restore` (to the scan's grid); `columns` says how much at once, `engines` run networks.
-`ensemble`, `probabilities`, `confidence` and `provenance` stand beside them; `subsets` makes the
-masks of several ensembles at once, and counts, by `reliability`, whether their probabilities are
-true.
+Read `predictor`, `members` (which models go together), `models` and `whole_scan`, then
+`sliding_window` and `merging` (from patches to logits) and `restore` (to the scan's grid);
+`columns` says how much at once, `engines` run networks. `ensemble` with `mirroring`,
+`probabilities`, `confidence` and `provenance` stand beside them; `subsets` makes the masks of
+several ensembles at once, and counts, by `reliability`, whether their probabilities are true.
 """

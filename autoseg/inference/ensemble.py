@@ -1,13 +1,14 @@
 """Networks of one configuration, averaged over mirror images and over folds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations, islice
+from itertools import islice
 
 import torch
 
 from autoseg.inference.engines import Runner
+from autoseg.inference.mirroring import mirrors
 from autoseg.tasks.task import Task
 
 
@@ -49,8 +50,8 @@ class Ensemble:
             logits = self._run(runner, patches)
             return logits.clone() if self.runners[1:] else logits
         total: torch.Tensor | None = None
-        mirrors = self._mirrors()
-        while together := list(islice(mirrors, max(1, self.inputs_at_once // len(patches)))):
+        left = mirrors([2 + axis for axis in self.mirror_axes])
+        while together := list(islice(left, max(1, self.inputs_at_once // len(patches)))):
             inputs = torch.cat([patches.flip(axes) if axes else patches for axes in together])
             parts = torch.split(self._run(runner, inputs), len(patches))
             for axes, logits in zip(together, parts, strict=True):
@@ -63,9 +64,3 @@ class Ensemble:
         if self.spatial_dims == 2:
             return runner(patches.squeeze(2)).unsqueeze(2)  # patches are a single slice deep
         return runner(patches)
-
-    def _mirrors(self) -> Iterator[tuple[int, ...]]:
-        """Tensor axes to flip: every subset of the mirror axes, the empty one first."""
-        for size in range(len(self.mirror_axes) + 1):
-            for axes in combinations(self.mirror_axes, size):
-                yield tuple(2 + axis for axis in axes)

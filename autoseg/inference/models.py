@@ -1,4 +1,4 @@
-"""Model files that predict together: folds, stages of a cascade, and configurations."""
+"""Models that are loaded and predict together: folds, stages of a cascade, and configurations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg import networks
-from autoseg.checkpoint import ModelCard, ModelSource, content_hash, load_source, read_sources
+from autoseg.checkpoint import ModelCard, ModelSource, content_hash, load_source
 from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint
 from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.inference.ensemble import Ensemble
+from autoseg.inference.members import Members, arrange
 from autoseg.inference.restore import Block, Column, Span, interpolation_matrices, restored_blocks
 from autoseg.inference.sliding_window import Batching, PredictPatches, predict_logits
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
 from autoseg.planning.model_plan import InputPlan, ModelPlan
-from autoseg.planning.plan import InferencePlan
-from autoseg.postprocessing.recipe import Recipe, member_name
+from autoseg.postprocessing.recipe import Recipe
 from autoseg.tasks import task_of
 from autoseg.tasks.task import Task
 
@@ -127,117 +127,31 @@ class Engine:
     cache: Path | None
 
 
-def sources_of(paths: Sequence[Path], recipe: Recipe | None) -> tuple[list[ModelSource], Recipe]:
-    """All models of some files, and how they are used: as is asked for, or else as a pack says.
-
-    Raises AutosegError when there is none, or a pack is not alone.
-    """
-    if not paths:
-        raise AutosegError("no model file is named.")
-    found = [read_sources(path) for path in paths]
-    packs = [path for path, (_, own) in zip(paths, found, strict=True) if own is not None]
-    if packs and len(paths) > 1:
-        raise AutosegError(
-            f"{packs[0]}: a pack holds all that predicts together. Give it alone, or model files."
-        )
-    sources = [source for own, _ in found for source in own]
-    return sources, recipe or found[0][1] or Recipe()
-
-
 def load_groups(
     sources: Sequence[ModelSource], recipe: Recipe, engine: Engine
 ) -> tuple[ModelGroup, ...]:
     """The groups that decide together; first stages are behind their second ones.
 
-    Raises AutosegError when a stage is missing, or labels, channels or axes of models differ.
+    Raises AutosegError as `arrange` does.
     """
-    _check_alike(sources)
-    together = _of_one_model(sources, apart=bool(recipe.members))
-    groups = [_load_group(members, engine) for members in together]
-    chosen = []
-    firsts: set[int] = set()
-    for group, members in zip(groups, together, strict=True):
-        if group.card.configuration.previous_stage is not None:
-            index = _first_stage(together, members[0])
-            firsts.add(index)
-            chosen.append(replace(group, previous=groups[index]))
+    arranged = arrange(sources, recipe)
+    groups = [_load_group(members, engine) for members in arranged]
+    later = [
+        replace(group, previous=groups[members.previous])
+        for group, members in zip(groups, arranged, strict=True)
+        if members.previous is not None
+    ]
     alone = [
         group
-        for index, group in enumerate(groups)
-        if group.card.configuration.previous_stage is None
-        and (index not in firsts or _name(group.card) in recipe.members)
+        for group, members in zip(groups, arranged, strict=True)
+        if members.previous is None and members.answer
     ]
-    return (*alone, *chosen)
+    return (*alone, *later)
 
 
-def _name(card: ModelCard) -> str:
-    return member_name(card.plan_name, card.configuration.name)
-
-
-def _of_one_model(sources: Sequence[ModelSource], apart: bool) -> list[list[ModelSource]]:
-    """Files of equal grid and model together; of second stages, those of one plan, which see what
-    its own first stage finds. With `apart`, plans are never mixed."""
-    together: list[list[ModelSource]] = []
-    for source in sources:
-        card = source.card
-        for members in together:
-            other = members[0].card
-            same = card.configuration.is_same_model(other.configuration)
-            alone = card.configuration.previous_stage is None and not apart
-            if same and (alone or card.plan_name == other.plan_name):
-                members.append(source)
-                break
-        else:
-            together.append([source])
-    return together
-
-
-def _first_stage(together: Sequence[Sequence[ModelSource]], second: ModelSource) -> int:
-    """Which of the groups predicts what a cascade's second stage sees."""
-    card = second.card
-    needed = (card.plan_name, card.configuration.previous_stage)
-    found = [
-        index
-        for index, members in enumerate(together)
-        if any((m.card.plan_name, m.card.configuration.name) == needed for m in members)
-    ]
-    if len(found) == 1:
-        return found[0]
-    what = f"{needed[1]} beside it, of the same plan ({needed[0]})"
-    if not found:
-        raise AutosegError(
-            f"{second}: the second stage of a cascade, which needs a model of {what}. Give both "
-            "with --model."
-        )
-    raise AutosegError(
-        f"{second}: the second stage of a cascade, but there are different models of {what}. Give "
-        "those that were trained alike."
-    )
-
-
-def _check_alike(sources: Sequence[ModelSource]) -> None:
-    """Raise AutosegError when models do not answer the same question about the same voxels."""
-    first, *others = sources
-    for source in others:
-        card = source.card
-        if (card.labels, card.channel_names) != (first.card.labels, first.card.channel_names):
-            raise AutosegError(
-                f"{source} is of other labels or channels than {first}, so they cannot be "
-                "averaged. Give models of one dataset."
-            )
-        own, other = card.configuration.grid, first.card.configuration.grid
-        if (own.orientation, own.axis_order) != (other.orientation, other.axis_order):
-            raise AutosegError(
-                f"{source} sees scans along other axes than {first}, so they cannot be "
-                "averaged. Give models of plans that order axes alike."
-            )
-
-
-def _load_group(sources: Sequence[ModelSource], engine: Engine) -> ModelGroup:
-    inference = _shared_inference([source.card.configuration.inference for source in sources])
-    card = sources[0].card
-    configuration = card.configuration.model_copy(update={"inference": inference})
-    card = card.model_copy(update={"configuration": configuration})
+def _load_group(members: Members, engine: Engine) -> ModelGroup:
+    card, sources = members.card, members.sources
+    configuration = card.configuration
     loaded = [load_source(source) for source in sources]
     hashes = tuple(file_hash for _, file_hash in loaded)
     if len(set(hashes)) < len(hashes):
@@ -263,18 +177,6 @@ def _load_group(sources: Sequence[ModelSource], engine: Engine) -> ModelGroup:
         task=task_of(configuration, card.labels),
     )
     return ModelGroup(card, ensemble, hashes)
-
-
-def _shared_inference(plans: Sequence[InferencePlan]) -> InferencePlan:
-    """How models that are averaged patch by patch predict: mirrored as all of them may be, with
-    the smallest of their steps and the widest of their Gaussians."""
-    axes = tuple(axis for axis in plans[0].mirror_axes if all(axis in p.mirror_axes for p in plans))
-    shared = {
-        "mirror_axes": axes,
-        "step_fraction": min(plan.step_fraction for plan in plans),
-        "gaussian_sigma_fraction": max(plan.gaussian_sigma_fraction for plan in plans),
-    }
-    return plans[0].model_copy(update=shared)
 
 
 def _example_shape(model: ModelPlan, family: Family) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from autoseg.images.volume import Volume
 from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
-from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
+from autoseg.inference.members import sources_of
+from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
 from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
@@ -98,7 +99,7 @@ class Predictor:
         """
         chosen = choose_device(device, precision)
         sources, used = sources_of([Path(path) for path in paths], recipe)
-        if engine == "onnxruntime" and precision is None:
+        if engine in ("onnxruntime", "tensorrt") and precision is None:
             chosen = replace(chosen, precision="fp32")
 
         def with_engine(name: EngineName) -> "Predictor":

@@ -75,7 +75,7 @@ class PredictJob(Record):
     recipe: Recipe | None = None  # how models are used, where that was selected
     device: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
-    engine: Literal["torch", "openvino", "onnxruntime"] | None = None
+    engine: Literal["torch", "openvino", "onnxruntime", "tensorrt"] | None = None
     memory_gib: float | None = None
     cache: Path | None = None  # where compiled networks are kept
     overwrite: bool = False

@@ -17,7 +17,8 @@ from autoseg.geometry import Box, Placement
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
 from autoseg.inference import models
-from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups, sources_of
+from autoseg.inference.members import sources_of
+from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching

@@ -90,7 +90,7 @@ def _add_means(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("torch", "openvino", "onnxruntime"),
+        choices=("torch", "openvino", "onnxruntime", "tensorrt"),
         help="what runs networks (default: openvino on a CPU, where it is installed)",
     )
     parser.add_argument(

@@ -1,26 +1,45 @@
-"""Networks run by ONNX Runtime, on CPUs and Nvidia's GPUs."""
+"""Networks run by ONNX Runtime, on CPUs and Nvidia's GPUs, there by TensorRT too if asked."""
 
-import importlib.util
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from autoseg.device import Precision
 from autoseg.errors import AutosegError, EngineError
 from autoseg.inference.engines.cache import keep, kept_path, recall
+from autoseg.inference.engines.onnx_graph import (
+    INPUT,
+    OUTPUT,
+    HalfPrecision,
+    graph_version,
+    missing_packages,
+    onnx_graph,
+)
 from autoseg.inference.engines.request import EngineRequest, Runner
 from autoseg.machine import available_cores
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
+RUNTIME = "onnxruntime"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ONLY_ERRORS = 3  # of ONNX Runtime's own messages
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A part of ONNX Runtime that computes: the `engine` that it is to users, its own name, and
+    what it is told; and what to say where it is not built in, or its libraries are missing."""
+
+    engine: str
+    name: str
+    precisions: tuple[Precision, ...]
+    options: Callable[[EngineRequest], Options]
+    not_built_in: str
+    unusable: str
 
 
 def make_onnx_runner(request: EngineRequest) -> Runner:
@@ -29,29 +48,129 @@ def make_onnx_runner(request: EngineRequest) -> Runner:
     Raises AutosegError when ONNX Runtime is not installed for the device or cannot compute in its
     precision, and EngineError when it cannot run the network.
     """
-    if not all(importlib.util.find_spec(name) for name in NEEDED):
+    return _run_by(CPU if request.device.kind == "cpu" else CUDA, request)
+
+
+def make_tensorrt_runner(request: EngineRequest) -> Runner:
+    """The network compiled by TensorRT for this GPU, one patch at a time.
+
+    Raises AutosegError when there is no GPU, or TensorRT is not installed or cannot compute in its
+    precision, and EngineError when it cannot run the network.
+    """
+    if request.device.kind == "cpu":
         raise AutosegError(
-            "--engine onnxruntime: it is not installed. Install it with pip install "
-            "'autoseg[onnxruntime]', or use --engine torch."
+            "--engine tensorrt: runs on Nvidia's GPUs only, not on the CPU. Use --device gpu, or "
+            "--engine openvino."
         )
-    onnxruntime = _import_onnxruntime()
-    here = request.device.torch_device
-    if PROVIDERS[here.type] not in onnxruntime.get_available_providers():
+    run = _run_by(TENSORRT, request)
+
+    def run_one_by_one(patches: torch.Tensor) -> torch.Tensor:
+        return torch.cat([run(patches[index : index + 1]) for index in range(len(patches))])
+
+    return run_one_by_one  # since it compiles anew for every number of patches
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, which would number and report the computer."""
+    os.environ[NO_TELEMETRY] = "1"  # it is looked at when the module is imported
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where another program has imported it before
+    return onnxruntime
+
+
+def open_graph(graph: bytes, provider: tuple[str, Options]) -> Any:
+    """A session of ONNX Runtime with all cores."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = ONLY_ERRORS
+    options.enable_cpu_mem_arena = False  # it would keep the most that a scan ever took
+    return onnxruntime.InferenceSession(graph, options, [provider])
+
+
+def _cuda_options(request: EngineRequest) -> Options:
+    # Not the default, which tries every algorithm anew for each number of patches.
+    return {"device_id": _index(request), "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def _tensorrt_options(request: EngineRequest) -> Options:
+    """Its compiled networks are kept in a folder for each set of weights, which its own names for
+    them do not tell apart."""
+    options: Options = {
+        "device_id": _index(request),
+        "trt_fp16_enable": request.device.precision == "fp16",
+    }
+    folder = kept_path(request, _graph_described(request), ".tensorrt")
+    if folder is None:
+        return options
+    return options | {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
+
+
+def _index(request: EngineRequest) -> int:
+    return request.device.torch_device.index or 0
+
+
+CPU = Provider(
+    engine="onnxruntime",
+    name="CPUExecutionProvider",
+    precisions=("fp32",),
+    options=lambda request: {},
+    not_built_in="the one that is installed does not run on CPUs. Use --engine torch.",
+    unusable="cannot use this CPU. Use --engine torch.",
+)
+CUDA = Provider(
+    engine="onnxruntime",
+    name="CUDAExecutionProvider",
+    precisions=("fp32",),
+    options=_cuda_options,
+    not_built_in=(
+        "the one that is installed runs on CPUs only. Install onnxruntime-gpu in its place, or use "
+        "--device cpu."
+    ),
+    unusable=(
+        "cannot use this GPU; CUDA's or cuDNN's libraries are missing or of another version than "
+        "onnxruntime-gpu needs. Use --engine torch."
+    ),
+)
+TENSORRT = Provider(
+    engine="tensorrt",
+    name="TensorrtExecutionProvider",
+    precisions=("fp32", "fp16"),
+    options=_tensorrt_options,
+    not_built_in=(
+        "the ONNX Runtime that is installed was built without it. Install onnxruntime-gpu in place "
+        "of onnxruntime, and TensorRT itself; or use --engine torch."
+    ),
+    unusable=(
+        "it is not installed, or its libraries (libnvinfer) are of another version than "
+        "onnxruntime-gpu needs. Install TensorRT, or use --engine torch."
+    ),
+)
+
+
+def _run_by(provider: Provider, request: EngineRequest) -> Runner:
+    if missing_packages(RUNTIME):
         raise AutosegError(
-            "--engine onnxruntime: the one that is installed runs on CPUs only. Install "
-            "onnxruntime-gpu in its place, or use --device cpu."
+            f"--engine {provider.engine}: ONNX Runtime is not installed. Install it with pip "
+            "install 'autoseg[onnxruntime]', or use --engine torch."
         )
-    if request.device.precision != "fp32":
+    if provider.name not in import_onnxruntime().get_available_providers():
+        raise AutosegError(f"--engine {provider.engine}: {provider.not_built_in}")
+    if request.device.precision not in provider.precisions:
+        able = " or ".join(provider.precisions)
         raise AutosegError(
-            f"--engine onnxruntime: computes in fp32, not in {request.device.precision}. Use "
-            "--precision fp32, or --engine torch."
+            f"--engine {provider.engine}: computes in {able}, not in {request.device.precision}. "
+            f"Use --precision {provider.precisions[0]}, or --engine torch."
         )
-    session = _session(request)
-    if session.get_providers()[0] != PROVIDERS[here.type]:
-        raise AutosegError(
-            f"--engine onnxruntime: cannot use {request.device.name}; CUDA's or cuDNN's libraries "
-            "are missing or of another version than onnxruntime-gpu needs. Use --engine torch."
-        )
+    session = _session(request, (provider.name, provider.options(request)))
+    if session.get_providers()[0] != provider.name:
+        raise AutosegError(f"--engine {provider.engine}: {provider.unusable}")
+    return _bound(session, request.device.torch_device)
+
+
+def _bound(session: Any, here: torch.device) -> Runner:
+    """Runs a session on torch's own memory."""
     output_shape = session.get_outputs()[0].shape[1:]
     device = (here.type, here.index or 0, np.float32)
 
@@ -59,8 +178,8 @@ def make_onnx_runner(request: EngineRequest) -> Runner:
         patches = patches.contiguous()
         logits = torch.empty((len(patches), *output_shape), dtype=torch.float32, device=here)
         binding = session.io_binding()
-        binding.bind_input("patches", *device, patches.shape, patches.data_ptr())
-        binding.bind_output("logits", *device, logits.shape, logits.data_ptr())
+        binding.bind_input(INPUT, *device, patches.shape, patches.data_ptr())
+        binding.bind_output(OUTPUT, *device, logits.shape, logits.data_ptr())
         if here.type == "cuda":  # its streams are not torch's
             torch.cuda.current_stream(here).synchronize()
         session.run_with_iobinding(binding)
@@ -69,29 +188,19 @@ def make_onnx_runner(request: EngineRequest) -> Runner:
     return run
 
 
-def _session(request: EngineRequest) -> Any:
-    onnxruntime = _import_onnxruntime()
-    here = request.device.torch_device
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
-    options.log_severity_level = ONLY_ERRORS
-    options.enable_cpu_mem_arena = False  # it would keep the most that a scan ever took
-    choices: dict[str, dict[str, Any]] = {
-        "cpu": {},
-        # Not the default, which tries every algorithm anew for each number of patches.
-        "cuda": {"device_id": here.index or 0, "cudnn_conv_algo_search": "HEURISTIC"},
-    }
-    providers = [(PROVIDERS[here.type], choices[here.type])]
-    kept = kept_path(request, f"{torch.__version__} {version('onnxscript')}", ".onnx")
+def _session(request: EngineRequest, provider: tuple[str, Options]) -> Any:
+    kept = kept_path(request, _graph_described(request), ".onnx")
     graph = recall(kept)
     if graph is not None:
         try:
-            return onnxruntime.InferenceSession(graph, options, providers)
+            return open_graph(graph, provider)
         except Exception:  # of many kinds: cut short
             graph = None
     try:
-        graph = _exported(request)
-        session = onnxruntime.InferenceSession(graph, options, providers)
+        half = request.device.precision == "fp16"
+        network = HalfPrecision(request.network) if half else request.network
+        graph = onnx_graph(network, request.patch_shape)
+        session = open_graph(graph, provider)
     except Exception as error:  # of many kinds
         reason = str(error).strip().partition("\n")[0]
         raise EngineError(
@@ -101,42 +210,5 @@ def _session(request: EngineRequest) -> Any:
     return session
 
 
-def _import_onnxruntime() -> Any:
-    """Import ONNX Runtime without its telemetry, which would number and report the computer."""
-    os.environ[NO_TELEMETRY] = "1"  # it is looked at when the module is imported
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()  # where another program has imported it before
-    return onnxruntime
-
-
-def _exported(request: EngineRequest) -> bytes:
-    """The network as ONNX, for any number of patches of one shape."""
-    example = torch.zeros(2, *request.patch_shape)
-    with _quiet("torch.onnx"):
-        program = torch.onnx.export(
-            request.network.cpu().eval(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=["patches"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-        )
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Let a logger tell only errors for a while, and no warning be printed."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own exporter about torch
-            yield
-    finally:
-        logger.setLevel(level)
+def _graph_described(request: EngineRequest) -> str:
+    return f"{graph_version()} {request.device.precision}"
