@@ -1,6 +1,6 @@
 """How fast patches reach a training, and how long its thread is held up, beside nnU-Net's loader.
 
-    python -m benchmarks.input_path FOLDER [--peer PEER_PYTHON] [--batches 60]
+    python -m benchmarks.input_path FOLDER [--peer PEER_PYTHON] [--batches 100]
 
 Two made-up data sets are written to FOLDER, 8 scans of 512x512x300 and 20 of 4 x 240x240x155, and
 batches of two patches of 128x128x128 are read from them as a training on a GPU would: boxes as
@@ -13,7 +13,7 @@ in processes that hand them over as it does.
 import argparse
 import itertools
 import json
-import resource
+import os
 import statistics
 import subprocess
 import time
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autoseg.geometry import Box, Placement
+from autoseg.planning.choices import augmentation_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.store import PreparedCase, open_case, write_case
 from autoseg.training.prefetch import prefetch
@@ -36,7 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 PEER = Path(__file__).parent / "peer"
 PATCH, BATCH = (128, 128, 128), 2
 NETWORK_S = 0.05  # a step of a fast GPU
-WARM_UP = 10
+WARM_UP = 40  # every chunk is checked when it is first read
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ def as_it_is(shape_vox: tuple[int, int, int]) -> Placement:
 def sampler_of(folder: Path) -> PatchSampler:
     rules = load_rule_set("nnunet")
     cases = {path.stem: open_case(path) for path in sorted(folder.glob("*.prepared"))}
-    training, augmentation = rules.default("training"), rules.default("augmentation")
-    return PatchSampler(cases, PATCH, BATCH, training, augmentation, 0, "training")
+    augmentation = augmentation_plan(rules.default("augmentation"), PATCH, (0, 1, 2))
+    return PatchSampler(cases, PATCH, BATCH, rules.default("training"), augmentation, 0, "training")
 
 
 @dataclass(slots=True)
@@ -121,21 +122,23 @@ class Timing:
 
 
 def processor_s() -> float:
-    """Of this process and of those children that have ended."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (
-            resource.getrusage(resource.RUSAGE_SELF),
-            resource.getrusage(resource.RUSAGE_CHILDREN),
-        )
-    )
+    """Of this process, all its threads, and its children that are running."""
+    children = Path("/proc/self/task").glob("*/children")
+    running = [pid for listed in children for pid in listed.read_text().split()]
+    ticks = sum(_ticks_of(pid) for pid in ("self", *running))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks_of(process: str) -> int:
+    fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])  # in user code, and in the system
 
 
 def time_batches(
     take: Callable[[], object], give_back: Callable[[], None], batches: int, network_s: float
 ) -> Timing:
     """Take batches with a pause between them, in which a network would work."""
-    held_up = []
+    held_up, before = [], processor_s()
     started = time.perf_counter()
     for _ in range(batches):
         asked = time.perf_counter()
@@ -143,29 +146,25 @@ def time_batches(
         give_back()
         held_up.append(time.perf_counter() - asked)
         time.sleep(network_s)
-    return Timing(held_up, time.perf_counter() - started, 0.0)
+    return Timing(held_up, time.perf_counter() - started, processor_s() - before)
 
 
 def read_by_processes(folder: Path, processes: int, batches: int, network_s: float) -> Timing:
-    before = processor_s()
     readers = Readers(sampler_of(folder), range(BATCH), itertools.count(), processes)
     for _ in range(WARM_UP):
         next(readers)
         readers.give_back()
     timing = time_batches(lambda: next(readers), readers.give_back, batches, network_s)
     readers.close()
-    timing.processor_s = (processor_s() - before) * batches / (batches + WARM_UP)
     return timing
 
 
 def read_by_threads(folder: Path, threads: int, batches: int, network_s: float) -> Timing:
-    before, sampler = processor_s(), sampler_of(folder)
-    made = prefetch(sampler.draw, itertools.count(), threads)
+    made = prefetch(sampler_of(folder).draw, itertools.count(), threads)
     for _ in range(WARM_UP):
         next(made)
     timing = time_batches(lambda: next(made), lambda: None, batches, network_s)
     made.close()
-    timing.processor_s = (processor_s() - before) * batches / (batches + WARM_UP)
     return timing
 
 
@@ -209,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peer", help="Python of an environment with nnunetv2")
-    parser.add_argument("--batches", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=100)
     options = parser.parse_args()
     results = {}
     for name, scans in DATASETS.items():

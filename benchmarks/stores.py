@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,19 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from autoseg.preprocessing.parts import QUICK_TO_READ
 from autoseg.preprocessing.store import open_case
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK, BLOCK = 64, 32
-IMPORTS = {"blosc2": "blosc2", "zarr": "zarr", "npy": "numpy"}
+SMALL = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1)
+IMPORTS = {"blosc2 lz4": "blosc2", "blosc2 zstd": "blosc2", "zarr": "zarr", "npy": "numpy"}
 
 Open = Callable[[Path], Any]
 Write = Callable[[Path, NDArray[Any]], None]
 
 
-def write_blosc2(path: Path, image: NDArray[Any]) -> None:
+def write_blosc2(path: Path, image: NDArray[Any], cparams: blosc2.CParams = SMALL) -> None:
     edges = [(1, *(min(e, s) for s in image.shape[1:])) for e in (CHUNK, BLOCK)]
     blosc2.asarray(
         image,
@@ -42,7 +45,7 @@ def write_blosc2(path: Path, image: NDArray[Any]) -> None:
         blocks=edges[1],
         urlpath=str(path),
         mode="w",
-        cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
+        cparams=cparams,
     )
 
 
@@ -77,7 +80,8 @@ def open_npy(path: Path) -> Any:
 
 
 STORES: dict[str, tuple[Write, Open]] = {
-    "blosc2": (write_blosc2, open_blosc2),
+    "blosc2 lz4": (partial(write_blosc2, cparams=QUICK_TO_READ), open_blosc2),
+    "blosc2 zstd": (write_blosc2, open_blosc2),
     "zarr": (write_zarr, open_zarr),
     "npy": (write_npy, open_npy),
 }
@@ -162,7 +166,7 @@ def main() -> None:
                     "when_cut_off": when_cut_off(open_store, path),
                 }
     for name, row in table.items():
-        print(f"{name:18}", row)
+        print(f"{name:20}", row)
     content = {"shape": list(image.shape), "patch": options.patch, "stores": table}
     (RESULTS / "stores.json").write_text(json.dumps(content, indent=2) + "\n")
 

@@ -26,6 +26,13 @@ BYTES_AT_ONCE = 2**22
 REMEDY = "Check the disk; `autoseg prepare --verify` finds what is damaged and prepares it again."
 FRAME_HEAD_SIZE_AT, CHUNK_HEAD_BYTES = 11, 32  # in blosc2's formats
 BLOCK_BITS, CHUNK_BITS = 15, 18  # voxels of a block and a chunk, as powers of two: 32^3, 64^3
+QUICK_TO_READ = blosc2.CParams(
+    codec=blosc2.Codec.LZ4,
+    clevel=9,
+    filters=[blosc2.Filter.BITSHUFFLE],
+    filters_meta=[0],
+    nthreads=1,
+)
 TIE = 1e-6  # so that rounding errors do not decide between two powers of two
 
 
@@ -211,7 +218,7 @@ def pack_array(array: NDArray[Any], spacing_mm: Sequence[float]) -> PackedPart:
         chunks=lead + chunks,
         blocks=lead + blocks,
         contiguous=True,
-        cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
+        cparams=QUICK_TO_READ,
         dparams=blosc2.DParams(nthreads=1),
     )
     frame: bytes = compressed.to_cframe()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,7 +102,16 @@ def finish_reading(patch: StoredPatch, chosen: ChosenPatch) -> dict[str, NDArray
         values[:] = SOURCES[kind].simulate(values, chosen.augmentation.mask)
     if chosen.augmentation.matrix is None:
         return {}
-    return {k: fastremap.unique(v) for k, v in {LABEL: patch.label, **patch.maps}.items()}
+    return {kind: _classes_in(v) for kind, v in {LABEL: patch.label, **patch.maps}.items()}
+
+
+def _classes_in(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The sorted classes of a map, found among the voxels at which runs of equal ones begin."""
+    flat = values.reshape(-1)
+    begins = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.bincount(flat[begins], minlength=256)
+    counts[flat[0]] += 1
+    return np.flatnonzero(counts).astype(np.uint8)
 
 
 def sample_in(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from autoseg.augmentation.sample import LABEL, RawSample
 from autoseg.errors import AutosegError
 from autoseg.training import readers
+from autoseg.training import reading as reading_module
 from autoseg.training.batches import make_sampler
 from autoseg.training.readers import Readers
 from autoseg.training.ring import Ring, SharedMemory
@@ -134,3 +135,9 @@ def test_shared_memory_has_no_name_that_could_be_left_behind() -> None:
     memory = SharedMemory(100)
     memory.view[:3] = b"abc"
     assert bytes(memory.view[:3]) == b"abc"
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
+def test_the_classes_of_a_map_are_those_of_its_voxels(values: list[int]) -> None:
+    found = reading_module._classes_in(np.array(values, np.uint8).reshape(1, 1, -1))
+    assert found.tolist() == sorted(set(values))
