@@ -26,16 +26,18 @@ CLASSES, SAMPLES = 3, 8
 
 
 def measure(bench: Bench) -> None:
-    side = 16 if bench.small else 64
+    side, features = (16, 4) if bench.small else (64, 32)
     here = [replace(bench.device, precision=precision) for precision in ("fp32", "bf16")]
     bench.note(tf32_of_convolutions=torch.backends.cudnn.allow_tf32)
     for kind in KINDS:
         for dims in (2, 3):
-            plan = made_up(bench.plan()[1], unet(kind, (side,) * dims), (side,) * dims, CLASSES)
+            patch_vox = (side,) * dims
+            network = unet(kind, patch_vox, features)
+            plan = made_up(bench.plan()[1], network, patch_vox, CLASSES)
             bench.note(**{f"logits {kind} {dims}D": logits(plan, here)})
     for precise in (True, False):
         torch.backends.cudnn.allow_tf32 = not precise
-        window = sliding_window(bench.plan()[1], here, side)
+        window = sliding_window(bench.plan()[1], here, side, features)
         bench.note(**{f"sliding window{'' if precise else ', TF32'}": window})
     bench.note(losses=losses(bench.device, side), augmentation=augmentation(bench))
 
@@ -51,7 +53,7 @@ def logits(plan: Configuration, devices: list[Device]) -> dict[str, Any]:
     image = torch.randn(2, 1, *plan.model.patch_size_vox)
     network = build_network(plan.model)
     exact, gradient = _outputs(network, image, plan, EXACT)
-    found: dict[str, Any] = {"largest": float(exact[0].abs().max())}
+    found: dict[str, Any] = {"largest": float(exact[0].detach().abs().max())}
     for device in devices:
         other, own = _outputs(network, image, plan, device)
         found[device.precision] = max(largest(a, b) for a, b in zip(exact, other, strict=True))
@@ -120,9 +122,11 @@ def _samples(bench: Bench) -> list[RawSample]:
     return sampler.draw(0)
 
 
-def sliding_window(template: Configuration, devices: list[Device], side: int) -> dict[str, Any]:
+def sliding_window(
+    template: Configuration, devices: list[Device], side: int, features: int
+) -> dict[str, Any]:
     """Shares of voxels that are labelled as on the CPU, and largest differences of logits."""
-    plan = made_up(template, unet("plain_unet", (side,) * 3, 16), (side,) * 3, CLASSES)
+    plan = made_up(template, unet("plain_unet", (side,) * 3, features), (side,) * 3, CLASSES)
     torch.manual_seed(0)
     image, network = torch.randn(1, *(3 * side // 2,) * 3), build_network(plan.model).eval()
     exact = _window_logits(network, image, plan, EXACT)

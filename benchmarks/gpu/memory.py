@@ -19,13 +19,13 @@ PLANS = {  # kind, patch, batch, classes
     "plain 256x256": ("plain_unet", (256, 256), 48, 4),
     "residual 512x512": ("residual_unet", (512, 512), 12, 2),
 }
-SMALL_PLANS = {"plain 32x32x32": ("plain_unet", (32, 32, 32), 2, 2)}
+SMALL_PLANS = {"plain 16x16x16": ("plain_unet", (16, 16, 16), 2, 2)}
 
 
 def measure(bench: Bench) -> None:
     plans = SMALL_PLANS if bench.small else PLANS
     for name, (kind, patch_vox, batch_size, classes) in plans.items():
-        network = unet(kind, patch_vox)
+        network = unet(kind, patch_vox, 4 if bench.small else 32)
         plan = made_up(bench.plan()[1], network, patch_vox, classes, batch_size)
         estimated = estimated_gib(plan, bench.device.precision != "fp32")
         peak = _measured(bench, plan, classes).peak_memory_gib

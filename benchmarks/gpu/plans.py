@@ -8,6 +8,7 @@ from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.dataset.labels import LabelScheme
 from autoseg.interop.nnunet_export import export_models
 from autoseg.networks import family_of
+from autoseg.planning.choices import augmentation_plan
 from autoseg.planning.cost import training_memory_gib
 from autoseg.planning.model_plan import ScanInput, SemanticPlan, StagePlan, UNetPlan
 from autoseg.planning.plan import Configuration
@@ -61,7 +62,7 @@ def made_up(
     run = {
         "batch_size": batch_size,
         "training": rules.default("training"),
-        "augmentation": rules.default("augmentation"),
+        "augmentation": augmentation_plan(rules.default("augmentation"), patch_vox, ()),
     }
     inference = {"mirror_axes": (), "median_shape_vox": (300.0, 512.0, 512.0)}
     changes = {

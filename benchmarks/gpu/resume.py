@@ -6,7 +6,7 @@ from autoseg.training.schedule import Budget
 from benchmarks.gpu.part import Bench
 from benchmarks.gpu.trainings import Watch, largest_difference, train
 
-ITERATIONS, SMALL_ITERATIONS = 50, 6
+ITERATIONS, SMALL_ITERATIONS = 50, 4
 
 
 def measure(bench: Bench) -> None:

@@ -26,14 +26,14 @@ def measure(bench: Bench) -> None:
     """The presets M and L differ in their patches alone, so that L is measured with its own."""
     sides = (16, 16) if bench.small else (128, 160)
     plain = _plan(bench, "plain_unet", sides[0])
-    bench.note(**{f"plain {sides[0]}": _ours(plain, bench.device, choose=True)})
+    bench.note(**{f"plain {sides[0]}": _ours(plain, bench.device, bench.on_gpu)})
     bench.note(nnunetv2=bench.ask_peer("steps", *_peer_words(bench, plain)))
     if bench.on_gpu:
         half = replace(bench.device, precision="fp16")
         bench.note(**{f"plain {sides[0]} fp16": _ours(plain, half, choose=False)})
     for name, side in zip("ML", sides, strict=True):
         residual = _plan(bench, "residual_unet", side)
-        choose = bench.small or bench.left_s > CHOOSING_NEEDS_S
+        choose = bench.on_gpu and bench.left_s > CHOOSING_NEEDS_S
         bench.note(**{f"residual {name} {side}": _ours(residual, bench.device, choose)})
 
 
