@@ -21,7 +21,8 @@ class Observations:
     """Of one class, an entry for each mask that was compared with its reference.
 
     `expected_dice` is NaN where the mask is empty, `dice` where neither has the class, or where it
-    is not known. Spoilt copies of a case have its fold.
+    is not known. Spoilt copies of a case have its fold; in a single fold they are one each of its
+    first cases, in the same order.
     """
 
     expected_dice: Floats
@@ -32,10 +33,11 @@ class Observations:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """What is left out together: folds, or parts of the only one."""
+        """What is left out together: folds, or parts of the only one, copies with their cases."""
         if len(np.unique(self.fold)) > 1:
             return self.fold
-        return np.arange(len(self.fold)) % GROUPS
+        case = np.where(self.is_spoilt, np.cumsum(self.is_spoilt), np.cumsum(~self.is_spoilt)) - 1
+        return case % GROUPS
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -16,7 +16,8 @@ EMPTY_RULE = (
 )
 INTERVAL_RULE = (
     "95 % confidence intervals of means: bias-corrected and accelerated bootstrap of patients, "
-    f"each drawn with all of its scans; with fewer than {FEWEST_PATIENTS} they are too narrow"
+    f"each drawn with all of its scans; with fewer than {FEWEST_PATIENTS} they are too narrow; of "
+    "pooled metrics they are intervals of the mean over single scans, not of the pooled value"
 )
 ACCURACY_RULE = (
     "mean.pixel_accuracy is the share of voxels with the right label among all classes, averaged "

@@ -194,7 +194,7 @@ class MapPair:
             for value in values
             if 0 < value <= len(boxes) and boxes[value - 1] is not None
         ]
-        if 0 in values:  # background is everywhere
+        if min(values) <= 0:  # background is everywhere, and boxes are of values from 1
             return tuple(slice(0, size) for size in self.prediction.shape)
         if not found:
             return (slice(0, 1),) * 3

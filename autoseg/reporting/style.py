@@ -14,7 +14,8 @@ PAGE = """<!doctype html>
 :root { color-scheme: light dark; --text: #1c2024; --muted: #60646c; --line: #d9dce1;
   --back: #ffffff; --soft: #f4f6f8; --chosen: #e6f1fa; --link: #0b62a5; }
 @media screen and (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --muted: #a0a6ae;
-  --line: #3a3f45; --back: #16181b; --soft: #1f2226; --chosen: #1d3345; --link: #7cbcf2; } }
+  --line: #3a3f45; --back: #16181b; --soft: #1f2226; --chosen: #1d3345; --link: #7cbcf2; }
+  figure img { filter: brightness(.88); } }
 * { box-sizing: border-box; }
 html { scroll-padding-top: 3.5rem; }
 body { font: 15px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back);
@@ -73,7 +74,10 @@ footer { margin-top: 3rem; color: var(--muted); border-top: 1px solid var(--line
   padding-top: .8rem; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
   .tall { max-height: none; overflow: visible; border: 0; } .wide { overflow: visible; }
-  h2, h3, h4 { break-after: avoid; } figure, tr, .answers li { break-inside: avoid; }
+  h2, h3, h4, p:has(+ figure), p:has(+ .wide) { break-after: avoid; }
+  figure, tr, .answers li { break-inside: avoid; } footer { break-before: avoid; }
+  h2 { margin-top: 2rem; } figcaption, pre, code { font-size: 10px; }
+  .swatch, .chosen { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   th button::after { content: ""; } table { font-size: 10px; } td, th { padding: .15rem .4rem; } }
 </style>
 </head>

@@ -67,6 +67,16 @@ def test_a_class_of_few_masks_has_no_estimate() -> None:
     assert model is not None and [c.name for c in model.classes] == ["b"]
 
 
+def test_in_a_single_fold_cases_are_left_out_with_their_spoilt_copies() -> None:
+    cases = 13
+    case = np.append(np.arange(cases), np.arange(cases - 2))
+    known = np.full(len(case), 0.9)
+    is_spoilt = np.arange(len(case)) >= cases
+    seen = Observations(known, known, np.zeros(len(case), np.int64), is_spoilt, known > 0)
+    groups = [set(seen.groups[case == one].tolist()) for one in range(cases)]
+    assert all(len(group) == 1 for group in groups) and len(set.union(*groups)) == 5
+
+
 def test_empty_masks_and_a_single_fold_are_no_hindrance() -> None:
     seen = made_up(count=100, folds=1)
     seen.expected_dice[:10] = np.nan

@@ -143,3 +143,12 @@ def test_scores_that_are_missing_are_left_out_of_means() -> None:
 
     assert mean_score([score(0.5), score(None), score(1.0)]) == {"dice": 0.75}
     assert mean_score([score(None)]) == {"dice": None}
+
+
+def test_a_value_below_zero_is_scored_as_any_other() -> None:
+    prediction, reference = np.zeros((2, 4, 4, 4), np.int16)
+    prediction[1, 1, :] = reference[1, 1, 1:] = -1
+    maps = MapPair(prediction, reference, None, (1.0, 1.0, 1.0))
+    found = score_classes(maps, {"-1": (-1,)}, {"dice": METRICS["dice"]})
+    assert found["-1"].sizes_vox == (4, 3)
+    assert found["-1"].scores["dice"] == pytest.approx(6 / 7)

@@ -17,7 +17,9 @@ before post-processing.</p>
 <p>Nine of ten: where the estimate is the usual Dice, the true Dice of nine of ten masks lay between
 these, spoilt copies included. A mask is warned of where its estimate is below the bound, as it is
 for one of twenty held-out cases, or where a class is missing that at least {{ expected }} of them
-have.</p>
+have. Masks of scans that differ more than those copies, such as of inverted contrast or with wrong
+voxel sizes, are far worse than estimated. Lines are learned from masks by the models of one fold,
+and used for those of all folds together.</p>
 """
 
 
