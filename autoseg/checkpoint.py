@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,6 +42,7 @@ class ModelCard(Record):
     trained_iterations: int
     trained_seconds: float
     held_out: tuple[str, ...] = ()  # cases of the fold that it has not been trained on
+    trained_precision: Literal["fp32", "bf16", "fp16"] | None = None  # None: of another program
     chosen_on_validation: bool = False  # the best of many by its held-out cases, so not to compare
 
 

@@ -8,7 +8,15 @@ from typing import Literal
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.machine import GIB, Machine, cpu_has_bf16, free_memory_gib, machine_without_gpu
+from autoseg.machine import (
+    GIB,
+    Machine,
+    available_cores,
+    cpu_has_bf16,
+    free_memory_gib,
+    machine_without_gpu,
+    processor_name,
+)
 from autoseg.neighbours import Neighbours
 
 THREADS_INTERVAL_S = 5.0
@@ -109,6 +117,21 @@ def choose_device(name: str | None = None, precision: Precision | None = None) -
         )
     device = torch.device(TORCH_KINDS["gpu"], index)
     return Device(device, precision or ("bf16" if _gpu_has_bf16(device) else "fp16"))
+
+
+def precisions_to_try(device: Device) -> tuple[Precision, ...]:
+    """What networks may be fastest in on a device, the most exact first."""
+    if device.kind == "cpu":
+        return ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
+    return ("bf16", "fp16") if _gpu_has_bf16(device.torch_device) else ("fp32", "fp16")
+
+
+def hardware_of(device: Device) -> str:
+    """What times that were measured on a device hold for: it, how much of it is ours, and torch."""
+    name = processor_name()
+    if device.kind == "gpu":
+        name = torch.cuda.get_device_properties(device.torch_device).name
+    return f"{name}, {available_cores()} cores, torch {torch.__version__}"
 
 
 def use_device(device: Device) -> None:

@@ -1,6 +1,7 @@
 """What this computer is but for its GPU, which only torch is asked for: cores and memory."""
 
 import os
+import platform
 import re
 import shutil
 import socket
@@ -172,8 +173,16 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware."""
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    """Whether the processor multiplies bfloat16 in hardware: Intel's and AMD's, or ARM's."""
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+
+
+def processor_name() -> str:
+    """What the processor is called, and how its instructions are."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{next(iter(names), platform.processor() or 'unknown')} ({platform.machine()})"
 
 
 def _memory_limit_bytes() -> int:

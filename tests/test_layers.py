@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["extensions"],
     ["records"],
-    ["machine", "geometry"],
+    ["machine", "geometry", "kept"],
     ["neighbours"],
     ["parallel", "lease"],
     ["images"],

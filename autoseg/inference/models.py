@@ -8,18 +8,35 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from autoseg import networks
-from autoseg.checkpoint import ModelCard, ModelSource, content_hash, load_source
+from autoseg.checkpoint import (
+    ModelCard,
+    ModelSource,
+    build_network,
+    content_hash,
+    load_source,
+)
 from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint
-from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
+from autoseg.inference.engines import ENGINES, EngineRequest
 from autoseg.inference.ensemble import Ensemble
 from autoseg.inference.members import Members, arrange
 from autoseg.inference.restore import Block, Column, Span, interpolation_matrices, restored_blocks
 from autoseg.inference.sliding_window import Batching, PredictPatches, predict_logits
+from autoseg.inference.ways import (
+    Asked,
+    Way,
+    choice_path,
+    choose,
+    has_choice,
+    remembered,
+    request_of,
+    usual_way,
+)
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
@@ -122,9 +139,28 @@ class ModelGroup:
 class Engine:
     """Where and how networks are run, and the folder where compiled ones are kept."""
 
-    name: EngineName
+    way: Way
     device: Device
     cache: Path | None
+
+
+def fastest_way(sources: Sequence[ModelSource], asked: Asked, device: Device, cache: Path) -> Way:
+    """The way in which the first of some models is run fastest, of those that were asked for.
+
+    Its weights do not matter, so that what was found of one fold holds for all. What was found
+    before, as is kept in the folder `cache`, is not measured again.
+    """
+    model = sources[0].card.configuration.model
+    if not (family_of(model.network.kind).built_in and has_choice(asked, device)):
+        return usual_way(asked, device)
+    key = f"{content_hash(model.model_dump_json().encode())} {_network_code()}"
+    path = choice_path(asked, key, device, cache)
+    way = remembered(path)
+    if way is None:
+        with torch.random.fork_rng(devices=[]):
+            request = _request(model, build_network(model).eval(), key, device, None)
+        way = choose(asked, request, path)
+    return way
 
 
 def load_groups(
@@ -158,25 +194,32 @@ def _load_group(members: Members, engine: Engine) -> ModelGroup:
         raise AutosegError(
             f"{', '.join(map(str, sources))}: some of them are the same model. Name each once."
         )
-    model, kind = configuration.model, family_of(configuration.model.network.kind)
+    model, way = configuration.model, engine.way
     requests = [
-        EngineRequest(
-            network=network,
-            device=engine.device,
-            patch_shape=(len(model.channel_names), *model.patch_size_vox),
-            example_shape=_example_shape(model, kind),
-            key=f"{key} {_network_code()}",
-            cache=engine.cache if kind.built_in else None,
-        )
+        request_of(way, _request(model, network, key, engine.device, engine.cache))
         for network, key in loaded
     ]
     ensemble = Ensemble(
-        runners=tuple(ENGINES[engine.name](request) for request in requests),
+        runners=tuple(ENGINES[way.engine](request) for request in requests),
         spatial_dims=model.spatial_dims,
         mirror_axes=configuration.inference.mirror_axes,
         task=task_of(configuration, card.labels),
     )
     return ModelGroup(card, ensemble, hashes)
+
+
+def _request(
+    model: ModelPlan, network: nn.Module, key: str, device: Device, cache: Path | None
+) -> EngineRequest:
+    kind = family_of(model.network.kind)
+    return EngineRequest(
+        network=network,
+        device=device,
+        patch_shape=(len(model.channel_names), *model.patch_size_vox),
+        example_shape=_example_shape(model, kind),
+        key=f"{key} {_network_code()}",
+        cache=cache if kind.built_in else None,
+    )
 
 
 def _example_shape(model: ModelPlan, family: Family) -> tuple[int, ...]:

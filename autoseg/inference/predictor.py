@@ -16,10 +16,10 @@ from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
 from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
-from autoseg.inference.engines.openvino_engine import PRECISIONS, is_installed
 from autoseg.inference.members import sources_of
-from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups
+from autoseg.inference.models import Engine, GridScan, ModelGroup, fastest_way, load_groups
 from autoseg.inference.provenance import Provenance, scan_warnings
+from autoseg.inference.ways import Asked, Way, usual_way
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
 from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
@@ -74,7 +74,7 @@ class Predictor:
 
     groups: tuple[ModelGroup, ...]
     device: Device
-    engine: EngineName
+    way: Way
     memory_gib: float | None = None
     steps: tuple[Step, ...] = ()
     quality: QualityModel | None = None
@@ -92,29 +92,33 @@ class Predictor:
     ) -> "Predictor":
         """Load model files: folds, both stages of a cascade, several configurations; or one pack.
 
-        Without names the fastest device, precision and engine that are there are taken. Compiled
-        networks are kept in the folder `cache`. The `recipe` says which configurations answer and
-        which steps follow, as a pack says itself. Raises AutosegError when models do not belong
-        together, a stage is missing, or device or engine are not there.
+        Without names the fastest device is taken, and the precision and engine that are measured to
+        be the fastest there. Compiled networks, and what was measured, are kept in the folder
+        `cache`; without one nothing is measured, and what is usually fast is taken. The `recipe`
+        says which configurations answer and which steps follow, as a pack says itself. Raises
+        AutosegError when models do not belong together, a stage is missing, or device or engine are
+        not there.
         """
         chosen = choose_device(device, precision)
         sources, used = sources_of([Path(path) for path in paths], recipe)
-        if engine in ("onnxruntime", "tensorrt") and precision is None:
-            chosen = replace(chosen, precision="fp32")
+        asked = Asked(engine, precision)
+        if cache is None:
+            way = usual_way(asked, chosen)
+        else:
+            way = fastest_way(sources, asked, chosen, cache)
 
-        def with_engine(name: EngineName) -> "Predictor":
-            groups = load_groups(sources, used, Engine(name, chosen, cache))
-            return cls(groups, chosen, name, memory_gib, used.steps, used.quality)
+        def run_by(way: Way) -> "Predictor":
+            on = replace(chosen, precision=way.precision)
+            groups = load_groups(sources, used, Engine(way, on, cache))
+            return cls(groups, on, way, memory_gib, used.steps, used.quality)
 
-        if engine is not None:
-            return with_engine(engine)
-        suits = chosen.torch_device.type == "cpu" and chosen.precision in PRECISIONS
-        if suits and is_installed():
-            try:
-                return with_engine("openvino")
-            except EngineError as error:
-                log.warning("Networks are run by torch: %s", error)
-        return with_engine("torch")
+        try:
+            return run_by(way)
+        except EngineError as error:
+            if engine is not None:
+                raise
+            log.warning("Networks are run by torch: %s", error)
+        return run_by(usual_way(replace(asked, engine="torch"), chosen))
 
     @property
     def card(self) -> ModelCard:
@@ -211,7 +215,9 @@ class Predictor:
     def _run(
         self, groups: Sequence[ModelGroup], scans: Sequence[GridScan], requested: RequestedMaps
     ) -> Maps:
-        return WholeScan(groups, scans, self.device, self.memory_gib).segment(requested)
+        return WholeScan(groups, scans, self.device, self.memory_gib, self.way.together).segment(
+            requested
+        )
 
     def _judge(self, maps: Maps) -> tuple[MaskQuality | None, tuple[str, ...]]:
         """How good the mask is likely to be, before steps correct it, and what to warn of."""
@@ -227,7 +233,7 @@ class Predictor:
             scan=ready.scan_hash,
             models=tuple(h for group in self.groups for h in group.all_hashes),
             autoseg_version=__version__,
-            engine=self.engine,
+            engine=self.way.engine,
             device=self.device.name,
             precision=self.device.precision,
             mirror_axes=self.card.configuration.inference.mirror_axes,

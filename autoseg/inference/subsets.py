@@ -84,7 +84,9 @@ def segment_subsets(
         started = time.perf_counter()
         scans.append(predictor.after_first_stage(group, own, first)[0])
         seconds.append(time.perf_counter() - started)
-    whole = WholeScan(predictor.groups, scans, predictor.device, predictor.memory_gib)
+    whole = WholeScan(
+        predictor.groups, scans, predictor.device, predictor.memory_gib, predictor.way.together
+    )
     asked = _Asked(subsets, reference)
     found, spent = whole.run(lambda batching, _: _decide(whole, asked, batching))
     masks = {subset: own.mask(ready, predictor.card.labels) for subset, own in found.items()}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.device import Device, ran_out_of_memory
+from autoseg.device import Device, Threads, ran_out_of_memory
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
 from autoseg.inference.confidence import ClassConfidence, ConfidenceSums
@@ -20,12 +20,12 @@ from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
 from autoseg.inference.sliding_window import Batching
+from autoseg.inference.ways import patches_together
 from autoseg.machine import GIB, free_memory_gib, used_memory_gib
 from autoseg.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
-VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run together
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
 BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
@@ -57,12 +57,14 @@ class Maps:
 
 @dataclass(frozen=True, slots=True)
 class WholeScan:
-    """Groups of models, and a scan on the grid of each."""
+    """Groups of models, and a scan on the grid of each; `patches_together` are run at once, None
+    being as many as suit their size."""
 
     groups: Sequence[ModelGroup]
     scans: Sequence[GridScan]
     device: Device
     memory_gib: float | None
+    patches_together: int | None = None
 
     @property
     def placement(self) -> Placement:
@@ -102,7 +104,7 @@ class WholeScan:
         """Ways to run the networks, each with less memory on the device than the one before."""
         here = self.device.torch_device
         largest = max(prod(g.card.configuration.model.patch_box_vox) for g in self.groups)
-        together = max(1, VOXELS_AT_ONCE[here.type] // largest)
+        together = self.patches_together or patches_together(here, largest)
         places = ((together, here), (1, here), (1, torch.device("cpu")))
         ways = [Batching(*place, self.task.merging) for place in places]
         return list(dict.fromkeys(ways))
@@ -159,8 +161,9 @@ class WholeScan:
         self, columns: Sequence[Column], rows: int, batching: Batching
     ) -> list[Iterator[Block]]:
         """Logits of each group, block after block of the same places."""
+        threads = Threads(self.device)
         return [
-            group.blocks(scan, columns, rows, batching, self.device)
+            _followed(threads, group.blocks(scan, columns, rows, batching, self.device))
             for group, scan in zip(self.groups, self.scans, strict=True)
         ]
 
@@ -200,6 +203,14 @@ class WholeScan:
             running = 0  # there, not here
         maps = bytes_per_voxel * prod(self.placement.source_shape_vox)
         return columns_that_fit(footprints, GIB * free_gib - running - images - maps)
+
+
+def _followed(threads: Threads, blocks: Iterator[Block]) -> Iterator[Block]:
+    """The blocks, made with as many threads as others leave cores for."""
+    with closing(threads):
+        for block in blocks:
+            threads.follow()
+            yield block
 
 
 def mean_probability(each: Sequence[torch.Tensor]) -> torch.Tensor:

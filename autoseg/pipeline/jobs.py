@@ -47,6 +47,7 @@ class TrainJob(Record):
     seed: int | None = None
     initial_model: Path | None = None
     device: str | None = None
+    cache: Path | None = None  # where what was measured of a machine is kept
     start: Literal["anew", "resume", "over"] = "anew"
     rank: Rank = Rank()
 

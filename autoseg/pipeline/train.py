@@ -116,7 +116,7 @@ def _train_and_score(
     progress: Progress,
 ) -> FoldResult:
     from autoseg.checkpoint import save_model
-    from autoseg.training.bookkeeping import card_at
+    from autoseg.training.bookkeeping import card_at, state_files
     from autoseg.training.trainer import train_model
 
     group = training.group
@@ -137,7 +137,8 @@ def _train_and_score(
 
     def finish() -> None:
         found.folder.summary.unlink(missing_ok=True)  # of an earlier model
-        save_model(found.folder.model, network, card_at(training, position))
+        ran = training.computing_in(state_files(training).read().precision)
+        save_model(found.folder.model, network, card_at(ran, position))
         evaluations.append(validate_fold(found, progress))
 
     group.main_alone(finish, f"scoring fold {found.job.fold} of {found.planned.name}")
@@ -258,6 +259,7 @@ def _training(
         threads=max(1, available_cores() // job.rank.local_world_size - 1),
         seed=earlier.seed if earlier else job.seed or 0,
         initial_model=job.initial_model,
+        cache=job.cache,
         group=group,
     )
 
@@ -300,7 +302,7 @@ def validate_fold(found: ResolvedJob, progress: Progress = silent) -> Evaluation
         return None
     first = found.folder_of_first_stage()
     models = [found.folder.model, *([] if first is None else [first.model])]
-    predictor = Predictor.load(models, found.job.device)
+    predictor = Predictor.load(models, found.job.device, cache=found.job.cache)
     writer = MaskWriter(found.folder.validation)
     _, problems = predict_cases(predictor, held_out, writer, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")

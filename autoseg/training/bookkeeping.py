@@ -142,6 +142,7 @@ class Bookkeeping:
             budget=training.budget,
             seed=training.seed,
             execution=self.execution,
+            precision=training.device.precision,
         )
         if training.group.is_main:
             state_files(training).save(self.learner, state)
@@ -179,8 +180,9 @@ class Bookkeeping:
 
 
 def card_at(training: Training, position: Position, **changes: bool) -> ModelCard:
-    """The card of a model that has been trained so far."""
+    """The card of a model that has been trained so far, as the training computes."""
     trained = {
+        "trained_precision": training.device.precision,
         "trained_iterations": position.iteration,
         "trained_seconds": position.elapsed_s,
     }

@@ -1,19 +1,26 @@
 """How a network is executed fastest on the device that is there: as it is, channels last,
 compiled, or both."""
 
+import json
 import logging
 import statistics
 import time
-from dataclasses import dataclass
-from typing import cast, get_args
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
-from autoseg.device import Device
+from autoseg.device import Device, Precision, hardware_of
+from autoseg.errors import AutosegError
+from autoseg.kept import recall
 from autoseg.networks.family import all_outputs
 from autoseg.planning.model_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution
+from autoseg.records import Record, parse_record
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +82,67 @@ class Trial:
         return time.perf_counter() - started
 
 
-def fastest_execution(trial: Trial) -> Execution:
-    """The one whose forward and backward passes of a batch take the least time, measured here.
+class HowToRun(Record):
+    """How a network is executed in training, and what it computes in."""
 
-    One that is not at least a twentieth faster than a simpler one is not worth it. One that
-    fails, as compilation may for want of a compiler, is left out with a warning.
+    execution: Execution
+    precision: Precision
+
+
+class RunChoice(Record):
+    """What was fastest, on which hardware, and seconds of a step of all that were tried."""
+
+    run: HowToRun
+    hardware: str
+    seconds: dict[str, float]
+
+
+def remembered_run(path: Path | None) -> HowToRun | None:
+    """What was fastest at an earlier start, if that was kept and can be read."""
+    content = recall(path)
+    if content is not None:
+        with suppress(AutosegError, ValueError):  # cut short, or of another version
+            return parse_record(RunChoice, json.loads(content), str(path)).run
+    return None
+
+
+def fastest_run(
+    trial: Trial, executions: Sequence[Execution], precisions: Sequence[Precision]
+) -> RunChoice:
+    """The way whose forward and backward passes of a batch take the least time, measured here: of
+    precisions in the first of the executions, then of executions in that precision.
+
+    One that is not at least a twentieth faster than those before it is not worth it. One that
+    fails, as compilation may for want of a compiler, is left out with a warning. What scaling the
+    loss costs in half precision, a pass over the gradients, is not counted.
     """
-    best: Execution = "eager"
-    best_s = trial.seconds(best)
-    for execution in get_args(Execution)[1:]:
-        seconds = seconds_if_it_runs(trial, execution)
-        if seconds is not None and seconds < WORTHWHILE * best_s:
-            best, best_s = execution, seconds
+    ways = [HowToRun(execution=executions[0], precision=precision) for precision in precisions]
+    seconds = _seconds_of(ways, trial)
+    best = _best(seconds) or HowToRun(execution="eager", precision=trial.device.precision)
+    seconds |= _seconds_of(
+        [best.model_copy(update={"execution": execution}) for execution in executions[1:]], trial
+    )
+    told = {f"{way.execution} {way.precision}": round(spent, 5) for way, spent in seconds.items()}
+    best = _best(seconds) or best
+    return RunChoice(run=best, hardware=hardware_of(trial.device), seconds=told)
+
+
+def _seconds_of(ways: Sequence[HowToRun], trial: Trial) -> dict[HowToRun, float]:
+    """Seconds of a step of those that run."""
+    found = {}
+    for way in ways:
+        device = replace(trial.device, precision=way.precision)
+        seconds = seconds_if_it_runs(replace(trial, device=device), way.execution)
+        if seconds is not None:
+            found[way] = seconds
+    return found
+
+
+def _best(seconds: dict[HowToRun, float]) -> HowToRun | None:
+    best: HowToRun | None = None
+    for way, spent in seconds.items():
+        if best is None or spent < WORTHWHILE * seconds[best]:
+            best = way
     return best
 
 

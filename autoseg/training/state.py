@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from autoseg.checkpoint import read_metadata, read_tensors, save_tensors
+from autoseg.device import Precision
 from autoseg.errors import AutosegError
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import Execution
@@ -51,6 +52,7 @@ class SavedState(Record):
     budget: Budget
     seed: int
     execution: Execution
+    precision: Precision
     scaler: dict[str, Any] = Field(default_factory=dict)
 
 

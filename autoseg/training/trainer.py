@@ -3,7 +3,6 @@
 from contextlib import closing
 from functools import partial
 from threading import Event
-from typing import get_args
 
 import torch
 from torch import nn
@@ -16,15 +15,10 @@ from autoseg.networks.inputs import network_input
 from autoseg.planning.run_plan import Execution
 from autoseg.tasks import task_of
 from autoseg.tasks.task import Task
-from autoseg.training.batches import HeldOutPatches, TrainingBatches, first_batch
+from autoseg.training.batches import HeldOutPatches, TrainingBatches
 from autoseg.training.bookkeeping import Bookkeeping, StepOutcome, state_files
-from autoseg.training.execution import (
-    Trial,
-    executed,
-    fastest_execution,
-    laid_out,
-    seconds_if_it_runs,
-)
+from autoseg.training.choice import chosen_run, run_again
+from autoseg.training.execution import executed, laid_out
 from autoseg.training.initialization import initialize_from
 from autoseg.training.job import Training
 from autoseg.training.learner import Learner
@@ -45,6 +39,7 @@ def train_model(
     run, group = training.run, training.group
     task = task_of(training.configuration, training.card.labels)
     books = _begin(training, listener, resume)
+    training = books.training
     learner, execution = books.learner, books.execution
     network = group.wrap(executed(learner.network, execution))
     held_out = HeldOutPatches(training)
@@ -84,17 +79,16 @@ def train_model(
 
 def _begin(training: Training, listener: TrainingListener, resume: bool) -> Bookkeeping:
     """Everything as it is at the start, or as it was when the training stopped."""
-    learner = Learner(
-        _new_network(training, listener, resume), training.configuration, training.device
-    )
+    network = _new_network(training, listener, resume)
+    states = state_files(training)
+    run = run_again(training, network, states.read()) if resume else chosen_run(training, network)
+    training = training.computing_in(run.precision)
+    learner = Learner(network, training.configuration, training.device)
     if resume:
-        state = state_files(training).load(learner)
-        execution = _usable_execution(training, learner.network, state.execution)
-        return Bookkeeping(training, listener, learner, execution, state.position)
-    execution = _choose_execution(training, learner.network)
-    books = Bookkeeping(
-        training, listener, learner, execution, Position(iteration=0, elapsed_s=0.0)
-    )
+        position = states.load(learner).position
+        return Bookkeeping(training, listener, learner, run.execution, position)
+    start = Position(iteration=0, elapsed_s=0.0)
+    books = Bookkeeping(training, listener, learner, run.execution, start)
     books.save()  # so that seed and length are known, however soon this training is killed
     return books
 
@@ -135,32 +129,3 @@ def _look(held_out: HeldOutPatches, network: nn.Module, task: Task) -> PatchScor
     )
     network.train()
     return found
-
-
-def _choose_execution(training: Training, network: nn.Module) -> Execution:
-    """The plan's execution, or the fastest one here for a whole batch."""
-    planned = training.run.training.execution
-    if planned != "fastest":
-        return _usable_execution(training, network, planned)
-    return _agreed(training, fastest_execution(_trial(training, network)))
-
-
-def _usable_execution(training: Training, network: nn.Module, execution: Execution) -> Execution:
-    """One that was chosen before, unless it does not run here: then eager."""
-    if not execution.startswith("compiled"):
-        return execution
-    usable = seconds_if_it_runs(_trial(training, network), execution) is not None
-    return _agreed(training, execution if usable else "eager")
-
-
-def _trial(training: Training, network: nn.Module) -> Trial:
-    """The network with its first batch of images."""
-    model, batch = training.configuration.model, first_batch(training)
-    image = network_input(batch.image, batch.maps, model.inputs)
-    return Trial(network, model.network, image, training.device)
-
-
-def _agreed(training: Training, execution: Execution) -> Execution:
-    every: tuple[Execution, ...] = get_args(Execution)
-    (said,) = training.group.broadcast(every.index(execution))
-    return every[int(said)]

@@ -22,6 +22,7 @@ from autoseg.inference.models import Engine, GridScan, ModelGroup, load_groups
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
+from autoseg.inference.ways import Way
 from autoseg.networks import family_of, tracing
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration
@@ -219,7 +220,7 @@ def test_first_stages_of_other_models_are_refused(tmp_path: Path) -> None:
     other = named(small_configuration(patch_size_vox=(8, 16, 32)), "3d_lowres")
     firsts = first_stages(tmp_path, low, other)
     second = write_model(tmp_path / "full.safetensors", second_stage(small_configuration()))
-    engine = Engine("torch", load(firsts[0]).device, None)
+    engine = Engine(Way(engine="torch", precision="fp32"), load(firsts[0]).device, None)
     with pytest.raises(AutosegError, match="there are different models of 3d_lowres"):
         load_groups(*sources_of([*firsts, second], None), engine)
     with pytest.raises(AutosegError, match="needs a model of 3d_lowres beside it"):

@@ -1,4 +1,4 @@
-"""Covers: engines.cache, engines.onnx_engine, engines.openvino_engine, engines.request,
+"""Covers: engines.onnx_engine, engines.openvino_engine, engines.request,
 engines.torch_engine, probabilities, provenance, whole_scan.
 """
 
@@ -25,7 +25,7 @@ from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
-from autoseg.inference import models, whole_scan
+from autoseg.inference import models, ways
 from autoseg.inference.engines import EngineName, EngineRequest, onnx_engine
 from autoseg.inference.engines.onnx_engine import make_onnx_runner, make_tensorrt_runner
 from autoseg.inference.predictor import Predictor
@@ -102,7 +102,7 @@ def test_a_limit_of_memory_changes_no_voxel(model: Path, scan: Volume) -> None:
 def test_where_memory_runs_out_less_is_done_at_once(
     model: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(whole_scan.VOXELS_AT_ONCE, "cpu", 10 * 8 * 16 * 16)
+    monkeypatch.setitem(ways.VOXELS_AT_ONCE, "cpu", 10 * 8 * 16 * 16)
     predictor = load(model)
     expected = predictor(scan).labels.array
     sizes = []

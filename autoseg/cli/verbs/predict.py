@@ -86,12 +86,12 @@ def _add_means(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
-        help="what networks compute in (default: the fastest that suits the device)",
+        help="what networks compute in (default: what is measured to be fastest here)",
     )
     parser.add_argument(
         "--engine",
         choices=("torch", "openvino", "onnxruntime", "tensorrt"),
-        help="what runs networks (default: openvino on a CPU, where it is installed)",
+        help="what runs networks (default: what is measured to be fastest here)",
     )
     parser.add_argument(
         "--one-at-a-time",

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from autoseg.cli.environment import rank
+from autoseg.cli.environment import cache_folder, rank
 from autoseg.cli.interruption import interruptible, stop_gently
 from autoseg.cli.options import (
     VerbTable,
@@ -116,6 +116,7 @@ def train_jobs(options: argparse.Namespace) -> "list[TrainJob]":
             seed=options.seed,
             initial_model=options.init,
             device=options.device,
+            cache=cache_folder(),
             start="resume" if options.resume else "over" if options.overwrite else "anew",
             rank=rank(),
         )

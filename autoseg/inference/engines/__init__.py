@@ -1,8 +1,7 @@
 """Engines run one network on patches; one table, by name.
 
 Read `request` (what an engine is asked for), the table here, and `torch_engine`; `openvino_engine`
-and `onnx_engine` convert the network first, the latter by `onnx_graph`, and keep the result by
-`cache`.
+and `onnx_engine` convert the network first, the latter by `onnx_graph`, and keep the result.
 """
 
 from collections.abc import Callable

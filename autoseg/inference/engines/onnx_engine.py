@@ -10,7 +10,6 @@ import torch
 
 from autoseg.device import Precision
 from autoseg.errors import AutosegError, EngineError
-from autoseg.inference.engines.cache import keep, kept_path, recall
 from autoseg.inference.engines.onnx_graph import (
     INPUT,
     OUTPUT,
@@ -20,6 +19,7 @@ from autoseg.inference.engines.onnx_graph import (
     onnx_graph,
 )
 from autoseg.inference.engines.request import EngineRequest, Runner
+from autoseg.kept import keep, recall
 from autoseg.machine import available_cores
 
 RUNTIME = "onnxruntime"
@@ -101,7 +101,7 @@ def _tensorrt_options(request: EngineRequest) -> Options:
         "device_id": _index(request),
         "trt_fp16_enable": request.device.precision == "fp16",
     }
-    folder = kept_path(request, _graph_described(request), ".tensorrt")
+    folder = request.kept_path(_graph_described(request), ".tensorrt")
     if folder is None:
         return options
     return options | {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
@@ -189,7 +189,7 @@ def _bound(session: Any, here: torch.device) -> Runner:
 
 
 def _session(request: EngineRequest, provider: tuple[str, Options]) -> Any:
-    kept = kept_path(request, _graph_described(request), ".onnx")
+    kept = request.kept_path(_graph_described(request), ".onnx")
     graph = recall(kept)
     if graph is not None:
         try:

@@ -1,4 +1,4 @@
-"""Converted and compiled networks, kept between starts."""
+"""What was compiled or measured on this computer, kept in a folder between starts."""
 
 import contextlib
 import hashlib
@@ -6,21 +6,19 @@ import logging
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.inference.engines.request import EngineRequest
 from autoseg.records import replacing
 
 log = logging.getLogger(__name__)
 
-KEPT = 64  # of an engine, the last used ones
+KEPT = 64  # of a kind, the last used ones
 
 
-def kept_path(request: EngineRequest, described: str, suffix: str) -> Path | None:
-    """Where a network is kept that was made for an request, as `described`; None: nowhere."""
-    if request.cache is None:
+def kept_path(folder: Path | None, described: str, suffix: str) -> Path | None:
+    """Where something is kept that is so `described`; None: nowhere."""
+    if folder is None:
         return None
-    content = f"{request.key} {request.patch_shape} {described}"
-    name = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return request.cache / f"{name}{suffix}"
+    name = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
+    return folder / f"{name}{suffix}"
 
 
 def recall(path: Path | None) -> bytes | None:
@@ -36,15 +34,15 @@ def recall(path: Path | None) -> bytes | None:
 
 
 def keep(path: Path | None, content: bytes) -> None:
-    """Keep it for the next start, and forget those that were not used longest."""
+    """Keep it for the next start, and forget those of its kind that were not used longest."""
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, synced=False) as temporary:
             temporary.write_bytes(content)
-    except (OSError, AutosegError) as error:  # a cache that cannot be written is none
-        log.info("The compiled network is not kept: %s", error)
+    except (OSError, AutosegError) as error:  # a folder that cannot be written keeps nothing
+        log.info("Not kept for the next start: %s", error)
         return
     with contextlib.suppress(OSError):  # another process may be doing the same
         _forget_the_oldest(path)
