@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the image and run it as a user without rights: no network, read-only, no capabilities.
-# usage: docker/test_image.sh [cpu|cuda]
+# usage: docker/test_image.sh [cpu|cuda|cuda12]
 #
 # cpu (the default) is built and runs the whole job; cuda is built and measured, and imports torch.
 # Docker is used where an engine answers. Otherwise, as root on Debian: buildah, podman and runc,
@@ -13,7 +13,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 variant=${1:-cpu}
-case $variant in cpu | cuda) ;; *) echo "usage: $0 [cpu|cuda]" >&2; exit 2 ;; esac
+case $variant in cpu | cuda | cuda12) ;; *) echo "usage: $0 [cpu|cuda|cuda12]" >&2; exit 2 ;; esac
 image=localhost/autoseg-test:$variant
 base=docker.io/library/debian:bookworm-slim
 scratch=$(mktemp -d)

@@ -21,9 +21,9 @@ def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture
 def torch_runs_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that see a few patches in their life are not compiled: it takes longer."""
-    from autoseg.inference import predictor  # torch takes seconds to import
+    from autoseg.inference import ways  # torch takes seconds to import
 
-    monkeypatch.setattr(predictor, "is_installed", lambda: False)
+    monkeypatch.setattr(ways, "is_installed", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from autoseg.training.pace import Pace
+
 if TYPE_CHECKING:
     from autoseg.training.metrics_log import EpochSummary
     from autoseg.training.validation import Example
@@ -72,8 +74,7 @@ class TrainingView:
     def __init__(self, fold: str, write: Callable[[str], None], live: bool) -> None:
         self.fold = fold
         self.write = write
-        self.started = time.monotonic()
-        self.first_fraction: float | None = None
+        self.pace = Pace()
         self.live = live
 
     def __enter__(self) -> "TrainingView":
@@ -88,10 +89,10 @@ class TrainingView:
         self._clear()
 
     def on_step(self, iteration: int, fraction: float, loss: float) -> None:
-        if self.first_fraction is None:
-            self.started, self.first_fraction = time.monotonic(), fraction
+        now_s = time.monotonic()
+        self.pace.see(now_s, fraction)
         if self.live:
-            left = self._seconds_left(fraction)
+            left = self.pace.seconds_left(now_s, fraction) or 0.0
             text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
             self.write(f"{REWRITE_LINE}{text}  {clock(left)} left")
 
@@ -109,11 +110,6 @@ class TrainingView:
             f"fold {self.fold}  epoch {summary.epoch:4d}  iteration {summary.iteration:6d}  "
             f"{clock(summary.elapsed_s)}  loss {summary.train_loss:.3f}  patch Dice  {dice}\n"
         )
-
-    def _seconds_left(self, fraction: float) -> float:
-        done = fraction - (self.first_fraction or 0.0)
-        spent = time.monotonic() - self.started
-        return spent / done * (1 - fraction) if done > 0 else 0.0
 
     def _clear(self) -> None:
         if self.live:

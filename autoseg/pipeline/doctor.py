@@ -1,6 +1,7 @@
 """What this machine offers, and what to do about what is missing."""
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.machine import GIB, cpu_flags, free_memory_gib, machine_without_gpu
+from autoseg.machine import GIB, GPU_DRIVER, cpu_flags, free_memory_gib, machine_without_gpu
 from autoseg.records import Record
 from autoseg.version import __version__
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "blosc2", "pydantic", "safetensors")
 SMALLEST_DRIVER = {12: 525, 13: 580}  # NVIDIA driver that each CUDA major version needs
+TORCH_WITH_CUDA_12 = "2.10.*"  # the last on PyPI that brings it
 FEW_DISK_GIB = 10.0
 LITTLE_MEMORY_GIB = 4.0
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -84,7 +86,8 @@ def _torch_findings(usable: Sequence[str]) -> list[Finding]:
 
     cuda = torch.version.cuda
     build = f"CUDA {cuda}" if cuda else "without CUDA"
-    driver = f"driver {_ask_nvidia('driver_version') or 'unknown'}"
+    version = driver_version()
+    driver = f"driver {version or 'unknown'}"
     if usable:
         return [Finding(name="CUDA", value=f"{build}, {driver}")]
     model = _ask_nvidia("name")
@@ -93,16 +96,38 @@ def _torch_findings(usable: Sequence[str]) -> list[Finding]:
         return [Finding(name="GPU", value=f"none; torch is built {build}", advice=advice)]
     advice = "Install a torch with CUDA: pip install --force-reinstall torch"
     if cuda is not None:
-        needed = SMALLEST_DRIVER.get(int(cuda.split(".")[0]))
-        update = f"Update the driver to {needed} or newer" if needed else "Update the driver"
-        advice = (
-            f"torch cannot use the GPU. {update}; in a container, run it with --gpus all; if "
+        advice = driver_too_old(cuda, version) or (
+            "torch cannot use the GPU. In a container, run it with --gpus all; if "
             "CUDA_VISIBLE_DEVICES is set, see that it names a GPU."
         )
     return [
         Finding(name="GPU", value=f"{model}, {driver}"),
         Finding(name="CUDA", value=build if cuda else "torch has none", advice=advice),
     ]
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, from its program or from the kernel, whether torch can use it or
+    not."""
+    told = _ask_nvidia("driver_version")
+    if told is None and (GPU_DRIVER / "version").exists():
+        text = (GPU_DRIVER / "version").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
+        told = None if found is None else found[1]
+    return told
+
+
+def driver_too_old(cuda: str, driver: str | None) -> str | None:
+    """What to do where a torch that is built for some CUDA needs a newer driver; None where this
+    one suffices, or is not known."""
+    needed = SMALLEST_DRIVER.get(int(cuda.split(".")[0]))
+    major = re.match(r"\d+", driver or "")
+    if needed is None or major is None or int(major[0]) >= needed:
+        return None
+    advice = f"This torch's CUDA {cuda} needs driver {needed} or newer, here is {driver}: update it"
+    if int(major[0]) >= SMALLEST_DRIVER[12]:
+        advice += f", or pip install 'torch=={TORCH_WITH_CUDA_12}' (image: VARIANT=cuda12)"
+    return f"{advice}."
 
 
 def _gpu_finding(name: str) -> Finding:

@@ -260,6 +260,7 @@ def _training(
         seed=earlier.seed if earlier else job.seed or 0,
         initial_model=job.initial_model,
         cache=job.cache,
+        expected_epoch_s=60 * found.plan.expected[found.planned.name].epoch_minutes or None,
         group=group,
     )
 

@@ -5,5 +5,5 @@ Read `trainer`, the loop, in one go; then what it is given (`job`), what feeds i
 on a stream of `lane`, or augmented by `workers`), what it changes (`learner`, `initialization`,
 `schedule`), what it tells and keeps (`bookkeeping`, `metrics_log`, `validation`, `state`,
 `events`), and how it runs (`choice` of an `execution`,
-`distributed`, `measure`).
+`distributed`, `measure`, `pace`).
 """

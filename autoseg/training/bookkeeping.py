@@ -19,6 +19,7 @@ from autoseg.training.metrics_log import (
     append_summary,
     drop_summaries_after,
 )
+from autoseg.training.pace import Pace, surprise
 from autoseg.training.state import Position, SavedState, StateFiles
 from autoseg.training.validation import PatchScores
 
@@ -66,9 +67,12 @@ class Bookkeeping:
     last: StepOutcome | None = None
     losses: list[float] = field(default_factory=list)
     in_a_row: int = 0
+    pace: Pace = field(default_factory=Pace)
     started: float = field(init=False)
+    began: Position = field(init=False)  # where this process did
 
     def __post_init__(self) -> None:
+        self.began = self.position
         self.losses = list(self.position.epoch_losses)
         self.started = time.monotonic() - self.position.elapsed_s
         if self.training.group.is_main:
@@ -97,6 +101,7 @@ class Bookkeeping:
         """Take in a step, and look at the one before it."""
         self.look_at_last()
         self.last = outcome
+        self.pace.see(self.position.elapsed_s, self.fraction)
         self._move(iteration=self.iteration + 1)
 
     def end_epoch(self, found: PatchScores, rate: float) -> None:
@@ -112,12 +117,23 @@ class Bookkeeping:
             validation_loss=found.loss,
             patch_dice=found.dice or {},
             skipped_steps=self.position.skipped,
+            remaining_s=self.pace.seconds_left(self.position.elapsed_s, self.fraction),
         )
         append_summary(self.training.folder.metrics, summary)
         self.listener.on_epoch(summary, found.examples)
+        self._compare_with_plan(summary)
         if self.scores.add(summary) and plan.keep_best:
             save_model(self.training.folder.best, self.learner.model, self._card_of_best())
         self._move(stopped_early=self.scores.has_stalled(plan.early_stop_epochs))
+
+    def _compare_with_plan(self, summary: EpochSummary) -> None:
+        """After the first epoch that this process has run in full."""
+        if self.iteration - self.began.iteration != self.training.run.training.iterations_per_epoch:
+            return
+        epoch_s = self.position.elapsed_s - self.began.elapsed_s
+        said = surprise(epoch_s, self.training.expected_epoch_s, summary.remaining_s)
+        if said is not None:
+            self.listener.on_message(said)
 
     def forget_epoch(self) -> None:
         """Begin the next epoch's account."""

@@ -34,6 +34,7 @@ class Training:
     initial_model: Path | None = None
     group: ProcessGroup = SINGLE
     cache: Path | None = None
+    expected_epoch_s: float | None = None  # by the plan
 
     @property
     def configuration(self) -> Configuration:

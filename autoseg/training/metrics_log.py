@@ -15,7 +15,8 @@ MOVING = 0.9  # what the moving mean keeps of itself each epoch
 class EpochSummary(Record):
     """One epoch. Dice values are those of random patches of the held-out cases, per class name.
 
-    `skipped_steps` had no finite gradient; the training loss is the mean of the others.
+    `skipped_steps` had no finite gradient; the training loss is the mean of the others. What is
+    left of the training, `remaining_s`, is by the rate of the last minutes.
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class EpochSummary(Record):
     validation_loss: float | None
     patch_dice: dict[str, float | None]
     skipped_steps: int = 0
+    remaining_s: float | None = None
 
 
 class TrainingListener(Protocol):

@@ -85,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkFolder]:
             write_fold(work, configuration, fold)
     write_fold(work, "2d", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoseg.inference.predictor.is_installed", lambda: False)
+        patch.setattr("autoseg.inference.ways.is_installed", lambda: False)
         select(SelectJob(work=work.root), 1)
         yield work
 

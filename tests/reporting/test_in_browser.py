@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.inference import predictor
+from autoseg.inference import ways
 from autoseg.pipeline.report import ReportJob, report_work
 from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder
@@ -22,7 +22,7 @@ def page(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     work = WorkFolder(folder / "autoseg_work")
     plan_quickly(synthetic_dataset, work, write_rules(folder / "rules"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "is_installed", lambda: False)  # it takes longer to compile
+        patch.setattr(ways, "is_installed", lambda: False)  # it takes longer to compile
         for fold in (0, 1):
             train(work, fold=fold, budget=Budget(iterations=4))
     return report_work(ReportJob(work=work.root))
