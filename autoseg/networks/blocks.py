@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import nn
 
-from autoseg.planning.model_plan import SQUEEZE_REDUCTION, Upsampling
+from autoseg.planning.network_plan import SQUEEZE_REDUCTION, Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {

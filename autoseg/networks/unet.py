@@ -20,7 +20,7 @@ from autoseg.networks.blocks import (
     stack_blocks,
     upsampling,
 )
-from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning.network_plan import UNetPlan
 
 Logits = torch.Tensor | list[torch.Tensor]
 

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from autoseg.geometry import Orientation
 from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
-from autoseg.planning.model_plan import ConfigurationName, NetworkName, Upsampling
+from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.network_plan import NetworkName, Upsampling
 from autoseg.planning.run_plan import LossName, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from autoseg.extensions import extension_names
-from autoseg.planning.model_plan import one_of
+from autoseg.planning.network_plan import one_of
 from autoseg.records import Record
 
 LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]

@@ -12,7 +12,7 @@ from torch import nn
 
 from autoseg.device import Device
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import NetworkPlan
+from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from autoseg.checkpoint import ModelCard, read_card, read_tensors
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
-from autoseg.planning.model_plan import NetworkPlan
+from autoseg.planning.network_plan import NetworkPlan
 
 SHOWN = 4
 MASK = "mask of "
@@ -110,7 +111,7 @@ def _check_layers_are_known(
             )
 
 
-def _is(layer: Callable[[NetworkPlan, str], bool] | None, plan: NetworkPlan, name: str) -> bool:
+def _is(layer: Callable[[Any, str], bool] | None, plan: NetworkPlan, name: str) -> bool:
     return layer is not None and layer(plan, name)
 
 

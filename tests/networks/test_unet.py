@@ -20,7 +20,7 @@ from autoseg.networks.blocks import (
 )
 from autoseg.networks.extension import extension_family
 from autoseg.networks.unet import PlainUNet
-from autoseg.planning.model_plan import (
+from autoseg.planning.network_plan import (
     BUILT_IN_NETWORKS,
     NetworkKind,
     StagePlan,
