@@ -31,7 +31,8 @@ class Family:
     learning rates that differ by layer; `sees_inputs` which parameters [feature, channel, *kernel]
     look at the input channels, and `gives_outputs` which [output, ...] make the outputs, so that
     both can be matched by name; None: nobody knows. `same_at_any_size`: it does the same with a
-    small input as with a patch. What is compiled of a `built_in` network may be kept.
+    small input as with a patch. `adapted` makes weights of another shape fit, where that is known;
+    it gives None where it is not. What is compiled of a `built_in` network may be kept.
     """
 
     build: Build
@@ -43,6 +44,7 @@ class Family:
     gives_outputs: Callable[[Any, str], bool] | None
     same_at_any_size: bool
     built_in: bool
+    adapted: "Callable[[torch.Tensor, torch.Size], torch.Tensor | None] | None" = None
 
 
 def all_outputs(

@@ -13,7 +13,7 @@ from autoseg.extensions import extension_names
 from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
-NetworkKind = Literal["plain_unet", "residual_unet"]
+NetworkKind = Literal["plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext"]
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
 PerAxis = tuple[int, ...]

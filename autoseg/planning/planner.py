@@ -206,6 +206,7 @@ def _search_of(
         network=network,
         pooling=log.settings(POOLING),
         family=inputs.families(network.kind),
+        bf16=inputs.machine.bf16,
     )
     if coarser is not None:
         search = replace(

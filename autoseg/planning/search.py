@@ -65,6 +65,7 @@ class PatchSearch:
     network: NetworkSettings
     pooling: PoolingRule
     family: NetworkFamily
+    bf16: bool = False  # whether the machine computes in half precision
 
     @property
     def reference_elements(self) -> float:
@@ -95,6 +96,9 @@ class FoundPatch:
     elements: float
     shrunk: bool
     deep_enough: bool
+
+
+NetworkOf = Callable[[Topology, tuple[int, ...], PatchSearch], N]  # for strides and a patch
 
 
 def find_target_spacing(
@@ -141,7 +145,7 @@ def search_unet(search: PatchSearch) -> FoundPatch:
 
 def shrink_to_fit(
     search: PatchSearch,
-    network_of: Callable[[Topology, PatchSearch], N],
+    network_of: NetworkOf[N],
     elements: Callable[[N, tuple[int, ...]], float],
 ) -> FoundPatch:
     """The first patch that fits, with a network whose strides follow spacing and patch.
@@ -153,7 +157,7 @@ def shrink_to_fit(
     topology, patch = find_topology(search.spacing_mm, _first_patch(search), search.pooling)
     shrunk = False
     while True:
-        network = network_of(topology, search)
+        network = network_of(topology, patch, search)
         needed = elements(network, patch) + search.loss_elements(patch)
         fitting = needed * search.patch.fitting_batch / search.patch.reference_batch
         if fitting <= search.reference_elements:
@@ -233,7 +237,7 @@ def find_lowres(
     return coarser if helps and deep_enough else None
 
 
-def unet_of(topology: Topology, search: PatchSearch) -> UNetPlan:
+def unet_of(topology: Topology, patch: tuple[int, ...], search: PatchSearch) -> UNetPlan:
     """A U-Net with a stage for each resolution."""
     settings = search.network
     lowest = len(topology.strides) - 1
