@@ -4,7 +4,7 @@
 So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder `resnet`;
 `segformer_family` with `segformer`; `mednext_family` with `mednext`. `extension` makes one of
 another package's network. `tracing` finds what any network costs, `traced_search` fills memory by
-it, `unet_cost` counts it without torch; `published` knows weights of others; `inputs` puts
+it, `unet_cost` counts it without torch; `published_weights` knows others' weights; `inputs` puts
 together what networks see.
 """
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from autoseg.checkpoint import METADATA_KEY, PACK_KEY, read_tensors
 from autoseg.errors import AutosegError
-from autoseg.networks.published import PUBLICATIONS, converted
+from autoseg.networks.published_weights import PUBLICATIONS, converted
 
 SHOWN = 4
 PICKLED = (".pth", ".pt", ".bin")  # which torch reads without running what they hold

@@ -14,6 +14,7 @@ import torch
 from autoseg.checkpoint import build_network, save_model
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
+from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
 from autoseg.planning.plan import Configuration
@@ -47,7 +48,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(kind: str, tmp_pat
     stopping = Recorder(stop_at=3)
     part = training_of(kind, tmp_path / "b", 6)
     train_model(part, stopping, stopping.stop, resume=False)
-    assert len(stopping.losses) == 3
+    assert 3 <= len(stopping.losses) < 6
     resumed, position = train_model(part, Recorder(), Event(), resume=True)
     assert position.iteration == 6
     for name, weight in whole.state_dict().items():
@@ -88,8 +89,19 @@ def test_the_head_may_learn_at_a_rate_of_its_own(kind: str, tmp_path: Path) -> N
 
 
 @EVERY
+def test_graphs_take_any_number_of_patches(kind: str, tmp_path: Path) -> None:
+    network = build_network(training_of(kind, tmp_path, 1).configuration.model).eval()
+    patches = torch.randn(5, 1, *PATCHES[3])
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(network, (patches[:2],), dynamic_shapes=shapes)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(patches), network(patches))
+
+
+@EVERY
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_every_engine_predicts_as_torch_does(kind: str, engine: str, tmp_path: Path) -> None:
+def test_every_engine_predicts_as_torch_does(kind: str, engine: EngineName, tmp_path: Path) -> None:
     torch.manual_seed(0)
     training = training_of(kind, tmp_path, 1)
     network, position = train_model(training, Recorder(), Event(), resume=False)
@@ -97,8 +109,8 @@ def test_every_engine_predicts_as_torch_does(kind: str, engine: str, tmp_path: P
     save_model(path, network, card_at(training, position))
     image = np.asarray(training.train_cases["case_0"].image)
     scan = Volume(image, Grid((16, 18, 20), np.eye(4)), None)
+    engines: tuple[EngineName, ...] = ("torch", engine)
     found = [
-        Predictor.load([path], "cpu", "fp32", engine=name)(scan).labels.array
-        for name in ("torch", engine)
+        Predictor.load([path], "cpu", "fp32", engine=name)(scan).labels.array for name in engines
     ]
     assert np.mean(found[0] == found[1]) > 0.999
