@@ -99,7 +99,7 @@ def test_patches_of_one_divisor_are_large_enough(kind: str, dims: int) -> None:
 @EVERY
 @pytest.mark.parametrize("machine", [CPU, gpu(11)], ids=["cpu", "gpu"])
 def test_rules_fill_the_memory_that_there_is(kind: str, machine: object) -> None:
-    fingerprint = made_up_fingerprint(Scans((16, 64, 64), (3, 1, 1), count=50))
+    fingerprint = made_up_fingerprint(Scans((12, 40, 40), (3, 1, 1), count=50))
     machine = CPU if machine is CPU else gpu(11)
     inputs = PlanningInputs(fingerprint, load_rule_set(RULES[kind]), machine, family_of)
     plan = make_plan(inputs)
