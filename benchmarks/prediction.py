@@ -34,7 +34,8 @@ from autoseg.interop.nnunet_export import export_models
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores, cpu_flags
 from autoseg.networks import family_of
-from autoseg.planning.model_plan import SemanticPlan, StagePlan
+from autoseg.planning.model_plan import SemanticPlan
+from autoseg.planning.network_plan import StagePlan
 from autoseg.planning.plan import Configuration
 from benchmarks import processes
 

@@ -17,7 +17,7 @@ import torch
 
 from autoseg.device import choose_device, machine_of
 from autoseg.networks import FAMILIES
-from autoseg.planning.model_plan import NetworkPlan, StagePlan
+from autoseg.planning.network_plan import NetworkPlan, StagePlan, UNetPlan
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.losses import deep_supervision_loss
 
@@ -37,7 +37,7 @@ def plain_unet(base_features: int) -> NetworkPlan:
         )
         for index in range(4)
     )
-    return NetworkPlan(
+    return UNetPlan(
         kind="plain_unet",
         stages=stages,
         norm="instance",

@@ -16,6 +16,7 @@ from autoseg.evaluation.evaluate import class_names
 from autoseg.inspection.consistency import CheckReport
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.pipeline.doctor import Finding
+from autoseg.planning.network_plan import network_in_words
 
 if TYPE_CHECKING:
     from autoseg.inspection.repair import Repair
@@ -64,7 +65,6 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
     plan, fingerprint = outcome.plan, outcome.fingerprint
     configuration = plan.configurations[plan.recommended]
     model, run = configuration.model, configuration.run
-    stages = model.network.stages
     by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
     expected = plan.expected[plan.recommended]
     in_all = _duration(expected.epoch_minutes * run.training.epochs)
@@ -77,8 +77,7 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         *_problem_lines(outcome.problems),
         f"Chosen by rule set {plan.rule_set}: {plan.recommended} of "
         f"{', '.join(plan.configurations)}; patch {_times(model.patch_size_vox)}, batch "
-        f"{run.batch_size}, {model.network.kind} of {len(stages)} stages with "
-        f"{stages[0].features} to {stages[-1].features} features, loss {run.loss.kind}, "
+        f"{run.batch_size}, {network_in_words(model.network)}, loss {run.loss.kind}, "
         f"{run.training.epochs} epochs of {run.training.iterations_per_epoch} "
         "iterations",
         f"Expected: {_size(expected.memory_gib)} of memory, {expected.epoch_minutes:.1f} "

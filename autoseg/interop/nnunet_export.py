@@ -26,6 +26,7 @@ from autoseg.interop.nnunet_models import (
 )
 from autoseg.interop.nnunet_weights import PUBLISHED, published_architecture, published_weights
 from autoseg.planning.grid_plan import ResamplingPlan
+from autoseg.planning.network_plan import UNetPlan, unet_plan
 from autoseg.planning.plan import Configuration
 from autoseg.records import replacing, save_json
 
@@ -169,7 +170,7 @@ def _published_configuration(configuration: Configuration, plan_name: str) -> di
             f"resampling_fn_{what}_kwargs": _resampling_kwargs(resampling, order, what == "seg")
             for what, order in orders.items()
         },
-        "architecture": published_architecture(configuration.model.network),
+        "architecture": published_architecture(unet_plan(configuration.model.network)),
         "batch_dice": configuration.run.loss.batch_dice,
     }
     if configuration.previous_stage is not None:
@@ -205,7 +206,9 @@ def _checkpoint(
     first = first_patch_axis(configuration)
     axes = tuple(axis - first for axis in configuration.inference.mirror_axes if axis >= first)
     return {
-        "network_weights": published_weights(network.state_dict(), configuration.model.network),
+        "network_weights": published_weights(
+            network.state_dict(), unet_plan(configuration.model.network)
+        ),
         "trainer_name": TRAINER,
         "init_args": {
             "plans": plans,
@@ -258,16 +261,21 @@ def _problems(model: Model) -> Iterator[str]:
     plan, inference = model.card.configuration.model.network, model.card.configuration.inference
     if plan.kind not in PUBLISHED:
         yield f"{model.path}: its network is {plan.kind}; nnU-Net has {' and '.join(PUBLISHED)}."
-    if plan.squeeze_excitation:
-        yield f"{model.path}: its network has squeeze and excitation, which nnU-Net's have not."
-    if plan.upsampling != "transposed":
-        yield f"{model.path}: its upsampling is {plan.upsampling}; nnU-Net's is transposed."
+    else:
+        yield from (f"{model.path}: {problem}" for problem in _unet_problems(unet_plan(plan)))
     if inference.gaussian_sigma_fraction != GAUSSIAN_SIGMA_FRACTION:
         yield (
             f"{model.path}: the Gaussian of its patches is {inference.gaussian_sigma_fraction:g} "
             f"of the patch wide; nnU-Net's is {GAUSSIAN_SIGMA_FRACTION:g}."
         )
     yield from (f"{model.path}: {problem}" for problem in _label_problems(model.card.labels))
+
+
+def _unet_problems(plan: UNetPlan) -> Iterator[str]:
+    if plan.squeeze_excitation:
+        yield "its network has squeeze and excitation, which nnU-Net's have not."
+    if plan.upsampling != "transposed":
+        yield f"its upsampling is {plan.upsampling}; nnU-Net's is transposed."
 
 
 def _label_problems(scheme: LabelScheme) -> Iterator[str]:

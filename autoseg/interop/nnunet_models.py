@@ -175,7 +175,7 @@ def _import_folder(folder: TrainedFolder, output: Path, stem: str) -> list[Path]
         axes = content.get("inference_allowed_mirroring_axes") or ()
         mirrored = _with_mirroring(configuration, tuple(int(axis) for axis in axes))
         network = build_network(mirrored.model)
-        weights = converted_weights(content["network_weights"], len(mirrored.model.network.stages))
+        weights = converted_weights(content["network_weights"], len(mirrored.model.network.levels))
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

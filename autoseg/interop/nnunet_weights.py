@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.planning.model_plan import NetworkPlan, StagePlan
+from autoseg.planning.network_plan import StagePlan, UNetPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ REPEATED_LAYERS = {"conv": "all_modules.0", "norm": "all_modules.1"}
 REPEATED_ENCODER = "decoder."
 
 
-def network_plan(configuration: Mapping[str, Any]) -> NetworkPlan:
+def network_plan(configuration: Mapping[str, Any]) -> UNetPlan:
     """The plan of the network of a configuration in a plans.json, current or older.
 
     Raises AutosegError naming the network, or the part of it, that autoseg does not have.
@@ -71,7 +71,7 @@ def network_plan(configuration: Mapping[str, Any]) -> NetworkPlan:
         [*_per_stage(given["n_conv_per_stage_decoder"], given["n_stages"] - 1)[::-1], 0],
         strict=True,
     )
-    return NetworkPlan(
+    return UNetPlan(
         kind=KINDS[name],
         stages=tuple(
             StagePlan(features=f, kernel_size=k, stride=s, blocks=b, decoder_blocks=d)
@@ -116,7 +116,7 @@ def our_name(published: str, stage_count: int) -> str | None:
     return f"decoder.{DECODER_PARTS[match[1]]}.{level}.{published[match.end() :]}"
 
 
-def published_architecture(plan: NetworkPlan) -> dict[str, Any]:
+def published_architecture(plan: UNetPlan) -> dict[str, Any]:
     """The `architecture` of their plans.json for a plan that they have a network for."""
     names = PUBLISHED[plan.kind]
     dims = len(plan.stages[0].kernel_size)
@@ -143,7 +143,7 @@ def published_architecture(plan: NetworkPlan) -> dict[str, Any]:
 
 
 def published_weights(
-    weights: Mapping[str, torch.Tensor], plan: NetworkPlan
+    weights: Mapping[str, torch.Tensor], plan: UNetPlan
 ) -> dict[str, torch.Tensor]:
     """Our state dict by their names; a parameter that they list twice is one tensor."""
     return {
@@ -151,7 +151,7 @@ def published_weights(
     }
 
 
-def published_names(ours: str, plan: NetworkPlan) -> list[str]:
+def published_names(ours: str, plan: UNetPlan) -> list[str]:
     """All names that their state dict has for our parameter; undoes `our_name`."""
     part, *inner = ours.split(".")
     if part == "stem":

@@ -1,20 +1,31 @@
 """Networks: one module for each family, and the table of them.
 
-`family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts;
-`extension` makes one of another package's network. `tracing` finds what any network costs,
-`unet_cost` counts it without torch; `inputs` puts together what networks see.
+`family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts.
+So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder `resnet`;
+`segformer_family` with `segformer`; `mednext_family` with `mednext`. `extension` makes one of
+another package's network. `tracing` finds what any network costs, `traced_search` fills memory by
+it, `unet_cost` counts it without torch; `published_weights` knows others' weights; `inputs` puts
+together what networks see.
 """
 
 from functools import cache
 
 from autoseg.extensions import load_extension
+from autoseg.networks.deeplab_family import DEEPLAB
 from autoseg.networks.extension import extension_family
 from autoseg.networks.family import Family
+from autoseg.networks.fcn_family import FCN_FAMILY
+from autoseg.networks.mednext_family import MEDNEXT
+from autoseg.networks.segformer_family import SEGFORMER
 from autoseg.networks.unet_family import PLAIN_UNET, RESIDUAL_UNET
 
 FAMILIES: dict[str, Family] = {
     "plain_unet": PLAIN_UNET,
     "residual_unet": RESIDUAL_UNET,
+    "fcn": FCN_FAMILY,
+    "deeplabv3plus": DEEPLAB,
+    "segformer": SEGFORMER,
+    "mednext": MEDNEXT,
 }
 
 

@@ -1,14 +1,15 @@
 """Building blocks of the networks, for 2D and 3D alike."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from autoseg.planning.model_plan import SQUEEZE_REDUCTION, Upsampling
+from autoseg.planning.network_plan import SQUEEZE_REDUCTION, Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {
@@ -16,6 +17,7 @@ TransposedConv: dict[int, Callable[..., nn.Module]] = {
     3: nn.ConvTranspose3d,
 }
 InstanceNorm: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+Dropout: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 AveragePool: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
@@ -140,6 +142,11 @@ def upsampling(kind: Upsampling, shape: ConvShape) -> nn.Module:
     return nn.Sequential(
         point(shape.in_features, width, 1, bias=shape.bias), ShuffleToSpace(shape.stride)
     )
+
+
+def resized(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Maps [batch, feature, *space] of another size, interpolated linearly."""
+    return functional.interpolate(values, size=tuple(size), mode=LINEAR[len(size)])
 
 
 class ShuffleToSpace(nn.Module):

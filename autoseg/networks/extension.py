@@ -3,8 +3,9 @@
 from typing import Any
 
 from autoseg.networks.family import Build, Family
-from autoseg.planning.model_plan import ModelPlan, NetworkPlan, ScanInput, SemanticPlan
-from autoseg.planning.search import FoundPatch, PatchSearch, shrink_to_fit
+from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
+from autoseg.planning.network_plan import NetworkPlan
+from autoseg.planning.search import FoundPatch, PatchSearch, shrink_to_fit, unet_of
 from autoseg.planning.topology import divisor_of
 
 
@@ -29,7 +30,7 @@ def extension_family(registered: Any) -> Family:
             )
             return trace(build, model).elements
 
-        return shrink_to_fit(wanted, elements)
+        return shrink_to_fit(wanted, unet_of, elements)
 
     return Family(
         build=build,

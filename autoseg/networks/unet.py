@@ -5,7 +5,7 @@ Both take [batch, channel, *patch], where the patch is a multiple of all strides
 supervision needs them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from autoseg.networks.blocks import (
     stack_blocks,
     upsampling,
 )
-from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning.network_plan import StagePlan, UNetPlan
 
 Logits = torch.Tensor | list[torch.Tensor]
 
@@ -30,7 +30,9 @@ class PlainUNet(nn.Module):
 
     def __init__(self, plan: UNetPlan, in_channels: int, class_count: int) -> None:
         super().__init__()
-        self.encoder = encoder_stages(conv_norm_act, plan, in_channels)
+        self.encoder = encoder_stages(
+            conv_norm_act, plan.stages, in_channels, plan.bias, plan.squeeze_excitation
+        )
         self.decoder = Decoder(plan, class_count)
         self.apply(initialize)
 
@@ -52,7 +54,9 @@ class ResidualUNet(nn.Module):
         self.stem = conv_norm_act(
             ConvShape(in_channels, top.features, top.kernel_size, ones, plan.bias)
         )
-        self.encoder = encoder_stages(ResidualBlock, plan, top.features)
+        self.encoder = encoder_stages(
+            ResidualBlock, plan.stages, top.features, plan.bias, plan.squeeze_excitation
+        )
         self.decoder = Decoder(plan, class_count)
         self.apply(initialize)
 
@@ -103,9 +107,15 @@ class Decoder(nn.Module):
         return logits[::-1] if all_resolutions else logits[-1]
 
 
-def encoder_stages(block: Block, plan: UNetPlan, in_features: int) -> nn.ModuleList:
+def encoder_stages(
+    block: Block,
+    stages: Sequence[StagePlan],
+    in_features: int,
+    bias: bool,
+    squeezed: bool = False,
+) -> nn.ModuleList:
     """The stages of an encoder, highest resolution first."""
-    widths = [in_features, *(stage.features for stage in plan.stages)]
+    widths = [in_features, *(stage.features for stage in stages)]
     return nn.ModuleList(
         stack_blocks(
             block,
@@ -115,11 +125,11 @@ def encoder_stages(block: Block, plan: UNetPlan, in_features: int) -> nn.ModuleL
                 stage.features,
                 stage.kernel_size,
                 stage.stride,
-                plan.bias,
-                plan.squeeze_excitation,
+                bias,
+                squeezed,
             ),
         )
-        for width, stage in zip(widths, plan.stages, strict=False)
+        for width, stage in zip(widths, stages, strict=False)
     )
 
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 from math import prod
 
 from autoseg.planning.cost import NetworkCost
-from autoseg.planning.model_plan import SQUEEZE_REDUCTION, ModelPlan, StagePlan, UNetPlan
+from autoseg.planning.model_plan import ModelPlan
+from autoseg.planning.network_plan import SQUEEZE_REDUCTION, StagePlan, UNetPlan, unet_plan
 
 NUMBER_BYTES = 4
 NORM_NUMBERS = 3  # kept of each feature: mean, deviation, and a copy of its weight
@@ -15,7 +16,7 @@ NORM_NUMBERS = 3  # kept of each feature: mean, deviation, and a copy of its wei
 
 def unet_cost(model: ModelPlan) -> NetworkCost:
     """The cost of one patch through a plain or residual U-Net."""
-    tally = _Tally(model.network)
+    tally = _Tally(unet_plan(model.network))
     channels, voxels = len(model.channel_names), prod(model.patch_size_vox)
     tally.kept += channels * voxels  # the image
     resolutions = tally.encoder(channels, voxels)

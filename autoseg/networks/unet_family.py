@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from autoseg.networks.family import Build, Family
 from autoseg.networks.unet_cost import unet_cost
-from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.search import search_unet
 from autoseg.planning.topology import divisor_of
 

@@ -12,7 +12,7 @@ from autoseg.geometry import canonical_order
 from autoseg.inspection.statistics import CaseStats
 from autoseg.machine import GIB
 from autoseg.planning.grid_plan import GridPlan
-from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.plan import Configuration
 
 # Bytes of each voxel and output: logits in single precision, their logarithms, their gradients.

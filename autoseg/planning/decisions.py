@@ -4,14 +4,17 @@ A decision's settings are either its value itself (a loss, a schedule) or the co
 written in Python (patch size, pooling), whose outcome then becomes the value.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation
 from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
-from autoseg.planning.model_plan import ConfigurationName, NetworkName, Upsampling
+from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.network_plan import NetworkName, Upsampling
 from autoseg.planning.run_plan import LossName, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
@@ -34,7 +37,12 @@ class NormalizationSettings(Record):
 
 
 class NetworkSettings(Record):
-    """The network's family and widths; its depth follows from the patch."""
+    """The network's family and widths; its depth follows from the patch.
+
+    Each family reads its own: `size` names one of those that were published, `residual` is the
+    block of an FCN's encoder, `kernel_edge` that of MedNeXt's kernels, and DeepLab has an
+    `output_stride` and `separable` convolutions.
+    """
 
     kind: NetworkName
     base_features: int
@@ -45,6 +53,21 @@ class NetworkSettings(Record):
     deep_supervision: bool
     upsampling: Upsampling = "transposed"
     squeeze_excitation: bool = False
+    size: str | None = None
+    residual: bool = False
+    kernel_edge: Literal[3, 5] = 3
+    output_stride: Literal[8, 16] = 16
+    separable: bool = False
+
+    def size_of(self, sizes: Iterable[str]) -> str:
+        """The size, of those that there are. Raises AutosegError for another."""
+        known = tuple(sizes)
+        if self.size not in known:
+            raise AutosegError(
+                f"A rule gives the network {self.kind} the size {self.size}; it has "
+                f"{', '.join(known)}. Change `size` in the rule."
+            )
+        return self.size
 
 
 class PatchSettings(Record):

@@ -1,65 +1,14 @@
 """The model: patch, inputs, network and task; all that weights depend on."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from autoseg.extensions import extension_names
 from autoseg.geometry import Shape3
+from autoseg.planning.network_plan import NetworkPlan
 from autoseg.records import Record
 
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
-Upsampling = Literal["transposed", "interpolated", "subpixel"]
-NetworkKind = Literal["plain_unet", "residual_unet"]
-SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
-BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
-
-
-def one_of(name: str, built_in: tuple[str, ...], installed: tuple[str, ...]) -> str:
-    """The name, if it is built in or installed. Raises ValueError with those that are."""
-    if name not in (*built_in, *installed):
-        raise ValueError(f"{name!r} is none of {', '.join((*built_in, *installed))}")
-    return name
-
-
-def _known_network(name: str) -> str:
-    if name in BUILT_IN_NETWORKS:  # else nothing that is installed is looked at
-        return name
-    return one_of(name, BUILT_IN_NETWORKS, extension_names("autoseg.networks"))
-
-
-NetworkName = Annotated[str, AfterValidator(_known_network)]
-
-
-class StagePlan(Record):
-    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
-
-    features: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    blocks: int
-    decoder_blocks: int
-
-
-class UNetPlan(Record):
-    """A U-Net, highest resolution first; a block is a convolution, or a residual pair of them.
-
-    `squeeze_excitation` weighs the features of every block of the encoder by what the whole patch
-    holds. Networks of other packages, whose name is then the `kind`, are given the same plan.
-    """
-
-    kind: NetworkName
-    stages: tuple[StagePlan, ...]
-    norm: Literal["instance"]
-    activation: Literal["leaky_relu"]
-    bias: bool
-    upsampling: Upsampling
-    deep_supervision: bool
-    squeeze_excitation: bool = False
-
-
-# One record for each family of networks, told apart by `kind`; all know `deep_supervision`.
-NetworkPlan = UNetPlan
 
 
 class ScanInput(Record):

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.network_plan import BUILT_IN_NETWORKS, NetworkPlan, plan_record
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.search import Families
 
@@ -40,6 +41,13 @@ DEMANDS = {
 }
 PARTS = ("grid", "model", "run", "inference")  # that a key may leave out
 DERIVED = ("name", "model.inputs", "model.task")
+KIND = "model.network.kind"
+RULES_OF = {
+    "fcn": ("fcn",),
+    "deeplabv3plus": ("deeplab",),
+    "segformer": ("segformer",),
+    "mednext": ("mednext",),
+}  # rule sets that plan a kind of network
 
 
 def with_settings(plan: Plan, settings: Sequence[str], families: Families) -> Plan:
@@ -114,12 +122,23 @@ def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
     if any(path == derived or path.startswith(f"{derived}.") for derived in DERIVED):
         raise AutosegError("this follows from the dataset and cannot be set.")
     inner, last = _holder(content, path)
+    if path == KIND:
+        _check_kind(configuration.model.network, value)
     before, inner[last] = inner[last], value
     try:
         changed = Configuration.model_validate(content)
     except ValidationError as error:
         raise AutosegError(_in_words(error.errors(), path)) from None
     return _Changed(changed, path, before)
+
+
+def _check_kind(network: NetworkPlan, kind: Any) -> None:
+    """Refuse networks whose patch, strides and widths are searched in another way."""
+    if kind in BUILT_IN_NETWORKS and plan_record(kind) is not plan_record(network.kind):
+        raise AutosegError(
+            f"{kind} has sizes, strides and a patch of its own, which rules plan: use a rule set "
+            f"whose network is {kind} ({', '.join(RULES_OF.get(kind, ('cpu', 'default')))})."
+        )
 
 
 def _whole_path(key: str, known: Sequence[str]) -> str | None:

@@ -206,6 +206,7 @@ def _search_of(
         network=network,
         pooling=log.settings(POOLING),
         family=inputs.families(network.kind),
+        bf16=inputs.machine.bf16,
     )
     if coarser is not None:
         search = replace(
@@ -275,7 +276,7 @@ def _lowres(
 
 
 def _conclude_network(log: DecisionLog, search: PatchSearch, patch: FoundPatch) -> None:
-    stages = patch.network.stages
+    levels = patch.network.levels
     log.conclude(
         PATCH_SIZE,
         patch.size_vox,
@@ -286,15 +287,15 @@ def _conclude_network(log: DecisionLog, search: PatchSearch, patch: FoundPatch) 
     )
     if not patch.shrunk:
         log.add_reason(PATCH_SIZE, "here the median scan fits as a whole")
-    log.conclude(NETWORK, patch.network.kind, stages=len(stages))
-    log.conclude_also("features", [stage.features for stage in stages], of=NETWORK)
+    log.conclude(NETWORK, patch.network.kind, stages=len(levels))
+    log.conclude_also("features", [level.features for level in levels], of=NETWORK)
     log.conclude(
         POOLING,
-        [stage.stride for stage in stages],
+        [level.stride for level in levels],
         target_spacing_mm=search.spacing_mm,
         patch_size_vox=patch.size_vox,
     )
-    log.conclude_also("kernel_sizes", [stage.kernel_size for stage in stages], of=POOLING)
+    log.conclude_also("kernel_sizes", [level.kernel_size for level in levels], of=POOLING)
 
 
 def _machine_decision(machine: Machine) -> Decision:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from autoseg.extensions import extension_names
-from autoseg.planning.model_plan import one_of
+from autoseg.planning.network_plan import one_of
 from autoseg.records import Record
 
 LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]
@@ -98,7 +98,8 @@ class TrainingPlan(Record):
     foreground: the last ones, or each with that probability. With `ema_decay` the model is a
     moving mean of the weights. Parts of the network that `frozen` names are not trained; each
     resolution learns at `layer_decay` times the rate of the one before it, going from the output
-    down the decoder and up the encoder. `augment_on` the training device, or in processes of the
+    down the decoder and up the encoder; what is nearest to the output learns at `head_rate` times
+    its rate. `augment_on` the training device, or in processes of the
     CPU. `execution` is how the network is run: what is fastest where it is measured.
     `early_stop_epochs` without a better moving mean of held-out patches end a training;
     `keep_best` also keeps the best model.
@@ -121,6 +122,7 @@ class TrainingPlan(Record):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     frozen: tuple[str, ...] = ()
     layer_decay: float = Field(default=1.0, gt=0, le=1)
+    head_rate: float = Field(default=1.0, gt=0)
     augment_on: Literal["device", "workers"] = "device"
     execution: Execution | Literal["fastest"] = "fastest"
     early_stop_epochs: int | None = Field(default=None, gt=0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from autoseg.planning.decisions import (
     PatchSettings,
     SpacingSettings,
 )
-from autoseg.planning.model_plan import ModelPlan, NetworkPlan, StagePlan
+from autoseg.planning.model_plan import ModelPlan
+from autoseg.planning.network_plan import NetworkPlan, StagePlan, UNetPlan
 from autoseg.planning.topology import PoolingRule, Topology, find_topology
 
 
@@ -29,7 +30,7 @@ class NetworkFamily(Protocol):
         """Fill the memory to plan for: a patch, and a network for it."""
 
     @property
-    def patch_divisor(self) -> Callable[[NetworkPlan], tuple[int, ...]]:
+    def patch_divisor(self) -> Callable[[Any], tuple[int, ...]]:
         """What a patch must be a multiple of, per axis."""
 
     @property
@@ -37,10 +38,11 @@ class NetworkFamily(Protocol):
         """What the network takes for one patch, as tracing it finds."""
 
     @property
-    def sees_inputs(self) -> Callable[[NetworkPlan, str], bool] | None:
+    def sees_inputs(self) -> Callable[[Any, str], bool] | None:
         """Which weights look at the input channels; None where nobody knows."""
 
 
+N = TypeVar("N", bound=NetworkPlan)
 Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError for an unknown one
 
 
@@ -63,6 +65,7 @@ class PatchSearch:
     network: NetworkSettings
     pooling: PoolingRule
     family: NetworkFamily
+    bf16: bool = False  # whether the machine computes in half precision
 
     @property
     def reference_elements(self) -> float:
@@ -93,6 +96,9 @@ class FoundPatch:
     elements: float
     shrunk: bool
     deep_enough: bool
+
+
+NetworkOf = Callable[[Topology, tuple[int, ...], PatchSearch], N]  # for strides and a patch
 
 
 def find_target_spacing(
@@ -131,28 +137,31 @@ def find_patch(search: PatchSearch) -> FoundPatch:
 def search_unet(search: PatchSearch) -> FoundPatch:
     """The first patch whose U-Net fits by nnU-Net's estimate, which may have a single stage."""
 
-    def elements(network: NetworkPlan, patch: tuple[int, ...]) -> int:
+    def elements(network: UNetPlan, patch: tuple[int, ...]) -> int:
         return convolution_elements(network, patch, search.class_count)
 
-    return shrink_to_fit(search, elements)
+    return shrink_to_fit(search, unet_of, elements)
 
 
 def shrink_to_fit(
-    search: PatchSearch, elements: Callable[[NetworkPlan, tuple[int, ...]], int]
+    search: PatchSearch,
+    network_of: NetworkOf[N],
+    elements: Callable[[N, tuple[int, ...]], float],
 ) -> FoundPatch:
     """The first patch that fits, with a network whose strides follow spacing and patch.
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
-    it by one step of its pooling until the batch to fit does; `elements` are those of a network.
+    it by one step of its pooling until the batch to fit does; `network_of` plans a network for
+    strides and kernels, `elements` are those of a network.
     """
     topology, patch = find_topology(search.spacing_mm, _first_patch(search), search.pooling)
     shrunk = False
     while True:
-        network = _network(topology, search.network)
+        network = network_of(topology, patch, search)
         needed = elements(network, patch) + search.loss_elements(patch)
         fitting = needed * search.patch.fitting_batch / search.patch.reference_batch
         if fitting <= search.reference_elements:
-            return FoundPatch(patch, network, needed, shrunk, len(network.stages) > 1)
+            return FoundPatch(patch, network, needed, shrunk, len(topology.strides) > 1)
         shrunk = True
         share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
         axis = int(np.argsort(share)[-1])
@@ -228,7 +237,9 @@ def find_lowres(
     return coarser if helps and deep_enough else None
 
 
-def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
+def unet_of(topology: Topology, patch: tuple[int, ...], search: PatchSearch) -> UNetPlan:
+    """A U-Net with a stage for each resolution."""
+    settings = search.network
     lowest = len(topology.strides) - 1
     stages = tuple(
         StagePlan(
@@ -242,7 +253,7 @@ def _network(topology: Topology, settings: NetworkSettings) -> NetworkPlan:
             zip(topology.strides, topology.kernel_sizes, strict=True)
         )
     )
-    return NetworkPlan(
+    return UNetPlan(
         kind=settings.kind,
         stages=stages,
         norm="instance",

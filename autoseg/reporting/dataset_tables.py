@@ -137,7 +137,7 @@ def stage_rows(configuration: Configuration) -> list[list[str]]:
     """A row for each resolution of the network."""
     spacing = list(configuration.grid.target_spacing_mm)
     rows = []
-    for number, stage in enumerate(configuration.model.network.stages):
+    for number, stage in enumerate(configuration.model.network.levels):
         spacing = [mm * step for mm, step in zip(spacing, stage.stride, strict=True)]
         rows.append(
             [
@@ -176,7 +176,7 @@ def times(values: Iterable[float]) -> str:
 
 
 def _choices(plan: Plan, configuration: Configuration) -> dict[str, str]:
-    stages = configuration.model.network.stages
+    levels = configuration.model.network.levels
     training = configuration.run.training
     patch_mm = [
         vox * mm
@@ -196,7 +196,7 @@ def _choices(plan: Plan, configuration: Configuration) -> dict[str, str]:
         "batch": str(configuration.run.batch_size),
         "normalisation": ", ".join(dict.fromkeys(n.kind for n in configuration.grid.normalization)),
         "network": configuration.model.network.kind,
-        "stages, features": f"{len(stages)}, {stages[0].features} to {stages[-1].features}",
+        "stages, features": f"{len(levels)}, {levels[0].features} to {levels[-1].features}",
         "loss": configuration.run.loss.kind
         + (", Dice over the batch" if configuration.run.loss.batch_dice else ""),
         "training": f"{training.epochs:,} epochs of {training.iterations_per_epoch:,} iterations",

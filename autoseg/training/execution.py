@@ -18,7 +18,7 @@ from autoseg.device import Device, Precision, hardware_of
 from autoseg.errors import AutosegError
 from autoseg.kept import recall
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import NetworkPlan
+from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution
 from autoseg.records import Record, parse_record
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,32 +12,14 @@ from autoseg.checkpoint import ModelCard, read_card, read_tensors
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
-from autoseg.planning.model_plan import NetworkPlan
+from autoseg.planning.network_plan import NetworkPlan
+from autoseg.training.published import (
+    Initialization,
+    initialize_from_published,
+    is_published,
+)
 
-SHOWN = 4
 MASK = "mask of "
-
-
-@dataclass(frozen=True, slots=True)
-class Initialization:
-    """Names of weights: loaded as they are, adapted to other channels or labels, and left new."""
-
-    model: Path
-    loaded: tuple[str, ...]
-    adapted: tuple[str, ...]
-    left: tuple[str, ...]
-
-    def text(self) -> str:
-        """All of it in a few lines."""
-        lines = [f"Started from {self.model}: {len(self.loaded)} weights loaded"]
-        for what, names in (
-            ("adapted to other channels or labels", self.adapted),
-            ("left as they were initialised", self.left),
-        ):
-            if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                lines.append(f"  {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
-        return "\n".join(lines)
 
 
 def initialize_from(network: nn.Module, card: ModelCard, model: Path) -> Initialization:
@@ -47,9 +30,11 @@ def initialize_from(network: nn.Module, card: ModelCard, model: Path) -> Initial
     Raises AutosegError when not one weight fits, or when channels or labels differ in a network
     whose first and last layers are not known.
     """
+    plan = card.configuration.model.network
+    if is_published(model):
+        return initialize_from_published(network, plan.kind, model)
     source = read_card(model)
     tensors, _ = read_tensors(model)
-    plan = card.configuration.model.network
     family = family_of(plan.kind)
     inputs, outputs = (
         _Names(_inputs(card), _inputs(source)),
@@ -64,6 +49,8 @@ def initialize_from(network: nn.Module, card: ModelCard, model: Path) -> Initial
             changed = _by_name(weight, given, outputs)
         elif given is not None and inputs.differ and _is(family.sees_inputs, plan, name):
             changed = _first_layer(given, inputs)
+        elif given is not None and given.shape != weight.shape and family.adapted is not None:
+            changed = family.adapted(given, weight.shape)
         if changed is not None and changed.shape == weight.shape:
             own[name] = changed
             adapted.append(name)
@@ -110,7 +97,7 @@ def _check_layers_are_known(
             )
 
 
-def _is(layer: Callable[[NetworkPlan, str], bool] | None, plan: NetworkPlan, name: str) -> bool:
+def _is(layer: Callable[[Any, str], bool] | None, plan: NetworkPlan, name: str) -> bool:
     return layer is not None and layer(plan, name)
 
 

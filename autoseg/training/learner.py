@@ -138,15 +138,16 @@ def _with_still_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
 
 def _rate_factor(name: str, configuration: Configuration) -> float:
     """The share of the learning rate that a parameter learns at."""
-    decay, network = configuration.run.training.layer_decay, configuration.model.network
-    if decay == 1:
+    plan, network = configuration.run.training, configuration.model.network
+    if plan.layer_decay == plan.head_rate == 1:
         return 1.0
     levels = family_of(network.kind).levels_from_output(network, name)
     if levels is None:
         raise AutosegError(
-            f"training.layer_decay: {name} is in no known layer of {network.kind}. Leave it at 1."
+            f"training.layer_decay and training.head_rate: {name} is in no known layer of "
+            f"{network.kind}. Leave them at 1."
         )
-    return decay**levels
+    return plan.head_rate if levels == 0 else float(plan.layer_decay**levels)
 
 
 def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:

@@ -20,7 +20,8 @@ from autoseg.machine import GIB
 from autoseg.networks import family_of
 from autoseg.networks.family import all_outputs
 from autoseg.planning.expectation import PASSES
-from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan, StagePlan, UNetPlan
+from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
+from autoseg.planning.network_plan import StagePlan, UNetPlan
 from autoseg.planning.plan import Configuration
 from autoseg.tasks import task_of
 from autoseg.training.execution import Trial

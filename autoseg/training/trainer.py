@@ -1,9 +1,11 @@
 """The training loop, to be read in one go."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from threading import Event
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,7 +59,10 @@ def train_model(
             case_ids: list[str] = []
             for left in reversed(range(run.training.accumulated_batches)):
                 batch = next(batches)
-                with group.gradients_shared(network, now=not left):
+                with (
+                    group.gradients_shared(network, now=not left),
+                    draws_of(training, books.iteration, left),
+                ):
                     outputs = _forward(training, network, batch, execution)
                     loss = task.loss(outputs, task.targets(batch.label), group.all_reduce)
                     learner.add_gradient(loss)
@@ -112,6 +117,16 @@ def _forward(
     seen = network_input(batch.image, batch.maps, model.inputs)
     with training.device.autocast():
         return all_outputs(network, laid_out(seen, execution), model.network)
+
+
+@contextmanager
+def draws_of(training: Training, iteration: int, left: int) -> Iterator[None]:
+    """What a network draws by itself, such as dropout, depends on seed, step and process alone."""
+    device = training.device.torch_device
+    key = (training.seed, iteration, left, training.group.rank)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        yield
 
 
 def _end_epoch(books: Bookkeeping, held_out: HeldOutPatches, task: Task, rate: float) -> None:

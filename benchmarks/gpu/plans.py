@@ -10,7 +10,8 @@ from autoseg.interop.nnunet_export import export_models
 from autoseg.networks import family_of
 from autoseg.planning.choices import augmentation_plan
 from autoseg.planning.cost import training_memory_gib
-from autoseg.planning.model_plan import ScanInput, SemanticPlan, StagePlan, UNetPlan
+from autoseg.planning.model_plan import ScanInput, SemanticPlan
+from autoseg.planning.network_plan import StagePlan, UNetPlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.rules import load_rule_set
 

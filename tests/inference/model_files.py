@@ -12,8 +12,8 @@ from autoseg.planning.model_plan import (
     ScanInput,
     SemanticPlan,
     StageMaskInput,
-    StagePlan,
 )
+from autoseg.planning.network_plan import StagePlan
 from autoseg.planning.plan import Configuration
 from tests.planning.specified import CPU, Scans, configure, made_up_fingerprint
 

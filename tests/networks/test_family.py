@@ -16,8 +16,8 @@ from autoseg.inference.predictor import Predictor
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import Family
 from autoseg.networks.tracing import traced_cost
-from autoseg.planning import model_plan
-from autoseg.planning.model_plan import UNetPlan
+from autoseg.planning import network_plan
+from autoseg.planning.network_plan import UNetPlan, unet_plan
 from autoseg.training.bookkeeping import card_at
 from autoseg.training.initialization import initialize_from
 from autoseg.training.learner import make_optimizer
@@ -55,8 +55,8 @@ FULLY = Family(
 @pytest.fixture
 def fully(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setitem(FAMILIES, "fully_convolutional", FULLY)
-    kinds = (*model_plan.BUILT_IN_NETWORKS, "fully_convolutional")
-    monkeypatch.setattr(model_plan, "BUILT_IN_NETWORKS", kinds)
+    kinds = (*network_plan.BUILT_IN_NETWORKS, "fully_convolutional")
+    monkeypatch.setattr(network_plan, "BUILT_IN_NETWORKS", kinds)
     family_of.cache_clear()
     yield "fully_convolutional"
     family_of.cache_clear()
@@ -81,14 +81,17 @@ def test_another_family_trains_is_saved_and_predicts(tmp_path: Path, fully: str)
     assert card.configuration == training.configuration
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, loaded.state_dict()[name]), name
-    assert initialize_from(Fully(card.configuration.model.network, 1, 2), card, path).left == ()
+    assert (
+        initialize_from(Fully(unet_plan(card.configuration.model.network), 1, 2), card, path).left
+        == ()
+    )
 
 
 def test_another_family_predicts_what_its_weights_say(tmp_path: Path, fully: str) -> None:
     training = changed_training(
         training_in(tmp_path, 1), network={"kind": fully, "deep_supervision": False}
     )
-    network = Fully(training.configuration.model.network, 1, 2)
+    network = Fully(unet_plan(training.configuration.model.network), 1, 2)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():  # class 1 where the normalised intensity is above a tenth

@@ -13,15 +13,8 @@ from autoseg.networks.extension import extension_family
 from autoseg.networks.family import Family, all_outputs
 from autoseg.networks.tracing import trace
 from autoseg.planning.cost import NetworkCost
-from autoseg.planning.model_plan import (
-    ModelPlan,
-    NetworkKind,
-    ScanInput,
-    SemanticPlan,
-    StageMaskInput,
-    StagePlan,
-    UNetPlan,
-)
+from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan, StageMaskInput
+from autoseg.planning.network_plan import NetworkKind, StagePlan, UNetPlan
 
 WIDE, NARROW = 12, 8  # features of the two stages, the lower one first
 CHANNELS, OUTPUTS = 3, 5

@@ -4,16 +4,8 @@ import pytest
 
 from autoseg.networks import FAMILIES
 from autoseg.networks.tracing import trace
-from autoseg.planning.model_plan import (
-    ModelPlan,
-    NetworkKind,
-    ScanInput,
-    SemanticPlan,
-    StageMaskInput,
-    StagePlan,
-    UNetPlan,
-    Upsampling,
-)
+from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan, StageMaskInput
+from autoseg.planning.network_plan import NetworkKind, StagePlan, UNetPlan, Upsampling
 
 FLAT, CUBE = (3, 3), (3, 3, 3)
 

@@ -12,6 +12,7 @@ from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.networks import family_of
 from autoseg.planning.cost import NetworkCost
+from autoseg.planning.network_plan import unet_plan
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.planner import PlanningInputs, make_plan
 from autoseg.planning.rules import RuleSet, load_rule_set
@@ -143,7 +144,7 @@ def _three(values: list[Any]) -> tuple[Any, Any, Any]:
 def fields_of_ours(plan: Configuration) -> dict[str, Any]:
     """A configuration in words that nnU-Net's can be put into as well."""
     grid, model = plan.grid, plan.model
-    network, normalization = model.network, grid.normalization
+    network, normalization = unet_plan(model.network), grid.normalization
     return {
         "transpose": list(grid.axis_order),
         "spacing": list(grid.target_spacing_mm),

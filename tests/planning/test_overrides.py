@@ -73,3 +73,12 @@ def test_a_patch_of_which_one_voxel_would_be_left_is_refused(plan: Plan) -> None
     assert (
         changed(plan, f"3d_fullres.patch_size_vox={larger}").model.patch_size_vox[1:] == divisor[1:]
     )
+
+
+def test_another_family_of_networks_is_refused_with_the_rules_that_plan_it(plan: Plan) -> None:
+    with pytest.raises(AutosegError, match=r"rules plan: use a rule set .*\(segformer\)"):
+        with_settings(plan, ["network.kind=segformer"], family_of)
+    changed = with_settings(plan, ["3d_fullres.network.kind=residual_unet"], family_of)
+    assert changed.configurations["3d_fullres"].model.network.kind == "residual_unet"
+    with pytest.raises(AutosegError, match="'bogus' is none of plain_unet, residual_unet, fcn"):
+        with_settings(plan, ["network.kind=bogus"], family_of)

@@ -17,6 +17,7 @@ from autoseg.networks import family_of
 from autoseg.planning.cost import convolution_elements
 from autoseg.planning.facts import gather_facts
 from autoseg.planning.model_plan import ConfigurationName
+from autoseg.planning.network_plan import unet_plan
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.rules import load_rule_set
 from tests.planning.specified import (
@@ -87,7 +88,9 @@ def share_of_memory(plan: Plan, fingerprint: Fingerprint, name: ConfigurationNam
     model = configuration.model
     facts = gather_facts(fingerprint, plan.machine, name)
     patch, _ = RULES[plan.rule_set].decide("patch_size_vox", facts)
-    elements = convolution_elements(model.network, model.patch_size_vox, facts.class_count)
+    elements = convolution_elements(
+        unet_plan(model.network), model.patch_size_vox, facts.class_count
+    )
     loss_gib = patch.loss_bytes * model.task.outputs * prod(model.patch_size_vox) / GIB
     elements += (
         loss_gib * patch.reference_batch * patch.reference_elements / (patch.reference_memory_gib)

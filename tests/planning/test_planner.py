@@ -13,7 +13,8 @@ from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
-from autoseg.planning.model_plan import NetworkPlan, StageMaskInput, StagePlan
+from autoseg.planning.model_plan import StageMaskInput
+from autoseg.planning.network_plan import StagePlan, UNetPlan
 from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint, plan_of
 
 RARE = ((0.1, 1.0), (0.02, 0.5), (0.0, 0.0))  # image and case fraction of three classes
@@ -34,7 +35,7 @@ def test_the_memory_estimate_is_the_published_one() -> None:
         )
         for i in range(6)
     )
-    network = NetworkPlan(
+    network = UNetPlan(
         kind="plain_unet",
         stages=stages,
         norm="instance",

@@ -65,7 +65,10 @@ def own_set(folder: Path, rules: str, header: str = 'title = "own"\nextends = "n
 
 def test_built_in_rule_sets_are_found_and_complete() -> None:
     names = sorted(path.parent.name for path in rules_dir().glob("*/ruleset.toml"))
-    assert names == ["cpu", "default", "nnunet", "residual_l", "residual_m", "residual_xl"]
+    assert names == [
+        "cpu", "deeplab", "default", "fcn", "mednext", "networks", "nnunet",
+        "residual_l", "residual_m", "residual_xl", "segformer",
+    ]  # fmt: skip
     for name in names:
         assert load_rule_set(name).title
 
@@ -129,7 +132,7 @@ def test_a_set_without_parent_needs_every_default(tmp_path: Path) -> None:
 
 
 def test_unknown_sets_are_answered_with_those_there_are() -> None:
-    with pytest.raises(AutosegError, match="Built-in sets: cpu, default, nnunet"):
+    with pytest.raises(AutosegError, match="Built-in sets: cpu, deeplab, default, fcn"):
         load_rule_set("nnunett")
 
 

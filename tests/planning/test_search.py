@@ -14,7 +14,8 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB
 from autoseg.networks import family_of
 from autoseg.networks.unet import PlainUNet
-from autoseg.planning.model_plan import NetworkPlan, SemanticPlan
+from autoseg.planning.model_plan import SemanticPlan
+from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.planner import PlanningInputs, expect
 from autoseg.planning.rules import load_rule_set
@@ -93,7 +94,7 @@ def test_what_is_expected_of_many_classes_holds_twelve_bytes_a_voxel_and_class()
     assert full_resolution < after - before < 1.2 * full_resolution
 
 
-def build_wide(plan: NetworkPlan, channels: int, outputs: int) -> nn.Module:
+def build_wide(plan: UNetPlan, channels: int, outputs: int) -> nn.Module:
     """A U-Net of twice the features that are planned."""
     stages = [s.model_copy(update={"features": 2 * s.features}) for s in plan.stages]
     return PlainUNet(plan.model_copy(update={"stages": tuple(stages)}), channels, outputs)

@@ -20,7 +20,8 @@ from autoseg.checkpoint import (
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
-from autoseg.planning.model_plan import NetworkKind, ScanInput, StageMaskInput
+from autoseg.planning.model_plan import ScanInput, StageMaskInput
+from autoseg.planning.network_plan import NetworkKind
 from autoseg.training.initialization import initialize_from
 from tests.training.blobs import card_of, changed_configuration, small_configuration
 

@@ -19,7 +19,8 @@ from autoseg.checkpoint import load_model, read_card, save_model
 from autoseg.dataset.labels import IGNORED, LabelScheme, Region
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
-from autoseg.planning.model_plan import NetworkPlan, StageMaskInput
+from autoseg.planning.model_plan import StageMaskInput
+from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution, LossPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
 from autoseg.tasks.losses import Comparison

@@ -32,7 +32,8 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules",
         metavar="NAME|DIR",
-        help="rule set: default, cpu, nnunet, residual_m, residual_l, residual_xl, or own",
+        help="rule set: default, cpu, nnunet, residual_m, residual_l, residual_xl, fcn, deeplab, "
+        "segformer, mednext, or own",
     )
     parser.add_argument(
         "--for", dest="target", metavar="cpu|gpu:GB", help="plan for another machine than this one"

@@ -1,0 +1,66 @@
+"""Small plans of every kind of network but the U-Nets, in two and three dimensions."""
+
+from collections.abc import Callable
+
+from autoseg.networks.deeplab_family import pyramid_rates, stages_to
+from autoseg.networks.mednext_family import SIZES as MEDNEXTS
+from autoseg.networks.mednext_family import stages_of
+from autoseg.networks.segformer_family import MixTransformer, segformer_of
+from autoseg.planning.network_plan import (
+    DeepLabPlan,
+    FCNPlan,
+    MedNeXtPlan,
+    NetworkPlan,
+    SegFormerPlan,
+    StagePlan,
+)
+from autoseg.planning.topology import Topology
+
+PATCHES: dict[int, tuple[int, ...]] = {2: (16, 24), 3: (4, 16, 24)}
+
+
+def topology_of(dims: int) -> Topology:
+    """Halved twice; in three dimensions the first axis is coarse at first."""
+    ones, two = (1,) * dims, (2,) * dims
+    if dims == 2:
+        return Topology((ones, two, two), ((3, 3),) * 3)
+    return Topology((ones, (1, 2, 2), two), ((1, 3, 3), (3, 3, 3), (3, 3, 3)))
+
+
+def fcn(dims: int) -> FCNPlan:
+    topology = topology_of(dims)
+    stages = tuple(
+        StagePlan(features=4 * 2**i, kernel_size=kernel, stride=stride, blocks=1, decoder_blocks=0)
+        for i, (kernel, stride) in enumerate(
+            zip(topology.kernel_sizes, topology.strides, strict=True)
+        )
+    )
+    return FCNPlan(stages=stages, block="residual", skips=2, bias=True)
+
+
+def deeplab(dims: int) -> DeepLabPlan:
+    stages = stages_to(topology_of(dims), 18, 8, 4)
+    rates = pyramid_rates(PATCHES[dims], (1.0,) * dims)
+    return DeepLabPlan(
+        depth=18, stages=stages, low_level=1, rates=rates, pyramid_features=8,
+        low_level_features=4, separable=True, dropout=0.1,
+    )  # fmt: skip
+
+
+def segformer(dims: int) -> SegFormerPlan:
+    size = MixTransformer((1, 1, 2, 1), (4, 8, 10, 8), 8)
+    return segformer_of(size, topology_of(dims))
+
+
+def mednext(dims: int) -> MedNeXtPlan:
+    stages = stages_of(MEDNEXTS["s"], topology_of(dims), 4, 3)
+    return MedNeXtPlan(stages=stages, deep_supervision=True)
+
+
+SMALL: dict[str, Callable[[int], NetworkPlan]] = {
+    "fcn": fcn,
+    "deeplabv3plus": deeplab,
+    "segformer": segformer,
+    "mednext": mednext,
+}
+RULES = {"fcn": "fcn", "deeplabv3plus": "deeplab", "segformer": "segformer", "mednext": "mednext"}

@@ -1,0 +1,37 @@
+"""Fully convolutional networks beside worked examples.
+
+Covers: fcn_family.
+"""
+
+import torch
+from torch.nn import functional
+
+from autoseg.networks.fcn import FCN
+from autoseg.networks.unet import encode
+from tests.networks.every_network import fcn
+
+
+def test_skips_change_nothing_before_they_have_learned() -> None:
+    torch.manual_seed(0)
+    with_skips = FCN(fcn(2), 1, 3).eval()
+    alone = FCN(fcn(2).model_copy(update={"skips": 0}), 1, 3).eval()
+    alone.load_state_dict(with_skips.state_dict(), strict=False)
+    image = torch.randn(1, 1, 16, 24)
+    with torch.no_grad():
+        seen = encode(alone.encoder, alone.stem(image))
+        coarse = alone.heads[0](seen[-1])
+        once = functional.interpolate(coarse, (16, 24), mode="bilinear")
+        torch.testing.assert_close(alone(image), once)
+        steps = functional.interpolate(coarse, (8, 12), mode="bilinear")
+        steps = functional.interpolate(steps, (16, 24), mode="bilinear")
+        torch.testing.assert_close(with_skips(image), steps)
+
+
+def test_scores_of_all_stages_are_summed() -> None:
+    network = FCN(fcn(2), 1, 2).eval()
+    for index, head in enumerate(network.heads):
+        torch.nn.init.zeros_(head.get_parameter("weight"))
+        torch.nn.init.constant_(head.get_parameter("bias"), 10.0**index)
+    with torch.no_grad():
+        logits = network(torch.randn(1, 1, 16, 24))
+    torch.testing.assert_close(logits, torch.full((1, 2, 16, 24), 111.0))

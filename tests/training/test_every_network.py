@@ -1,0 +1,116 @@
+"""Trainings of every kind of network, as those of U-Nets.
+
+Covers: learner.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.checkpoint import build_network, save_model
+from autoseg.geometry import Grid
+from autoseg.images.volume import Volume
+from autoseg.inference.engines import EngineName
+from autoseg.inference.predictor import Predictor
+from autoseg.networks.family import all_outputs
+from autoseg.planning.plan import Configuration
+from autoseg.tasks import task_of
+from autoseg.training import learner
+from autoseg.training.bookkeeping import card_at
+from autoseg.training.job import Training
+from autoseg.training.learner import make_optimizer
+from autoseg.training.trainer import train_model
+from tests.networks.every_network import PATCHES, SMALL
+from tests.training.blobs import BLOB, CPU, Recorder, changed_training, training_in
+from tests.training.test_no_waits import META, CountsWaits, Watch
+
+EVERY = pytest.mark.parametrize("kind", SMALL)
+
+
+def training_of(kind: str, folder: Path, iterations: int) -> Training:
+    begun = training_in(folder, iterations)
+    model = begun.configuration.model.model_copy(
+        update={"network": SMALL[kind](3), "patch_size_vox": PATCHES[3]}
+    )
+    configuration = begun.configuration.model_copy(update={"model": model})
+    card = begun.card.model_copy(update={"configuration": configuration})
+    begun = replace(begun, card=card, planned=configuration)
+    return changed_training(begun, training={"optimizer": "adamw", "learning_rate": 1e-3})
+
+
+@EVERY
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(kind: str, tmp_path: Path) -> None:
+    whole, _ = train_model(training_of(kind, tmp_path / "a", 6), Recorder(), Event(), resume=False)
+    stopping = Recorder(stop_at=3)
+    part = training_of(kind, tmp_path / "b", 6)
+    train_model(part, stopping, stopping.stop, resume=False)
+    assert 3 <= len(stopping.losses) < 6
+    resumed, position = train_model(part, Recorder(), Event(), resume=True)
+    assert position.iteration == 6
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+@EVERY
+def test_no_step_waits_for_a_device(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "FUSED_ON", ("cpu",))
+    training = changed_training(training_of(kind, tmp_path, 4), training={"execution": "eager"})
+    watch = Watch()
+    counts = CountsWaits(watch)
+    with watch:
+        train_model(training, counts, Event(), resume=False)
+    assert counts.counts[3] == counts.counts[0], watch.found
+
+
+@EVERY
+def test_a_step_runs_where_nothing_can_be_read(kind: str, tmp_path: Path) -> None:
+    configuration: Configuration = training_of(kind, tmp_path, 1).configuration
+    network = build_network(configuration.model).to(META)
+    image = torch.zeros(2, 1, *PATCHES[3], device=META)
+    task = task_of(configuration, BLOB)
+    outputs = all_outputs(network, image, configuration.model.network)
+    labels = torch.zeros(2, *PATCHES[3], dtype=torch.uint8, device=META)
+    task.loss(outputs, task.targets(labels)).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@EVERY
+def test_the_head_may_learn_at_a_rate_of_its_own(kind: str, tmp_path: Path) -> None:
+    training = changed_training(training_of(kind, tmp_path, 1), training={"head_rate": 10.0})
+    network = build_network(training.configuration.model)
+    optimizer = make_optimizer(network, training.configuration, CPU)
+    assert sorted(group["rate_factor"] for group in optimizer.param_groups) == [1.0, 10.0]
+
+
+@EVERY
+def test_graphs_take_any_number_of_patches(kind: str, tmp_path: Path) -> None:
+    network = build_network(training_of(kind, tmp_path, 1).configuration.model).eval()
+    patches = torch.randn(5, 1, *PATCHES[3])
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(network, (patches[:2],), dynamic_shapes=shapes)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(patches), network(patches))
+
+
+@EVERY
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_every_engine_predicts_as_torch_does(kind: str, engine: EngineName, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    training = training_of(kind, tmp_path, 1)
+    network, position = train_model(training, Recorder(), Event(), resume=False)
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, card_at(training, position))
+    image = np.asarray(training.train_cases["case_0"].image)
+    scan = Volume(image, Grid((16, 18, 20), np.eye(4)), None)
+    engines: tuple[EngineName, ...] = ("torch", engine)
+    found = [
+        Predictor.load([path], "cpu", "fp32", engine=name)(scan).labels.array for name in engines
+    ]
+    assert np.mean(found[0] == found[1]) > 0.999
