@@ -13,6 +13,7 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
 from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.images.dicom.survey import LeftOut
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
@@ -87,12 +88,13 @@ class PredictJob(Record):
 @dataclass(frozen=True, slots=True)
 class PredictResult:
     """Provenance of each mask, how many were kept, what went wrong with the other scans, and what
-    was assumed of them."""
+    was assumed of them. Of DICOM, also which series are no scans."""
 
     done: Sequence["Provenance"]
     kept: int
     problems: Sequence[str]
     notes: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = ()
 
 
 def models_to_use(
@@ -174,7 +176,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     writer = MaskWriter(output, extras, _pictures(output, card.labels) if extras.pictures else None)
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     problems = [*scans.problems, *too_long.values(), *problems]
-    return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+    return PredictResult(done, len(cases) - len(missing), problems, scans.notes, scans.left_out)
 
 
 def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:

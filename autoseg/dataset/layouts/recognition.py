@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.dicom import is_dicom_folder, read_dicom_folder
 from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
 from autoseg.dataset.layouts.msd import is_msd, read_msd
 from autoseg.dataset.layouts.naming import first_of_each_name
@@ -41,6 +42,12 @@ def open_dataset(root: Path, labels: LabelScheme | None = None) -> Dataset:
     """
     dataset, problems = survey_dataset(root)
     raise_errors(problems, f"{root}: the dataset is incomplete")
+    if not dataset.cases:
+        raise AutosegError(
+            f"{root}: holds {len(dataset.test_cases)} scans, but no labels to learn from. Add "
+            "DICOM SEG or RTSTRUCT files that refer to them, or segment them with `autoseg "
+            "predict`."
+        )
     return dataset if dataset.labels else replace(dataset, labels=labels)
 
 
@@ -103,7 +110,12 @@ def _usable(dataset: Dataset, problems: list[Problem]) -> Dataset:
             )
     kept = tuple(case for case in cases.values() if not _is_too_long(case.case_id))
     tests = tuple(case for case in dataset.test_cases if not _is_too_long(case.case_id))
-    if not kept and not any(problem.severity == "error" for problem in problems):
+    scans_alone = dataset.layout == "dicom" and tests  # which `check` looks at
+    if (
+        not kept
+        and not scans_alone
+        and not any(problem.severity == "error" for problem in problems)
+    ):
         problems.append(
             Problem(
                 kind="no_cases",
@@ -148,5 +160,10 @@ LAYOUTS: dict[str, Layout] = {
         is_instances,
         read_instances,
         "instances: as plain, with instances/ in place of labels/, where objects are numbered",
+    ),
+    "dicom": Layout(
+        is_dicom_folder,
+        read_dicom_folder,
+        "DICOM: any folders of series, and SEG or RTSTRUCT files that refer to them",
     ),
 }
