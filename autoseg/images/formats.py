@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.series import DICOM
+from autoseg.images.dicom.format import DICOM
 from autoseg.images.itk import METAIMAGE, NRRD
 from autoseg.images.nifti import MGZ, NIFTI
 from autoseg.images.pictures import PICTURES

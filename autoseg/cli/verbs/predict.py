@@ -63,6 +63,19 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         help="also draw each mask's outlines on its scan, as .png",
     )
     parser.add_argument(
+        "--format",
+        nargs="+",
+        default=[],
+        choices=("dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids"),
+        help="also write masks in these formats, each in a folder of its name",
+    )
+    parser.add_argument(
+        "--codes",
+        type=Path,
+        metavar="FILE",
+        help="a table (.toml) of SNOMED codes by class, for DICOM SEG",
+    )
+    parser.add_argument(
         "--min-volume",
         type=positive,
         default=0.0,
@@ -152,6 +165,8 @@ def _job(options: argparse.Namespace, chosen: "ModelsToUse") -> "PredictJob":
 
 def _extras(options: argparse.Namespace) -> "Extras":
     from autoseg.errors import AutosegError
+    from autoseg.images.dicom.codes import read_codes
+    from autoseg.pipeline.other_formats import OtherFormats
     from autoseg.pipeline.predict import Extras
     from autoseg.postprocessing.instances import InstanceRule
 
@@ -163,6 +178,10 @@ def _extras(options: argparse.Namespace) -> "Extras":
         probabilities=options.save_probabilities,
         instances=rule,
         pictures=options.pictures,
+        other_formats=OtherFormats(
+            formats=tuple(dict.fromkeys(options.format)),
+            codes=None if options.codes is None else read_codes(options.codes),
+        ),
     )
 
 

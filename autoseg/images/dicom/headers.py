@@ -11,6 +11,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.images.dicom.opening import open_dataset
+from autoseg.images.raw import FrameSource
 
 PREAMBLE, MAGIC = 128, b"DICM"
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -77,6 +78,19 @@ class Instance:
     has_lut: bool
     referenced: tuple[str, ...]  # series that a SEG or RTSTRUCT is about
     frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A frame of an instance."""
+
+    instance: Instance
+    frame: Frame
+
+    @property
+    def source(self) -> FrameSource:
+        one = self.instance
+        return FrameSource(one.sop_class, one.sop_uid, self.frame.number, len(one.frames) > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import Instance
-from autoseg.images.dicom.stacks import Slice
+from autoseg.images.dicom.headers import Instance, Slice
+from autoseg.images.dicom.opening import open_dataset
 
 
 def read_slices(slices: Sequence[Slice], out: NDArray[Any]) -> None:
@@ -87,7 +87,9 @@ def _decoded(instance: Instance, index: int | None) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            array: NDArray[Any] = pixel_array(instance.path, index=index, raw=True)
+            is_deflated = UID(instance.transfer_syntax).is_deflated  # and to be inflated as a whole
+            source = open_dataset(instance.path) if is_deflated else instance.path
+            array: NDArray[Any] = pixel_array(source, index=index, raw=True)
         return array
     except Exception as error:  # of a damaged stream decoders raise anything
         name = UID(instance.transfer_syntax).name

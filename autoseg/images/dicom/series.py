@@ -1,4 +1,4 @@
-"""The format DICOM: a file stands for the volume of its series that it begins.
+"""Volumes of DICOM series: a file stands for the volume of its series that it begins.
 
 A path is one file of a volume, in whose folder the others lie. Where a file holds several volumes,
 or a series does, `FILE#2` is the second one of those that begin in it.
@@ -18,14 +18,15 @@ from autoseg.images.dicom.headers import (
     RTSTRUCT_CLASS,
     SEG_CLASSES,
     Instance,
+    Slice,
     Unreadable,
     instances_in,
     is_dicom,
     refuse_unreadable,
 )
 from autoseg.images.dicom.pixels import read_slices, stored_type
-from autoseg.images.dicom.stacks import Slice, Stack, stacks_of
-from autoseg.images.raw import Format, Oddity, RawImage, nifti_header_of, place
+from autoseg.images.dicom.stacks import Stack, stacks_of
+from autoseg.images.raw import Oddity, RawImage, nifti_header_of, place
 
 NUMBERED = re.compile(r"(.*)#(\d+)")
 SERIES_KEPT = 64
@@ -49,7 +50,12 @@ def stack_of(path: Path) -> Stack:
     """
     file = file_of(path)
     number = 1 if file == path else int(path.name.rsplit("#", 1)[1])
-    instance = refuse_unreadable(_instance(file))
+    instance = refuse_unreadable(instance_of(file))
+    if instance.sop_class in (*SEG_CLASSES, RTSTRUCT_CLASS):
+        raise AutosegError(
+            f"{path}: holds labels ({instance.modality}), not a scan. Give the series that they "
+            "were drawn on."
+        )
     if not instance.has_pixels:
         raise AutosegError(
             f"{path}: holds no image (its modality is {instance.modality or 'not stated'})."
@@ -64,11 +70,15 @@ def stack_of(path: Path) -> Stack:
     return mine[number - 1]
 
 
-def _instance(file: Path) -> Instance | Unreadable:
+def instance_of(file: Path) -> Instance | Unreadable:
+    """What a file states. Raises AutosegError where it is no DICOM."""
     for one in instances_in(file.parent):
         if one.path.name == file.name:
             return one
-    raise AutosegError(f"{file}: is no DICOM file.")
+    raise AutosegError(
+        f"{file}: cannot be read as DICOM (it does not begin as such). The file may be damaged or "
+        "of another kind; export it again from its source."
+    )
 
 
 def series_stacks(folder: Path, series_uid: str) -> tuple[Stack, ...]:
@@ -92,20 +102,6 @@ def address_of(stack: Stack, stacks: tuple[Stack, ...]) -> Path:
     mine = [one for one in stacks if one.first.instance.path == path]
     number = next(i for i, one in enumerate(mine, 1) if one is stack)
     return path if number == 1 else path.with_name(f"{path.name}#{number}")
-
-
-def read_dicom(path: Path) -> RawImage:
-    """Read the volume that a file stands for, or the label map that a SEG or RTSTRUCT holds."""
-    instance = refuse_unreadable(_instance(file_of(path)))
-    if instance.sop_class in SEG_CLASSES:
-        from autoseg.images.dicom.segments import read_seg
-
-        return read_seg(path)
-    if instance.sop_class == RTSTRUCT_CLASS:
-        from autoseg.images.dicom.contours import read_rtstruct
-
-        return read_rtstruct(path)
-    return read_stack(path, stack_of(path))
 
 
 def read_stack(path: Path, stack: Stack) -> RawImage:
@@ -170,40 +166,3 @@ def _photometric(slices: list[Slice]) -> tuple[Oddity, ...]:
         return ()
     what = "shows low values bright (MONOCHROME1); values are taken as stored."
     return (Oddity("photometric", what, "Give the model scans of one kind."),)
-
-
-def count_values(path: Path) -> int:
-    """How many voxels headers promise."""
-    try:
-        stack = stack_of(path)
-    except AutosegError:
-        return 0
-    rows, columns = stack.first.instance.shape
-    return len(stack.slices) * rows * columns
-
-
-def side_files(path: Path) -> tuple[Path, ...]:
-    """The other files of a volume; of a SEG or RTSTRUCT, those that give it its place and names."""
-    from autoseg.images.dicom.references import files_behind
-
-    file = file_of(path)
-    try:
-        instance = refuse_unreadable(_instance(file))
-        if instance.sop_class in (*SEG_CLASSES, RTSTRUCT_CLASS):
-            return files_behind(instance)
-        files = dict.fromkeys(one.instance.path for one in stack_of(path).present)
-    except AutosegError:
-        return ()
-    return tuple(other for other in files if other != file)
-
-
-DICOM = Format(
-    "DICOM",
-    endings=(".dcm", ".dicom", ".ima"),
-    read=read_dicom,
-    count_channels=lambda path: 1,
-    count_values=count_values,
-    side_files=side_files,
-    recognise=recognise,
-    file_of=file_of,
-)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.geometry import Grid
-from autoseg.images.dicom.headers import TOLD_APART_BY, Frame, Instance
-from autoseg.images.raw import FrameSource, Oddity
+from autoseg.images.dicom.headers import TOLD_APART_BY, Frame, Instance, Slice
+from autoseg.images.dicom.pixels import hold_the_same
+from autoseg.images.raw import Oddity
 
 SAME_DIRECTION = 1e-3  # of direction cosines
 SAME_POSITION_MM = 1e-2
@@ -20,19 +21,6 @@ OFF_LINE_MM = 0.1
 MOST_GAPS = 0.5  # of all slices: more missing than this is no series with gaps
 SHOWN = 5
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A frame of an instance."""
-
-    instance: Instance
-    frame: Frame
-
-    @property
-    def source(self) -> FrameSource:
-        one = self.instance
-        return FrameSource(one.sop_class, one.sop_uid, self.frame.number, len(one.frames) > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +166,6 @@ def _with_doubles(
     slices: list[Slice], heights: NDArray[np.float64], again: set[int], told_by: str
 ) -> Stack:
     """A stack without slices that lie where another does, if they hold the same."""
-    from autoseg.images.dicom.pixels import hold_the_same
-
     for index in sorted(again):
         if not hold_the_same(slices[index - 1], slices[index]):
             wrong = (

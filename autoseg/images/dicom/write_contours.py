@@ -20,8 +20,8 @@ from autoseg.images.dicom.derived import (
     reference,
     save,
 )
-from autoseg.images.dicom.headers import RTSTRUCT_CLASS
-from autoseg.images.dicom.stacks import LPS_TO_RAS, Slice
+from autoseg.images.dicom.headers import RTSTRUCT_CLASS, Slice
+from autoseg.images.dicom.stacks import LPS_TO_RAS
 
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, as the module asks for
 ABNORMAL = "49755003"

@@ -24,7 +24,8 @@ from autoseg.images.dicom.derived import (
     save,
     slice_distance_mm,
 )
-from autoseg.images.dicom.stacks import Slice, Stack
+from autoseg.images.dicom.headers import Slice
+from autoseg.images.dicom.stacks import Stack
 
 SegKind = Literal["binary", "labelmap", "fractional"]
 
@@ -102,7 +103,7 @@ def _describe(made: Any, findings: Findings, kind: SegKind) -> None:
     made.ContentDate, made.ContentTime = date, time
     made.ContentLabel = "SEGMENTATION"
     made.ContentDescription = f"{MAKER} segmentation"
-    made.ContentCreatorName = MAKER
+    made.ContentCreatorName = f"{MAKER}^"
     made.SegmentationType = kind.upper()
     made.LossyImageCompression = "00"
     made.SamplesPerPixel = 1
