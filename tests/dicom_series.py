@@ -16,13 +16,20 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 NAME, BIRTH_DATE, PATIENT_ID = "Planted^Persephone", "19010203", "PLANTED-4711"
+Triple = tuple[float, float, float]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# The directions of rows and columns in all ways that follow the body's axes.
-ORIENTATIONS = [
-    (tuple(float(s[0]) if i == axes[0] else 0.0 for i in range(3)), second)
-    for axes in permutations(range(3), 2)
-    for s in product((1, -1), repeat=2)
-    for second in [tuple(float(s[1]) if i == axes[1] else 0.0 for i in range(3))]
+
+
+def _along(axis: int, sign: float) -> Triple:
+    x, y, z = (sign if one == axis else 0.0 for one in range(3))
+    return x, y, z
+
+
+# The directions of rows and of columns in all ways that follow the body's axes.
+ORIENTATIONS: list[tuple[Triple, Triple]] = [
+    (_along(first, one), _along(second, other))
+    for first, second in permutations(range(3), 2)
+    for one, other in product((1.0, -1.0), repeat=2)
 ]
 
 
@@ -31,10 +38,10 @@ class Series:
     """What a made series is; `shear_mm` is how far each slice is shifted along columns."""
 
     voxels: NDArray[Any]  # [z, y, x]
-    rows: tuple[float, ...] = (1.0, 0.0, 0.0)
-    columns: tuple[float, ...] = (0.0, 1.0, 0.0)
-    spacing_mm: tuple[float, float, float] = (2.5, 0.8, 0.7)  # z, y, x
-    origin_mm: tuple[float, float, float] = (-31.5, 12.25, 100.0)
+    rows: Triple = (1.0, 0.0, 0.0)
+    columns: Triple = (0.0, 1.0, 0.0)
+    spacing_mm: Triple = (2.5, 0.8, 0.7)  # z, y, x
+    origin_mm: Triple = (-31.5, 12.25, 100.0)
     shear_mm: float = 0.0
     uid: str = "1.2.3.4"
     study: str = "1.2.3"

@@ -49,7 +49,7 @@ def is_read_by_nibabel(name: str) -> bool:
     return "shape_vox" in PINNED[name] and not is_dicom(ODD / name)
 
 
-@pytest.mark.parametrize("name", filter(is_read_by_nibabel, PINNED))
+@pytest.mark.parametrize("name", [n for n in PINNED if is_read_by_nibabel(n)])
 def test_odd_files_lie_where_nibabel_says(name: str) -> None:
     expected = nib.load(ODD / name).affine
     np.testing.assert_allclose(read_image(ODD / name).grid.affine_ras_mm, expected, atol=1e-4)

@@ -199,8 +199,9 @@ def _per_frame(stack: Stack, frames: list[_Written]) -> Iterator[Any]:
     from pydicom.dataset import Dataset
 
     order = {z: rank for rank, z in enumerate(sorted({one.z for one in frames}), 1)}
+    of_slice = {z: _slice_items(stack, z) for z in order}  # those of all segments there
     for written in frames:
-        item, content, position = Dataset(), Dataset(), Dataset()
+        item, content = Dataset(), Dataset()
         index = [order[written.z]]
         if written.segment:
             index.insert(0, written.segment)
@@ -208,13 +209,21 @@ def _per_frame(stack: Stack, frames: list[_Written]) -> Iterator[Any]:
             named.ReferencedSegmentNumber = written.segment
             item.SegmentIdentificationSequence = [named]
         content.DimensionIndexValues = index
-        position.ImagePositionPatient = position_of(stack, written.z)
         item.FrameContentSequence = [content]
+        position, derivation = of_slice[written.z]
         item.PlanePositionSequence = [position]
-        source = stack.slices[written.z]
-        assert source is not None
-        item.DerivationImageSequence = [_derivation(source)]
+        item.DerivationImageSequence = [derivation]
         yield item
+
+
+def _slice_items(stack: Stack, z: int) -> tuple[Any, Any]:
+    """Where a slice lies, and what it was made from."""
+    from pydicom.dataset import Dataset
+
+    position, source = Dataset(), stack.slices[z]
+    assert source is not None
+    position.ImagePositionPatient = position_of(stack, z)
+    return position, _derivation(source)
 
 
 def _derivation(source: Slice) -> Any:

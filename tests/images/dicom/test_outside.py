@@ -47,8 +47,8 @@ def test_dcmqi_reads_the_same_voxels(tmp_path: Path, index: int) -> None:
     write_scan(tmp_path / "scan", index)
     found = findings_of(tmp_path)
     write_all(tmp_path / "masks", found)
-    command = [READER, "--inputDICOM", tmp_path / "masks" / "binary.dcm"]
-    command += ["--outputDirectory", tmp_path, "--outputType", "nrrd"]
+    command = [READER, "--inputDICOM", str(tmp_path / "masks" / "binary.dcm")]
+    command += ["--outputDirectory", str(tmp_path), "--outputType", "nrrd"]
     subprocess.run(command, check=True, capture_output=True)
     for segment in found.segments:
         image = sitk.ReadImage(str(tmp_path / f"{segment.number}.nrrd"))

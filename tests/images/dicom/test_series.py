@@ -5,13 +5,15 @@ Covers: format, headers, opening, pixels, stacks.
 
 import logging
 from itertools import product
+from math import cos, sin
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom import dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from autoseg.errors import AutosegError
 from autoseg.images.dicom.headers import is_dicom
@@ -25,13 +27,14 @@ from tests.dicom_series import (
     NAME,
     ORIENTATIONS,
     Series,
+    Triple,
     scan,
     write_enhanced,
     write_series,
 )
 
-COSINE, SINE = np.cos(0.3), np.sin(0.3)
-OBLIQUE = ((COSINE, SINE, 0.0), (-SINE * COSINE, COSINE * COSINE, SINE))
+COSINE, SINE = cos(0.3), sin(0.3)
+OBLIQUE: tuple[Triple, Triple] = ((COSINE, SINE, 0.0), (-SINE * COSINE, COSINE * COSINE, SINE))
 ODD = sorted(p for p in (SHARED_DATA / "odd_headers").rglob("*") if is_dicom(p))
 
 
@@ -43,7 +46,7 @@ def read_only(folder: Path) -> Volume:
 @pytest.mark.parametrize("shear_mm", [0.0, 0.9])
 @pytest.mark.parametrize("directions", [*ORIENTATIONS, OBLIQUE])
 def test_every_orientation_lies_where_the_standard_says(
-    tmp_path: Path, directions: tuple[tuple[float, ...], ...], shear_mm: float
+    tmp_path: Path, directions: tuple[Triple, Triple], shear_mm: float
 ) -> None:
     series = Series(scan((4, 5, 6)), *directions, shear_mm=shear_mm)
     write_series(tmp_path / "classic", series)
@@ -106,8 +109,8 @@ def test_slices_that_lie_twice_are_dropped_or_refused(tmp_path: Path) -> None:
 
 
 def test_variable_spacing_is_refused_by_name(tmp_path: Path) -> None:
-    def moved(made: object, z: int) -> None:
-        position = made.ImagePositionPatient  # type: ignore[attr-defined]
+    def moved(made: Any, z: int) -> None:
+        position = made.ImagePositionPatient
         position[2] += 1.0 if z > 3 else 0.0
 
     [path, *_] = write_series(tmp_path, Series(scan()), per_slice=moved)
@@ -154,13 +157,13 @@ def test_several_volumes_in_one_file_have_addresses(tmp_path: Path) -> None:
 def test_a_scale_of_each_slice_is_applied_and_philips_own_where_it_must(tmp_path: Path) -> None:
     voxels = scan((3, 4, 5))
 
-    def scaled(made: object, z: int) -> None:
-        made.RescaleSlope, made.RescaleIntercept = z + 1, 0  # type: ignore[attr-defined]
+    def scaled(made: Any, z: int) -> None:
+        made.RescaleSlope, made.RescaleIntercept = z + 1, 0
 
-    def philips(made: object, z: int) -> None:
+    def philips(made: Any, z: int) -> None:
         scaled(made, z)
-        made.add_new((0x2005, 0x0010), "LO", "Philips MR Imaging DD 001")  # type: ignore[attr-defined]
-        made.add_new((0x2005, 0x100E), "FL", 0.5)  # type: ignore[attr-defined]
+        made.add_new((0x2005, 0x0010), "LO", "Philips MR Imaging DD 001")
+        made.add_new((0x2005, 0x100E), "FL", 0.5)
 
     write_series(tmp_path / "scaled", Series(voxels), per_slice=scaled)
     write_series(tmp_path / "philips", Series(voxels), per_slice=philips)

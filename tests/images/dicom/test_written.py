@@ -31,6 +31,7 @@ from tests.dicom_series import (
     NAME,
     ORIENTATIONS,
     Series,
+    Triple,
     scan,
     write_enhanced,
     write_series,
@@ -64,7 +65,8 @@ def numbers(found: Findings) -> NDArray[Any]:
     """Segment numbers in the place of label values."""
     table = np.zeros(256, np.uint8)
     table[list(VALUES)] = [1, 2, 3]
-    return table[found.labels]
+    numbered: NDArray[np.uint8] = table[found.labels]
+    return numbered
 
 
 ALL = list(product(ORIENTATIONS, (0.0, 0.9), ("classic", "enhanced", "missing")))
@@ -75,7 +77,7 @@ ALL = list(product(ORIENTATIONS, (0.0, 0.9), ("classic", "enhanced", "missing"))
     [pytest.param(*one, marks=[pytest.mark.slow] if i % 29 else []) for i, one in enumerate(ALL)],
 )
 def test_masks_come_back_on_the_series(
-    tmp_path: Path, directions: tuple[tuple[float, ...], ...], shear_mm: float, form: str
+    tmp_path: Path, directions: tuple[Triple, Triple], shear_mm: float, form: str
 ) -> None:
     series = Series(scan((5, 6, 7)), *directions, shear_mm=shear_mm)
     if form == "enhanced":
@@ -227,7 +229,8 @@ def test_own_codes_come_first(tmp_path: Path) -> None:
 def test_every_code_of_the_table_is_in_pydicoms_dictionary() -> None:
     from pydicom.sr._concepts_dict import concepts
 
-    known = {code for found in concepts["SCT"].values() for code in found}
+    snomed: Any = concepts["SCT"]
+    known = {code for found in snomed.values() for code in found}
     for structure in known_codes().structure:
         assert structure.type.value in known, structure.names
         assert structure.category.value in known
