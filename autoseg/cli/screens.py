@@ -19,6 +19,7 @@ from autoseg.pipeline.doctor import Finding
 from autoseg.planning.network_plan import network_in_words
 
 if TYPE_CHECKING:
+    from autoseg.images.dicom.survey import LeftOut
     from autoseg.inspection.repair import Repair
     from autoseg.pipeline.plan import PlanOutcome
     from autoseg.pipeline.train import FoldResult
@@ -50,6 +51,19 @@ def check_screen(report: CheckReport) -> str:
     with console.capture() as captured:
         console.print(table, markup=False)
     return f"{captured.get()}{report.dataset}: {report.cases} cases; {counts}."
+
+
+def left_out_screen(left_out: "Sequence[LeftOut]") -> str:
+    """A table of what a DICOM folder holds and is no scan, and why."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("left out", "files", "because it is, or has"):
+        table.add_column(title, overflow="fold")
+    for one in left_out:
+        table.add_row(one.series, str(one.files), one.why)
+    console = Console(width=max(Console().width, NARROWEST_TABLE), no_color=True)
+    with console.capture() as captured:
+        console.print(table, markup=False)
+    return captured.get().rstrip()
 
 
 def repair_screen(folder: Path, repairs: "list[Repair]") -> str:

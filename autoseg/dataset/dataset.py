@@ -6,7 +6,7 @@ from typing import Literal
 
 from autoseg.dataset.labels import LabelScheme
 
-LayoutName = Literal["nnunet_raw", "msd", "plain", "instances", "manifest"]
+LayoutName = Literal["nnunet_raw", "msd", "plain", "instances", "manifest", "bids", "dicom"]
 
 
 @dataclass(frozen=True, slots=True)

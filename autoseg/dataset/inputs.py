@@ -11,20 +11,23 @@ from autoseg.dataset.dataset import Case, ChannelSource
 from autoseg.dataset.layouts.naming import group_channels, image_files, stem
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.geometry import same_space
-from autoseg.images.formats import ENDINGS, count_channels, file_ending, read_raw
+from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.series import file_of
+from autoseg.images.dicom.survey import LeftOut, holds_dicom, scans_of_files, survey_dicom
+from autoseg.images.formats import ENDINGS, count_channels, is_image, read_raw
 
-PREAMBLE, DICOM = 128, b"DICM"
 NUMBERED = re.compile(r".+_\d{4}")
 
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """Scans in the order of their names, which cannot be read for want of a channel, and what was
-    assumed of the others."""
+    """Scans in the order of their names, which cannot be read for want of a channel, what was
+    assumed of the others, and which DICOM series are no scans."""
 
     cases: Sequence[Case]
     problems: Sequence[str]
     notes: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = ()
 
 
 def list_scans(
@@ -37,26 +40,18 @@ def list_scans(
     places, or cases that the model was `trained_on` are numbered so. Raises AutosegError when there
     is none that has the channels that the model needs, or two would have the same name.
     """
-    files: dict[Path, list[Path]] = {}  # by folder, since channels of a scan lie together
-    for path in inputs:
-        if not path.exists():
-            raise AutosegError(f"{path}: there is no such file or folder.")
-        if path.is_file() and file_ending(path) is None:
-            raise AutosegError(f"{path}: {_no_image([path])}")
-        for file in path.iterdir() if path.is_dir() else [path]:
-            beside = files.setdefault(file.parent.resolve(), [])
-            if all(file.name != other.name for other in beside):  # named twice
-                beside.append(file)
+    files = _files_by_folder(inputs)
     problems: list[str] = []
     notes: list[str] = []
-    scans: list[Case] = []
+    scans, left_out = _dicom_scans(inputs, channel_count, problems)
     numbered = any(NUMBERED.fullmatch(case_id) for case_id in trained_on)
     for folder_files in files.values():
         scans += _scans_of_folder(folder_files, channel_count, numbered, problems, notes)
     if not scans:
         raise_if_any(problems, "Wrong channels")
         places = ", ".join(str(path) for path in inputs)
-        raise AutosegError(f"{places}: {_no_image([f for some in files.values() for f in some])}")
+        listed = [f for some in files.values() for f in some]
+        raise AutosegError(f"{places}: {_no_image(listed, left_out)}")
     counts = Counter(_one_form(case.case_id) for case in scans)
     raise_if_any(
         [
@@ -67,7 +62,48 @@ def list_scans(
         ],
         "Scans of equal names",
     )
-    return Scans(sorted(scans, key=lambda case: case.case_id), problems, notes)
+    return Scans(sorted(scans, key=lambda case: case.case_id), problems, notes, left_out)
+
+
+def _files_by_folder(inputs: Sequence[Path]) -> dict[Path, list[Path]]:
+    """All files that are not DICOM, since channels of a scan lie together in a folder."""
+    files: dict[Path, list[Path]] = {}
+    for path in inputs:
+        if not file_of(path).exists():
+            raise AutosegError(f"{path}: there is no such file or folder.")
+        if path.is_file() and not is_image(path):
+            raise AutosegError(f"{path}: {_no_image([path])}")
+        for file in path.iterdir() if path.is_dir() else [path]:
+            beside = files.setdefault(file.parent.resolve(), [])
+            if not is_dicom(file_of(file)) and all(file.name != o.name for o in beside):
+                beside.append(file)
+    return files
+
+
+def _dicom_scans(
+    inputs: Sequence[Path], channel_count: int, problems: list[str]
+) -> tuple[list[Case], Sequence[LeftOut]]:
+    """The volumes that folders hold, at any depth, and that files are of.
+
+    They are named by their series' UIDs: a file's or folder's name may be a person's.
+    """
+    folders = [path for path in inputs if path.is_dir() and holds_dicom(path)]
+    survey = survey_dicom(folders)
+    volumes = {volume.name: volume for volume in survey.volumes}
+    single = [path for path in inputs if not path.is_dir() and is_dicom(file_of(path))]
+    volumes |= {volume.name: volume for volume in scans_of_files(single)}
+    if volumes and channel_count > 1:
+        problems.append(
+            f"{len(volumes)} DICOM volumes were found, but the model needs {channel_count} "
+            "channels, and which series is which cannot be known. Convert them to NIfTI, and name "
+            "the files <case>_0000, <case>_0001 and so on."
+        )
+        return [], survey.left_out
+    cases = [
+        Case(volume.name, (ChannelSource(volume.path, None),), None, volume.patient)
+        for volume in volumes.values()
+    ]
+    return cases, survey.left_out
 
 
 def _one_form(name: str) -> str:
@@ -79,22 +115,15 @@ def _needed(channel_count: int) -> str:
     return "0000 alone" if channel_count == 1 else f"0000 to {channel_count - 1:04d}"
 
 
-def _no_image(files: Sequence[Path]) -> str:
+def _no_image(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -> str:
     """What to tell of files that are no images."""
-    if any(_is_dicom(file) for file in files):
-        return "DICOM, which must be converted first, for example with dcm2niix."
+    if left_out:
+        reasons = "; ".join(f"{one.series}: {one.why}" for one in left_out)
+        return f"no DICOM series here is a scan that can be segmented ({reasons})."
     counts = {folder: len(image_files(folder)) for folder in sorted(files)}
     if filled := [f"{folder} ({count} images)" for folder, count in counts.items() if count]:
         return f"no image here itself. Give the folder that holds the scans: {', '.join(filled)}."
     return f"no image that autoseg reads. Known endings: {', '.join(ENDINGS)}."
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a file says so, after a preamble of any content (DICOM PS3.10, 7.1)."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
 
 
 def _scans_of_folder(

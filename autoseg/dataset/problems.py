@@ -52,6 +52,12 @@ PROBLEMS: dict[str, Severity] = {
     "lossy_label": "error",
     "channel_assumed": "note",
     "left_right": "note",
+    "left_out": "note",
+    "missing_slices": "warning",
+    "doubled_slices": "warning",
+    "overlap": "warning",
+    "stray_contours": "warning",
+    "unused_segment": "warning",
 }
 
 

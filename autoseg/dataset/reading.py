@@ -47,7 +47,8 @@ def merge_channels(case: Case, volumes: dict[Path, Volume]) -> Volume:
     """One image [channel, z, y, x] of a case's files, on the grid of the first."""
     first = volumes[case.files()[0]]
     oddities = tuple(
-        replace(oddity, what=f"{path.name}: {oddity.what}")
+        # A DICOM file's name may be a person's.
+        oddity if volume.sources else replace(oddity, what=f"{path.name}: {oddity.what}")
         for path, volume in volumes.items()
         for oddity in volume.oddities
     )

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from autoseg.errors import AutosegError
+from autoseg.images.dicom.format import DICOM
 from autoseg.images.itk import METAIMAGE, NRRD
 from autoseg.images.nifti import MGZ, NIFTI
 from autoseg.images.pictures import PICTURES
 from autoseg.images.raw import Format, RawImage
 from autoseg.images.tiff import TIFF
 
-FORMATS: tuple[Format, ...] = (NIFTI, MGZ, NRRD, METAIMAGE, TIFF, PICTURES)
+FORMATS: tuple[Format, ...] = (NIFTI, MGZ, NRRD, METAIMAGE, TIFF, PICTURES, DICOM)
 ENDINGS: tuple[str, ...] = tuple(ending for kind in FORMATS for ending in kind.endings)
 
 
@@ -27,11 +28,17 @@ def format_of(path: Path) -> Format:
     return kind
 
 
+def is_image(path: Path) -> bool:
+    """Whether a path is of an image that can be read, by its name or else its content."""
+    return _format_of(path) is not None
+
+
 def read_raw(path: Path) -> RawImage:
     """Read a file by its ending. Raises AutosegError when it is absent, damaged or no image."""
     if path.is_dir():
         raise AutosegError(f"{path}: this is a folder, where an image file is expected.")
-    if not path.exists():
+    kind = _format_of(path)
+    if not (kind.file_of(path) if kind else path).exists():
         raise AutosegError(f"{path}: this file does not exist.")
     return format_of(path).read(path)
 
@@ -66,10 +73,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
     missing are left out; reading the image says so.
     """
     kind = _format_of(path)
-    beside = kind.side_files(path) if kind is not None and path.is_file() else ()
-    return (path, *(file for file in beside if file.is_file()))
+    own = path if kind is None else kind.file_of(path)
+    beside = kind.side_files(path) if kind is not None and own.is_file() else ()
+    return (own, *(file for file in beside if file.is_file()))
 
 
 def _format_of(path: Path) -> Format | None:
     name = path.name.lower()
-    return next((kind for kind in FORMATS if name.endswith(kind.endings)), None)
+    by_name = next((kind for kind in FORMATS if name.endswith(kind.endings)), None)
+    return by_name or next((kind for kind in FORMATS if kind.recognise(path)), None)

@@ -35,12 +35,22 @@ class Oddity:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameSource:
+    """Where a slice came from: a DICOM instance and, from 1, its frame."""
+
+    sop_class: str
+    sop_uid: str
+    frame_number: int
+    is_multi_frame: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RawImage:
     """Voxels [channel, z, y, x] as their file stores them, on a grid.
 
     A measured value is `slope * stored + intercept`; with a palette [index, colour] it is the
     stored voxel's row of it. `is_placed` is false where the file could state where voxels lie, and
-    does not.
+    does not. `sources` are what each slice along z came from, where a format keeps that.
     """
 
     array: NDArray[Any]
@@ -51,6 +61,7 @@ class RawImage:
     palette: NDArray[np.uint8] | None = None
     is_placed: bool = True
     oddities: tuple[Oddity, ...] = ()
+    sources: tuple[FrameSource | None, ...] = ()
 
     @property
     def is_scaled(self) -> bool:
@@ -63,7 +74,9 @@ class Format:
 
     `endings` are in lower case, the usual one first. `read` raises AutosegError when a file is
     damaged or no scan. `count_channels` and `count_values` are given where a header alone tells.
-    `side_files` are where more of an image may be, whether they exist or not.
+    `side_files` are where more of an image may be, whether they exist or not. `recognise` is given
+    where content tells a format, whatever the name; `file_of` where a path may be more than that of
+    a file, such as the second volume in one.
     """
 
     name: str
@@ -72,6 +85,8 @@ class Format:
     count_channels: Callable[[Path], int] | None = None
     count_values: Callable[[Path], int] | None = None
     side_files: Callable[[Path], tuple[Path, ...]] = lambda path: ()
+    recognise: Callable[[Path], bool] = lambda path: False
+    file_of: Callable[[Path], Path] = lambda path: path
 
 
 def place(path: Path, array: NDArray[Any], affine_ras_mm: NDArray[np.float64]) -> Grid:

@@ -15,7 +15,7 @@ from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.geometry import Grid
 from autoseg.images.formats import read_raw
 from autoseg.images.nifti import NIFTI
-from autoseg.images.raw import Oddity, RawImage
+from autoseg.images.raw import FrameSource, Oddity, RawImage
 from autoseg.records import replacing
 
 WRITTEN_ENDING = NIFTI.endings[0]  # masks and images go out as NIfTI
@@ -31,7 +31,8 @@ class Volume:
 
     `nifti_header` is the source's own header, so that a mask can be written with the same qform,
     sform, codes and units. `is_placed` is false where the file does not state where voxels lie, and
-    `oddities` are what its reader had to decide.
+    `oddities` are what its reader had to decide. `sources` are what each slice along z came from,
+    where a format keeps that.
     """
 
     array: NDArray[Any]
@@ -39,6 +40,7 @@ class Volume:
     nifti_header: Any
     is_placed: bool = True
     oddities: tuple[Oddity, ...] = ()
+    sources: tuple[FrameSource | None, ...] = ()
 
 
 def read_image(path: Path | str, finite: bool = True) -> Volume:
@@ -65,7 +67,7 @@ def read_image(path: Path | str, finite: bool = True) -> Volume:
                 f"{path}: contains NaN or infinite voxels. Replace them, for example with the "
                 "background's value."
             )
-    return Volume(image, raw.grid, raw.nifti_header, raw.is_placed, raw.oddities)
+    return Volume(image, raw.grid, raw.nifti_header, raw.is_placed, raw.oddities, raw.sources)
 
 
 def read_labels(path: Path | str) -> Volume:
@@ -80,7 +82,7 @@ def read_labels(path: Path | str) -> Volume:
         labels = _whole_numbers(path, raw)
     else:
         labels = np.ascontiguousarray(raw.array, raw.array.dtype.newbyteorder("="))
-    return Volume(labels[0], raw.grid, raw.nifti_header, raw.is_placed, raw.oddities)
+    return Volume(labels[0], raw.grid, raw.nifti_header, raw.is_placed, raw.oddities, raw.sources)
 
 
 def _single_channel(path: Path, raw: RawImage) -> RawImage:

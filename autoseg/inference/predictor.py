@@ -18,6 +18,7 @@ from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.members import sources_of
 from autoseg.inference.models import Engine, GridScan, ModelGroup, fastest_way, load_groups
+from autoseg.inference.probabilities import rewrite_probabilities
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.ways import Asked, Way, usual_way
 from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
@@ -25,6 +26,7 @@ from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
+from autoseg.preprocessing.tilt import Tilt, tilt_of
 from autoseg.version import __version__
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,10 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class ReadyScan:
-    """A scan that was put on the grid of every group of models, and of the stages before them."""
+    """A scan that was put on the grid of every group of models, and of the stages before them.
+
+    Where its slices are tilted, networks see it upright, and `tilt` is the way back.
+    """
 
     case_id: str
     grid: Grid
@@ -56,10 +61,17 @@ class ReadyScan:
     scans: tuple[GridScan, ...]
     first_scans: tuple[GridScan | None, ...]
     warnings: tuple[str, ...]
+    tilt: Tilt | None = None
 
     def with_values(self, array: NDArray[Any]) -> Volume:
-        """Values [z, y, x] in the scan's place."""
-        return Volume(array, self.grid, self.nifti_header)
+        """Values [z, y, x] as networks see the scan, in the scan's place."""
+        own = array if self.tilt is None else self.tilt.back(array)
+        return Volume(own, self.grid, self.nifti_header)
+
+    @property
+    def seen_grid(self) -> Grid:
+        """The grid that networks' answers lie on: the scan's own, or upright."""
+        return self.grid if self.tilt is None else self.tilt.upright
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +153,13 @@ class Predictor:
                 "<case>_0000, <case>_0001 and so on."
             )
 
+        tilt = tilt_of(scan.grid)
+        array = scan.array if tilt is None else tilt.set_upright(scan.array)
+        seen = scan.grid if tilt is None else tilt.upright
+
         def placed(group: ModelGroup) -> GridScan:
             grid = group.card.configuration.grid
-            prepared = prepare_scan(scan.array, None, scan.grid, grid, case_id)
+            prepared = prepare_scan(array, None, seen, grid, case_id)
             return GridScan(prepared.image, prepared.placement)
 
         scans = tuple(placed(group) for group in self.groups)
@@ -162,6 +178,7 @@ class Predictor:
                 None if group.previous is None else placed(group.previous) for group in self.groups
             ),
             warnings=tuple(dict.fromkeys([*(odd.what for odd in scan.oddities), *warnings])),
+            tilt=tilt,
         )
 
     def segment(self, ready: ReadyScan, requested: RequestedMaps | None = None) -> Segmentation:
@@ -182,9 +199,11 @@ class Predictor:
         looked_at = looked_at or any(isinstance(step, Absent) for step in self.steps)
         wanted = replace(requested, confidence=looked_at)
         maps = self._run(groups, scans, wanted)
+        if ready.tilt is not None and requested.probability_file is not None:
+            rewrite_probabilities(requested.probability_file, ready.tilt.back)
         labels, done = apply_steps(
             self.card.labels.decode(maps.classes),
-            ready.grid.spacing_mm,
+            ready.seen_grid.spacing_mm,
             self.steps,
             presence(maps.confidence or ()),
         )

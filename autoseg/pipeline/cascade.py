@@ -15,6 +15,7 @@ from autoseg.preprocessing.store import (
     with_map,
     write_mask,
 )
+from autoseg.preprocessing.tilt import tilt_of
 from autoseg.work_folder import WorkFolder
 
 
@@ -74,6 +75,8 @@ def _place(
     if is_stored(mask, sources):
         return
     placement = stored_placement(case.path)
-    classes = plan.labels.encode_mask(read_labels(predicted).array)
+    found = read_labels(predicted)
+    classes, tilt = plan.labels.encode_mask(found.array), tilt_of(found.grid)
+    classes = classes if tilt is None else tilt.labels_upright(classes)
     on_grid = place_mask(classes, placement, configuration.grid)
     write_mask(mask, on_grid, placement, sources, configuration.grid.spatial_dims)

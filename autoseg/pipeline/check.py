@@ -6,7 +6,9 @@ from autoseg.dataset.dataset import Case, ChannelSource, Dataset
 from autoseg.dataset.layouts.recognition import survey_dataset
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
-from autoseg.images.formats import file_ending
+from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.survey import scans_of_files
+from autoseg.images.formats import file_ending, is_image
 from autoseg.inspection.cached import inspect_cases
 from autoseg.inspection.case import Inspection
 from autoseg.inspection.consistency import CheckReport, dataset_problems
@@ -22,7 +24,7 @@ def check_dataset(
     With `fix`, a corrected copy is written there, and what was changed or left out is returned too.
     Raises AutosegError when no dataset is recognised.
     """
-    if path.is_file() and file_ending(path):
+    if path.is_file() and is_image(path):
         if fix is not None:
             raise AutosegError(f"{path}: --fix corrects datasets, and this is a single scan.")
         dataset, problems = _single_scan(path), list[Problem]()
@@ -55,6 +57,10 @@ def all_problems(dataset: Dataset, inspections: dict[str, Inspection]) -> list[P
 
 
 def _single_scan(path: Path) -> Dataset:
+    if is_dicom(path):
+        [volume] = scans_of_files([path])
+        case = Case(volume.name, (ChannelSource(volume.path, None),), None, volume.patient)
+        return Dataset(path, "dicom", (), None, (case,))
     ending = file_ending(path) or ""
     case_id = path.name[: -len(ending)]
     case = Case(case_id, (ChannelSource(path, None),), None, case_id)

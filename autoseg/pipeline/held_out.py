@@ -165,10 +165,11 @@ def _keep(held_out: HeldOut, fold: int, case: Case, predictor: Predictor, ready:
 
 
 def _reference(case: Case, ready: ReadyScan, labels: LabelScheme) -> Reference:
-    """What was drawn, voxel by voxel of the scan."""
+    """What was drawn, voxel by voxel of the scan as networks see it."""
     assert case.label is not None, case.case_id
-    scan = ready.with_values(np.empty(ready.grid.shape_vox, np.uint8))  # for its grid
-    return Reference(labels.encode(aligned(read_labels(case.label), scan).array), BINS)
+    scan = ready.with_values(np.empty(ready.seen_grid.shape_vox, np.uint8))  # for its grid
+    drawn = labels.encode(aligned(read_labels(case.label), scan).array)
+    return Reference(drawn if ready.tilt is None else ready.tilt.labels_upright(drawn), BINS)
 
 
 def _reliability(found: SubsetMask) -> tuple[Reliability, ...]:

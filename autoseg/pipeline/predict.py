@@ -13,9 +13,11 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
 from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.images.dicom.survey import LeftOut
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
+from autoseg.pipeline.other_formats import OtherFormats, OtherWriter
 from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.pipeline.selected import ModelsToUse, selected_models
 from autoseg.postprocessing.instances import InstanceRule, label_instances
@@ -58,6 +60,7 @@ class Extras(Record):
     probabilities: bool = False
     instances: InstanceRule | None = None
     pictures: bool = False
+    other_formats: OtherFormats = OtherFormats()
 
 
 MASKS_ALONE = Extras()
@@ -87,12 +90,13 @@ class PredictJob(Record):
 @dataclass(frozen=True, slots=True)
 class PredictResult:
     """Provenance of each mask, how many were kept, what went wrong with the other scans, and what
-    was assumed of them."""
+    was assumed of them. Of DICOM, also which series are no scans."""
 
     done: Sequence["Provenance"]
     kept: int
     problems: Sequence[str]
     notes: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = ()
 
 
 def models_to_use(
@@ -171,10 +175,15 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     cases = [case for case in cases if case.case_id not in too_long]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
     extras = _with_border(job.extras, card.labels)
-    writer = MaskWriter(output, extras, _pictures(output, card.labels) if extras.pictures else None)
+    writer = MaskWriter(
+        output,
+        extras,
+        _pictures(output, card.labels) if extras.pictures else None,
+        OtherWriter(output, extras.other_formats, card.labels),
+    )
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     problems = [*scans.problems, *too_long.values(), *problems]
-    return PredictResult(done, len(cases) - len(missing), problems, scans.notes)
+    return PredictResult(done, len(cases) - len(missing), problems, scans.notes, scans.left_out)
 
 
 def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
@@ -251,15 +260,19 @@ class MaskWriter:
     folder: Path
     extras: Extras = MASKS_ALONE
     pictures: PictureWriter | None = None
+    others: OtherWriter | None = None
 
     def requested(self, case_id: str) -> "RequestedMaps":
         from autoseg.inference.whole_scan import RequestedMaps
 
-        file = self.folder / PROBABILITIES / f"{case_id}.npz"
+        needed = self.extras.probabilities or self.extras.other_formats.need_probabilities
         return RequestedMaps(
             uncertainty=self.extras.uncertainty,
-            probability_file=file if self.extras.probabilities else None,
+            probability_file=self._probability_file(case_id) if needed else None,
         )
+
+    def _probability_file(self, case_id: str) -> Path:
+        return self.folder / PROBABILITIES / f"{case_id}.npz"
 
     def write(self, case: Case, segmentation: "Segmentation") -> None:
         case_id = case.case_id
@@ -271,6 +284,11 @@ class MaskWriter:
             self._write_instances(case_id, segmentation.labels, self.extras.instances)
         if self.pictures is not None:
             self.pictures.write(case, segmentation.labels)
+        if self.others is not None:
+            probabilities = self._probability_file(case_id)
+            self.others.write(case, segmentation, probabilities)
+            if not self.extras.probabilities and self.others.wanted.need_probabilities:
+                probabilities.unlink()
         write_labels(mask_path(self.folder, case_id), segmentation.labels)
         _append(self.folder / PROVENANCE, segmentation.provenance)
 

@@ -33,8 +33,9 @@ from autoseg.preprocessing.store import (
     is_stored,
     write_case,
 )
+from autoseg.preprocessing.tilt import tilt_of
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 # Memory at the peak: of a worker without a case; by voxel whatever the channels, and by channel.
 WORKER_GIB = 0.15
@@ -208,9 +209,14 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
     image, label = read_case(case)
     classes = labels.encode(label.array)
     del label
+    array, grid = image.array, image.grid
+    tilt = tilt_of(grid)
+    if tilt is not None:
+        array, grid = tilt.set_upright(array), tilt.upright
+        classes = tilt.labels_upright(classes)
     for target in targets:
         prepared = prepare_scan(
-            image.array, classes, image.grid, target.grid, case.case_id, labels.region_classes()
+            array, classes, grid, target.grid, case.case_id, labels.region_classes()
         )
         write_case(target.path(case.case_id), prepared, sources, target.grid.spatial_dims)
 

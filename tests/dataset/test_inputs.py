@@ -47,7 +47,7 @@ def test_scans_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
 def test_dicom_is_told_from_other_files_that_are_no_images(tmp_path: Path, as_folder: bool) -> None:
     path = tmp_path / "slice"
     path.write_bytes(bytes(128) + b"DICM" + bytes(10))
-    with pytest.raises(AutosegError, match="DICOM, which must be converted first"):
+    with pytest.raises(AutosegError, match="cannot be read as DICOM"):
         list_scans([tmp_path if as_folder else path], 1)
     path.write_bytes(b"text")
     with pytest.raises(AutosegError, match=r"no image that autoseg reads.*\.nii\.gz, "):

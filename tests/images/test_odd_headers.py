@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
+from autoseg.images.dicom.headers import is_dicom
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import read_image
 from autoseg.pipeline.check import check_dataset
@@ -44,7 +45,11 @@ def test_checking_an_odd_file_ends_as_it_did(name: str) -> None:
     assert outcome(ODD / name) == PINNED[name]
 
 
-@pytest.mark.parametrize("name", [n for n, o in PINNED.items() if "shape_vox" in o])
+def is_read_by_nibabel(name: str) -> bool:
+    return "shape_vox" in PINNED[name] and not is_dicom(ODD / name)
+
+
+@pytest.mark.parametrize("name", [n for n in PINNED if is_read_by_nibabel(n)])
 def test_odd_files_lie_where_nibabel_says(name: str) -> None:
     expected = nib.load(ODD / name).affine
     np.testing.assert_allclose(read_image(ODD / name).grid.affine_ras_mm, expected, atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel.affines import from_matvec
 
+from autoseg.images.dicom.headers import is_dicom
 from autoseg.images.formats import (
     file_ending,
     read_raw,
@@ -175,7 +176,7 @@ ODD = [
     path
     for tool in ("nibabel", "mirp")
     for path in sorted((SHARED_DATA / "odd_headers" / tool).rglob("*"))
-    if path.is_file() and file_ending(path)
+    if path.is_file() and file_ending(path) and not is_dicom(path)
 ]
 
 

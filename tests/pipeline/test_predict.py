@@ -17,6 +17,7 @@ from scipy import ndimage
 from autoseg.checkpoint import METADATA_KEY, read_tensors, save_tensors
 from autoseg.cli import main
 from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.images.dicom.headers import is_dicom
 from autoseg.inference.predictor import Predictor
 from autoseg.pipeline.predict import MaskWriter, predict_cases
 from tests.conftest import SHARED_DATA
@@ -109,7 +110,7 @@ def test_what_cannot_be_done_is_said_at_once(
         (named, named, "the scans lie here"),
         (scans, tmp_path / "file", "cannot be made"),
         (tmp_path / "file", tmp_path / "out", "no image that autoseg reads. Known endings: .nii"),
-        (tmp_path / "slice", tmp_path / "out", "DICOM, which must be converted first"),
+        (tmp_path / "slice", tmp_path / "out", "cannot be read as DICOM"),
     ):
         assert predict(source, output, "--model", model) == 1
         assert message in capsys.readouterr().err
@@ -168,6 +169,8 @@ def test_odd_files_get_a_mask_on_their_grid_or_a_refusal(tmp_path: Path, model: 
             assert case.case_id in problems[0] or Path(name).name in problems[0]
             continue
         done += 1
+        if is_dicom(ODD / name):  # which nibabel does not read
+            continue
         mask, scan = nib.load(tmp_path / f"{case.case_id}.nii.gz"), nib.load(ODD / name)
         np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
         assert mask.shape == scan.shape[:3]

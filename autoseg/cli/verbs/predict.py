@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ def add(table: VerbTable) -> None:
     add_configuration(parser)
     add_plan_name(parser)
     add_work(parser)
-    parser.add_argument("--json", action="store_true", help="print each mask's provenance as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print what became of each scan as JSON"
+    )
 
 
 def _add_extras(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +61,19 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         "--pictures",
         action="store_true",
         help="also draw each mask's outlines on its scan, as .png",
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        default=[],
+        choices=("dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids"),
+        help="also write masks in these formats, each in a folder of its name",
+    )
+    parser.add_argument(
+        "--codes",
+        type=Path,
+        metavar="FILE",
+        help="a table (.toml) of SNOMED codes by class, for DICOM SEG",
     )
     parser.add_argument(
         "--min-volume",
@@ -149,6 +165,8 @@ def _job(options: argparse.Namespace, chosen: "ModelsToUse") -> "PredictJob":
 
 def _extras(options: argparse.Namespace) -> "Extras":
     from autoseg.errors import AutosegError
+    from autoseg.images.dicom.codes import read_codes
+    from autoseg.pipeline.other_formats import OtherFormats
     from autoseg.pipeline.predict import Extras
     from autoseg.postprocessing.instances import InstanceRule
 
@@ -160,12 +178,17 @@ def _extras(options: argparse.Namespace) -> "Extras":
         probabilities=options.save_probabilities,
         instances=rule,
         pictures=options.pictures,
+        other_formats=OtherFormats(
+            formats=tuple(dict.fromkeys(options.format)),
+            codes=None if options.codes is None else read_codes(options.codes),
+        ),
     )
 
 
 def _show(result: "PredictResult", job: "PredictJob", as_json: bool) -> None:
     """Notes and warnings on stderr, then what was done."""
     from autoseg.cli.quality_screen import quality_screen
+    from autoseg.cli.screens import left_out_screen
 
     for note in result.notes:
         print(note, file=sys.stderr)
@@ -173,9 +196,12 @@ def _show(result: "PredictResult", job: "PredictJob", as_json: bool) -> None:
         for warning in provenance.warnings:
             print(f"{provenance.case_id}: {warning}", file=sys.stderr)
     if as_json:
-        print(json.dumps([p.model_dump(mode="json") for p in result.done], indent=2))
+        entries = [p.model_dump(mode="json") for p in result.done]
+        print(json.dumps([*entries, *(asdict(one) for one in result.left_out)], indent=2))
         return
     print(_in_a_line(result, job))
+    if result.left_out:
+        print(left_out_screen(result.left_out))
     if any(provenance.quality for provenance in result.done):
         print(quality_screen(result.done))
 

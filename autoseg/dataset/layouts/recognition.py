@@ -7,6 +7,8 @@ from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.bids import is_bids, read_bids
+from autoseg.dataset.layouts.dicom import is_dicom_folder, read_dicom_folder
 from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
 from autoseg.dataset.layouts.msd import is_msd, read_msd
 from autoseg.dataset.layouts.naming import first_of_each_name
@@ -41,6 +43,12 @@ def open_dataset(root: Path, labels: LabelScheme | None = None) -> Dataset:
     """
     dataset, problems = survey_dataset(root)
     raise_errors(problems, f"{root}: the dataset is incomplete")
+    if not dataset.cases:
+        raise AutosegError(
+            f"{root}: holds {len(dataset.test_cases)} scans, but no labels to learn from. Add "
+            "labels (of BIDS in derivatives/, of DICOM as SEG or RTSTRUCT files that refer to "
+            "them), or segment them with `autoseg predict`."
+        )
     return dataset if dataset.labels else replace(dataset, labels=labels)
 
 
@@ -79,7 +87,8 @@ def _layout_of(root: Path) -> Layout | None:
 
 def _is_dataset(root: Path) -> bool:
     try:
-        return _layout_of(root) is not None
+        layout = _layout_of(root)
+        return layout is not None and layout is not LAYOUTS["dicom"]  # which any folder may be
     except AutosegError:  # its description cannot be read, but it was not asked for
         return False
 
@@ -103,7 +112,12 @@ def _usable(dataset: Dataset, problems: list[Problem]) -> Dataset:
             )
     kept = tuple(case for case in cases.values() if not _is_too_long(case.case_id))
     tests = tuple(case for case in dataset.test_cases if not _is_too_long(case.case_id))
-    if not kept and not any(problem.severity == "error" for problem in problems):
+    scans_alone = dataset.layout in ("bids", "dicom") and tests  # which `check` looks at
+    if (
+        not kept
+        and not scans_alone
+        and not any(problem.severity == "error" for problem in problems)
+    ):
         problems.append(
             Problem(
                 kind="no_cases",
@@ -148,5 +162,15 @@ LAYOUTS: dict[str, Layout] = {
         is_instances,
         read_instances,
         "instances: as plain, with instances/ in place of labels/, where objects are numbered",
+    ),
+    "bids": Layout(
+        is_bids,
+        read_bids,
+        "BIDS: sub-*/[ses-*/]anat/*_T1w.nii.gz and so on, with labels in derivatives/*/",
+    ),
+    "dicom": Layout(
+        is_dicom_folder,
+        read_dicom_folder,
+        "DICOM: any folders of series, and SEG or RTSTRUCT files that refer to them",
     ),
 }

@@ -1,0 +1,208 @@
+"""A folder as it comes from an archive: its volumes and label objects, and what is left out."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.images.dicom.headers import (
+    DIRECTORY_CLASS,
+    RTSTRUCT_CLASS,
+    SECONDARY_CAPTURE,
+    SEG_CLASSES,
+    Instance,
+    Unreadable,
+    instances_in,
+    is_dicom,
+)
+from autoseg.images.dicom.series import address_of, series_stacks, stack_of
+from autoseg.images.dicom.stacks import Stack
+
+PSEUDONYM_BYTES = 6
+FEW_SLICES = 4  # fewer in each of several directions are a localiser
+OTHER_ENDINGS = (".gz", ".nii", ".png", ".json", ".csv", ".txt", ".npz", ".mha", ".nrrd", ".tif")
+
+
+@dataclass(frozen=True, slots=True)
+class DicomVolume:
+    """A volume to segment. Its name and its patient's are made of UIDs, never of what a file says
+    of a person."""
+
+    name: str
+    patient: str
+    path: Path  # that stands for it
+    stack: Stack
+
+    @property
+    def modality(self) -> str:
+        return self.stack.first.instance.modality
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A series, or files, that are not segmented, and why."""
+
+    series: str
+    modality: str
+    files: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSurvey:
+    """All DICOM that a folder holds, at any depth."""
+
+    volumes: tuple[DicomVolume, ...]
+    label_objects: tuple[Instance, ...]  # SEG and RTSTRUCT
+    left_out: tuple[LeftOut, ...]
+    patients: dict[str, str]  # pseudonyms by series UID
+
+
+def holds_dicom(root: Path) -> bool:
+    """Whether a DICOM file lies anywhere in a folder."""
+    return any(is_dicom(file) for _, files in _walk(root) for file in files)
+
+
+def survey_dicom(roots: Iterable[Path]) -> DicomSurvey:
+    """Everything that folders hold. No voxel is read, but of slices that lie where others do."""
+    found: list[Instance] = []
+    left_out: list[LeftOut] = []
+    for folder in dict.fromkeys(folder for root in roots for folder, _ in _walk(root)):
+        for one in instances_in(folder):
+            if isinstance(one, Unreadable):
+                left_out.append(LeftOut(one.path.name, "", 1, one.why))
+            else:
+                found.append(one)
+    patients = _pseudonyms(found)
+    by_series: dict[tuple[str, Path], list[Instance]] = defaultdict(list)
+    for one in found:
+        by_series[one.series_uid, one.path.parent].append(one)
+    volumes: list[DicomVolume] = []
+    labels: list[Instance] = []
+    for (series_uid, folder), members in by_series.items():
+        why = _no_volume(members)
+        if members[0].sop_class in (*SEG_CLASSES, RTSTRUCT_CLASS):
+            labels += members
+        elif why is not None:
+            left_out.append(_left_out(members, why))
+        else:
+            patient = patients[series_uid]
+            volumes += _volumes(series_stacks(folder, series_uid), members, patient, left_out)
+    return DicomSurvey(
+        tuple(sorted(_named_once(volumes, left_out), key=lambda v: v.name)),
+        tuple(labels),
+        tuple(sorted(left_out, key=lambda one: (one.why, one.series))),
+        patients,
+    )
+
+
+def scans_of_files(files: Iterable[Path]) -> list[DicomVolume]:
+    """The volumes that single files stand for, each once. Raises AutosegError where one is none."""
+    volumes: dict[str, DicomVolume] = {}
+    for path in files:
+        stack = stack_of(path)
+        first = stack.first.instance
+        stacks = series_stacks(path.parent, first.series_uid)
+        name = _volume_name(stack, stacks)
+        patient = pseudonym("patient", first.study_uid)
+        volumes[name] = DicomVolume(name, patient, address_of(stack, stacks), stack)
+    return list(volumes.values())
+
+
+def _volume_name(stack: Stack, stacks: tuple[Stack, ...]) -> str:
+    """A volume's name: of its series, and its number among those of the series."""
+    first = stack.first.instance
+    name = pseudonym(first.modality.lower() or "series", first.series_uid or first.sop_uid)
+    if len(stacks) == 1:
+        return name
+    number = next(number for number, one in enumerate(stacks, 1) if one is stack)
+    return f"{name}-{number:0{len(str(len(stacks)))}d}"
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders that hold files which may be DICOM."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders.sort()
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        maybe = [n for n in sorted(files) if n[0] != "." and not n.lower().endswith(OTHER_ENDINGS)]
+        if maybe:
+            yield Path(folder), [Path(folder) / name for name in maybe]
+
+
+def pseudonym(prefix: str, *parts: str) -> str:
+    """A name made of UIDs: equal for equal ones, and telling nothing of a person."""
+    digest = hashlib.blake2b("|".join(parts).encode(), digest_size=PSEUDONYM_BYTES).hexdigest()
+    return f"{prefix}-{digest}"
+
+
+def _pseudonyms(instances: Iterable[Instance]) -> dict[str, str]:
+    """Of each series, a name of its patient: of the least of the patient's study UIDs.
+
+    The patient's own number is not hashed, since numbers are few enough to be tried.
+    """
+    studies: dict[str, set[str]] = defaultdict(set)
+    for one in instances:
+        studies[_person(one)].add(one.study_uid)
+    names = {person: pseudonym("patient", min(uids)) for person, uids in studies.items()}
+    return {one.series_uid: names[_person(one)] for one in instances}
+
+
+def _person(one: Instance) -> str:
+    stated = one.patient_key.strip("|")
+    return one.patient_key if stated else one.study_uid
+
+
+def _no_volume(members: list[Instance]) -> str | None:
+    """Why a series holds none, by what kind of object it is."""
+    first = members[0]
+    if first.sop_class == DIRECTORY_CLASS:
+        return "a directory of the other files"
+    if first.sop_class.startswith(SECONDARY_CAPTURE):
+        return "a secondary capture: a picture of a screen, not a scan"
+    if not any(one.has_pixels for one in members):
+        return f"holds no image ({first.modality or 'of no modality'})"
+    if first.modality == "RTDOSE":
+        return "a dose, not a scan"
+    if all(one.samples != 1 or one.photometric == "PALETTE COLOR" for one in members):
+        return "holds colours"
+    if any("LOCALIZER" in one.image_type for one in members):
+        return "a localiser"
+    return None
+
+
+def _left_out(members: list[Instance], why: str) -> LeftOut:
+    first = members[0]
+    kind = first.modality.lower() or "series"
+    return LeftOut(
+        pseudonym(kind, first.series_uid or first.sop_uid), first.modality, len(members), why
+    )
+
+
+def _volumes(
+    stacks: tuple[Stack, ...], members: list[Instance], patient: str, left_out: list[LeftOut]
+) -> Iterator[DicomVolume]:
+    """The volumes of a series, as far as they can be used."""
+    directions = {tuple(round(c, 2) for c in s.first.frame.orientation or ()) for s in stacks}
+    if len(directions) > 1 and max(len(s.slices) for s in stacks) < FEW_SLICES:
+        left_out.append(_left_out(members, "a localiser: a few slices in several directions"))
+        return
+    for stack in stacks:
+        files = [one.instance for one in stack.present]
+        if stack.wrong is not None:
+            left_out.append(_left_out(files, stack.wrong))
+            continue
+        yield DicomVolume(_volume_name(stack, stacks), patient, address_of(stack, stacks), stack)
+
+
+def _named_once(volumes: list[DicomVolume], left_out: list[LeftOut]) -> Iterator[DicomVolume]:
+    """Volumes without those that lie in a second folder under the same UIDs."""
+    seen: set[str] = set()
+    for volume in volumes:
+        if volume.name in seen:
+            files = [one.instance for one in volume.stack.present]
+            left_out.append(_left_out(files, "its series lies in another folder too"))
+        else:
+            seen.add(volume.name)
+            yield volume

@@ -1,0 +1,99 @@
+"""Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, and BIDS derivatives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.dataset.bids_derivatives import write_derivative
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import LabelScheme
+from autoseg.errors import AutosegError
+from autoseg.images.dicom.codes import CodeTable, codes_of
+from autoseg.images.dicom.derived import Findings, Segment, segments_of
+from autoseg.images.dicom.series import recognise, stack_of
+from autoseg.images.dicom.write_contours import write_rtstruct
+from autoseg.images.dicom.write_seg import SegKind, write_seg
+from autoseg.records import Record
+
+if TYPE_CHECKING:
+    from autoseg.inference.predictor import Segmentation
+
+OtherFormat = Literal["dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids"]
+OTHER_FORMATS: tuple[OtherFormat, ...] = get_args(OtherFormat)
+SEG_KINDS: dict[str, SegKind] = {
+    "dicom-seg": "binary",
+    "dicom-labelmap": "labelmap",
+    "dicom-fractional": "fractional",
+}
+
+
+class OtherFormats(Record):
+    """Which formats to write beside NIfTI, each into a folder of its name, and own codes."""
+
+    formats: tuple[OtherFormat, ...] = ()
+    codes: CodeTable | None = None
+
+    @property
+    def need_probabilities(self) -> bool:
+        return "dicom-fractional" in self.formats
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWriter:
+    """Writes a scan's mask in other formats to folders beside it."""
+
+    folder: Path
+    wanted: OtherFormats
+    labels: LabelScheme
+
+    def write(self, case: Case, found: "Segmentation", probabilities: Path | None) -> None:
+        """Raises AutosegError where DICOM is asked for of a scan that is not."""
+        for name in self.wanted.formats:
+            if name == "bids":
+                write_derivative(self.folder / name, case, found.labels, self.labels)
+                continue
+            findings = self._findings(case, found)
+            path = self.folder / name / f"{case.case_id}.dcm"
+            if name == "rtstruct":
+                write_rtstruct(path, findings)
+                continue
+            if name == "dicom-fractional":
+                assert probabilities is not None
+                findings = _with_fractions(findings, probabilities)
+            write_seg(path, findings, SEG_KINDS[name])
+
+    def _findings(self, case: Case, found: "Segmentation") -> Findings:
+        path = case.files()[0]
+        if not recognise(path):
+            raise AutosegError(
+                f"{case.case_id}: its scan is not DICOM, to which alone DICOM masks can refer. "
+                "Leave --format out, or give the DICOM series."
+            )
+        from autoseg.checkpoint import content_hash
+
+        labels: NDArray[Any] = np.ascontiguousarray(found.labels.array)
+        known = found.provenance
+        made_of = (known.scan, *known.models, content_hash(labels.data))
+        return Findings(stack_of(path), labels, segments(self.labels, self.wanted.codes), made_of)
+
+
+def segments(labels: LabelScheme, codes: CodeTable | None = None) -> tuple[Segment, ...]:
+    """The segments of a label scheme: all its classes but the background, or its regions."""
+    if labels.regions:
+        values, names = labels.region_order, tuple(region.name for region in labels.regions)
+    else:
+        values, names = labels.values[1:], labels.names[1:]
+    return segments_of(values, names, [codes_of(name, codes) for name in names])
+
+
+def _with_fractions(findings: Findings, probabilities: Path) -> Findings:
+    """Findings with what networks gave each segment; the background's share is left out."""
+    with np.load(probabilities) as stored:
+        values = stored["probabilities"]
+    count = len(findings.segments)
+    return Findings(
+        findings.stack, findings.labels, findings.segments, findings.made_of, values[-count:]
+    )

@@ -1,0 +1,88 @@
+"""A folder as an archive gives it, told apart by what files hold.
+
+Covers: survey, series.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.images.dicom.survey import holds_dicom, scans_of_files, survey_dicom
+from tests.dicom_series import (
+    CT,
+    NAME,
+    PATIENT_ID,
+    Series,
+    dataset,
+    scan,
+    write_capture,
+    write_report,
+    write_series,
+)
+
+
+def write_archive(folder: Path) -> Path:
+    """Two patients in one flat folder, with all that lies between their series."""
+    write_series(folder, Series(scan(), uid="1.2.3.4", study="1.2.3"))
+    write_series(folder, Series(scan(seed=1), uid="1.2.3.5", study="1.2.3"))
+    write_series(folder, Series(scan(seed=2), uid="1.2.4.4", study="1.2.4", patient="other"))
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_series(folder, Series(scan((1, 8, 8)), uid="1.2.3.6", changes=scout))
+    for uid, rows in (("1.2.3.7.1", (1.0, 0.0, 0.0)), ("1.2.3.7.2", (0.0, 0.0, 1.0))):
+        planes = {"SeriesInstanceUID": "1.2.3.7"}
+        write_series(folder, Series(scan((2, 8, 8)), rows=rows, uid=uid, changes=planes))
+    write_report(folder, "1.2.3")
+    write_capture(folder, "1.2.3")
+    (folder / "notes.txt").write_text("not DICOM")
+    (folder / "broken").write_bytes(bytes(128) + b"DICM" + b"nothing")
+    return folder
+
+
+def test_series_of_a_flat_folder_are_told_apart(tmp_path: Path) -> None:
+    survey = survey_dicom([write_archive(tmp_path)])
+    assert len(survey.volumes) == 3
+    assert len({volume.patient for volume in survey.volumes}) == 2
+    reasons = sorted(one.why for one in survey.left_out)
+    assert [reason.split(":")[0].split(" (")[0] for reason in reasons] == [
+        "a localiser",
+        "a localiser",
+        "a secondary capture",
+        "cannot be read as DICOM",
+        "holds no image",
+    ]
+
+
+def test_names_tell_nothing_of_a_person_and_stay(tmp_path: Path) -> None:
+    first = survey_dicom([write_archive(tmp_path / NAME)])
+    second = survey_dicom([write_archive(tmp_path / "elsewhere")])
+    names = [(v.name, v.patient) for v in first.volumes]
+    assert names == [(v.name, v.patient) for v in second.volumes]
+    told = str([*names, *first.left_out])
+    assert "Planted" not in told and PATIENT_ID not in told
+
+
+def test_a_series_in_two_folders_is_taken_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_series(tmp_path / name, Series(scan()))
+    survey = survey_dicom([tmp_path])
+    assert len(survey.volumes) == 1
+    assert survey.left_out[0].why == "its series lies in another folder too"
+
+
+def test_single_files_stand_for_their_volume_once(tmp_path: Path) -> None:
+    files = write_series(tmp_path, Series(scan()))
+    [volume] = scans_of_files(files[:3])
+    assert volume.name == survey_dicom([tmp_path]).volumes[0].name
+    report = write_report(tmp_path, "1.2.3")
+    with pytest.raises(AutosegError, match="holds no image"):
+        scans_of_files([report])
+
+
+def test_folders_without_dicom_hold_none(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "b").write_bytes(b"text")
+    assert not holds_dicom(tmp_path)
+    assert dataset(Series(scan())).SOPClassUID == CT
+    write_series(tmp_path / "deep" / "er", Series(scan((1, 2, 2))))
+    assert holds_dicom(tmp_path)
