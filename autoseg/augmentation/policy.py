@@ -78,7 +78,8 @@ def augment_batch(samples: Sequence[RawSample], shape: BatchShape, device: torch
     if patches.outside is not None:
         for channel in shape.masked_channels:
             image[:, channel].masked_fill_(patches.outside, 0)
-    return Batch(image, patches.label, patches.maps, tuple(sample.case_id for sample in samples))
+    names = tuple(sample.case_id for sample in samples)
+    return Batch(image, patches.label, patches.maps, names, patches.objects)
 
 
 def augment_patches(

@@ -55,7 +55,8 @@ class RawSample:
 
     `image` [channel, z, y, x], the others [z, y, x]: `label`, `outside`, and `maps` of the other
     inputs of the network, by their kind. `centre_vox` is the patch's centre in the box's voxels.
-    `classes` are those that label and maps have, where they were looked for, by LABEL or kind.
+    `objects` [z, y, x] are numbered, where the network learns of them. `classes` are those that
+    label and maps have, where they were looked for, by LABEL or kind.
     """
 
     case_id: str
@@ -66,6 +67,7 @@ class RawSample:
     centre_vox: FloatArray
     augmentation: SampleAugmentation
     classes: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    objects: NDArray[np.int32] | None = None
 
     def class_map(self, kind: str) -> NDArray[np.uint8]:
         """The label, or a map of another input."""
@@ -81,5 +83,5 @@ class RawSample:
     @property
     def size_bytes(self) -> int:
         """What its voxels take in memory."""
-        arrays = (self.image, self.label, self.outside, *self.maps.values())
+        arrays = (self.image, self.label, self.outside, self.objects, *self.maps.values())
         return sum(array.nbytes for array in arrays if array is not None)

@@ -76,13 +76,14 @@ def spline_matrix(size: int, count: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Images [batch, channel, z, y, x]; class indices, outside mask, and maps of other inputs by
-    their kind, [batch, z, y, x]."""
+    """Images [batch, channel, z, y, x]; class indices, outside mask, maps of other inputs by their
+    kind, and numbered objects, [batch, z, y, x]."""
 
     image: torch.Tensor
     label: torch.Tensor
     outside: torch.Tensor | None
     maps: dict[str, torch.Tensor]
+    objects: torch.Tensor | None = None
 
 
 def cut_patches(
@@ -109,6 +110,7 @@ def empty_patches(
         label=empty(torch.uint8),
         outside=None if first.outside is None else empty(torch.bool),
         maps={kind: empty(torch.uint8) for kind in first.maps},
+        objects=None if first.objects is None else empty(torch.int32),
     )
 
 
@@ -139,7 +141,8 @@ def mirror(patches: Patches, samples: Sequence[RawSample]) -> Change:
 
 
 def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
-    """Transformed samples, interpolated: images linearly, each class's indicator likewise."""
+    """Transformed samples, interpolated: images linearly, each class's indicator likewise; objects
+    keep their numbers, those of the nearest voxels."""
     rows = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
     if not rows:
         return None
@@ -157,6 +160,11 @@ def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
             values = _stack([s.class_map(kind)[None] for s in warped], box_size, grid.device)
             target = patches.label if kind == LABEL else patches.maps[kind]
             _set(target, rows, _warp_classes(values, classes, grid))
+        if patches.objects is not None:
+            numbered = [s.objects[None] for s in warped if s.objects is not None]
+            numbers = _stack(numbered, box_size, grid.device).float()  # exact up to 2^24
+            nearest = F.grid_sample(numbers, grid, mode="nearest", align_corners=False)
+            _set(patches.objects, rows, nearest[:, 0].int())
         if patches.outside is not None:
             masks = [~s.outside[None] for s in warped if s.outside is not None]
             boxes = _stack(masks, box_size, grid.device).float()
@@ -174,6 +182,8 @@ def _pairs(
     yield patches.label, sample.label
     if patches.outside is not None and sample.outside is not None:
         yield patches.outside, sample.outside
+    if patches.objects is not None and sample.objects is not None:
+        yield patches.objects, sample.objects
     for kind, values in patches.maps.items():
         yield values, sample.maps[kind]
 

@@ -1,6 +1,6 @@
 """Which scans there are, where their files lie, and what their labels mean; no pixel is kept.
 
 Read `labels`, `dataset` and `problems`, which are the records; then `layouts`, which finds them on
-disk, `reading` of one case, `inputs` to predict, `splits` into folds, `synthetic` scans,
-and `bids_derivatives`, which are masks as BIDS has them.
+disk, `reading` of one case, its `objects` and their `object_classes`, `inputs` to predict, `splits`
+into folds, `synthetic` scans, and `bids_derivatives`, which are masks as BIDS has them.
 """

@@ -6,7 +6,9 @@ from typing import Literal
 
 from autoseg.dataset.labels import LabelScheme
 
-LayoutName = Literal["nnunet_raw", "msd", "plain", "instances", "manifest", "bids", "dicom"]
+LayoutName = Literal[
+    "nnunet_raw", "msd", "plain", "instances", "manifest", "nndetection", "bids", "dicom"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,28 @@ class ChannelSource:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Where one scan's files are; holds no pixels."""
+    """Where one scan's files are; holds no pixels.
+
+    `objects` numbers the objects of the label map, where another file does; `object_classes` tells
+    the class of each number, where the label is itself such a file.
+    """
 
     case_id: str
     channels: tuple[ChannelSource, ...]
     label: Path | None
     patient_id: str
+    objects: Path | None = None
+    object_classes: Path | None = None
 
     def files(self) -> tuple[Path, ...]:
         """Its image files, each once, in the order of the channels."""
         return tuple(dict.fromkeys(source.path for source in self.channels))
+
+    def label_files(self) -> tuple[Path, ...]:
+        """Its label, and what tells of its objects."""
+        return tuple(
+            path for path in (self.label, self.objects, self.object_classes) if path is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ class LabelScheme(Record):
     `regions` the network decides each of them on its own, and a mask is painted region by region,
     in their order, each with its value of `region_order`. `ignore` is the value of voxels that
     nobody annotated. With `instances` label files number objects: the classes are the object and
-    the border where objects touch.
+    the border where objects touch. `things` are the names of classes whose objects count one by
+    one.
     """
 
     values: tuple[int, ...] = Field(max_length=MAX_CLASSES)
@@ -41,6 +42,7 @@ class LabelScheme(Record):
     region_order: tuple[int, ...] = ()
     ignore: int | None = None
     instances: bool = False
+    things: tuple[str, ...] = ()
 
     @property
     def declared_count(self) -> int:
@@ -52,6 +54,13 @@ class LabelScheme(Record):
     def output_count(self) -> int:
         """How many outputs a network has: one for each region, or for each class."""
         return len(self.regions) or len(self.values)
+
+    @property
+    def thing_classes(self) -> tuple[int, ...]:
+        """The class indices of things; the border of numbered objects is a part of them."""
+        if self.instances:
+            return tuple(range(1, len(self.values)))
+        return tuple(self.names.index(name) for name in self.things)
 
     def all_names(self) -> tuple[str, ...]:
         """The names of classes, and of regions where there are any."""
@@ -101,7 +110,10 @@ class LabelScheme(Record):
 
 
 INSTANCE_SCHEME = LabelScheme(
-    values=(0, 1, 2), names=("background", "object", "border"), instances=True
+    values=(0, 1, 2),
+    names=("background", "object", "border"),
+    instances=True,
+    things=("object",),
 )
 
 

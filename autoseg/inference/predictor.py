@@ -37,7 +37,9 @@ class Segmentation:
     """Labels [z, y, x] with the values of the training files, on the scan's own grid.
 
     `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
-    decide otherwise than their mean. `confidence` is of each foreground class, or region.
+    decide otherwise than their mean. `confidence` is of each foreground class, or region. Of
+    objects, `certainty` is how probable the likeliest class of each voxel is, and `depth` how deep
+    the voxel lies in its object, where the models learned that.
     """
 
     labels: Volume
@@ -45,6 +47,8 @@ class Segmentation:
     entropy: Volume | None = None
     disagreement: Volume | None = None
     confidence: tuple[ClassConfidence, ...] | None = None
+    certainty: Volume | None = None
+    depth: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,8 @@ class Predictor:
                 None if maps.disagreement is None else ready.with_values(maps.disagreement)
             ),
             confidence=maps.confidence if requested.confidence else None,
+            certainty=None if maps.certainty is None else ready.with_values(maps.certainty),
+            depth=None if maps.depth is None else ready.with_values(maps.depth),
         )
 
     def after_first_stage(

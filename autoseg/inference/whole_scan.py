@@ -27,7 +27,7 @@ from autoseg.tasks.task import Task
 log = logging.getLogger(__name__)
 
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
-BYTES_PER_VOXEL = 11  # of the source: classes, two maps of uncertainty, labels
+BYTES_PER_VOXEL = 15  # of the source: classes, two maps of uncertainty, two of objects, labels
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
 T = TypeVar("T")
@@ -35,24 +35,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RequestedMaps:
-    """What to make besides the mask: maps of uncertainty, how sure each class is, and a file of
-    probabilities."""
+    """What to make besides the mask: maps of uncertainty, how sure each class is, what tells
+    objects apart, and a file of probabilities."""
 
     uncertainty: bool = False
     confidence: bool = False
+    objects: bool = False
     probability_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Maps:
     """Class indices [z, y, x] on a scan's grid, maps of uncertainty, how sure each class is, and
-    what to warn of."""
+    what to warn of; of objects, how probable the likeliest class of each voxel is, and how deep it
+    lies in its object, where the models learned that."""
 
     classes: NDArray[np.uint8]
     entropy: NDArray[np.float32] | None
     disagreement: NDArray[np.float32] | None
     confidence: tuple[ClassConfidence, ...] | None
     warnings: tuple[str, ...]
+    certainty: NDArray[np.float16] | None = None
+    depth: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,13 @@ class WholeScan:
 
     @property
     def outputs(self) -> int:
-        return self.groups[0].card.labels.output_count
+        """How many of the values of blocks, from the first, are scores of classes or regions."""
+        return self.task.class_outputs
+
+    @property
+    def further(self) -> int:
+        """How many more the networks give, after which disagreement comes."""
+        return self.groups[0].card.configuration.model.task.outputs - self.outputs
 
     @property
     def task(self) -> Task:
@@ -121,6 +131,8 @@ class WholeScan:
         classes = np.zeros(shape, np.uint8)
         doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if compares else None
+        certainty = np.zeros(shape, np.float16) if requested.objects else None
+        depth = np.zeros(shape, np.float16) if requested.objects and self.further else None
         sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
@@ -133,9 +145,13 @@ class WholeScan:
                 scores = block.values[: self.outputs]
                 decided = self.task.decode(scores)
                 _put(classes, self.placement, block, decided)
-                if doubt is None and file is None and sums is None:
+                if depth is not None:
+                    _put(depth, self.placement, block, block.values[self.outputs])
+                if doubt is None and file is None and sums is None and certainty is None:
                     continue
                 probability = self.task.probabilities(scores)
+                if certainty is not None:
+                    _put(certainty, self.placement, block, probability.amax(0))
                 if sums is not None:
                     sums.add(probability, decided, block.values[-1] if compares else None)
                 if doubt is not None:
@@ -146,7 +162,7 @@ class WholeScan:
                     _put(file.array, self.placement, block, probability)
                     file.settle()
         confidence = None if sums is None else sums.result()
-        return Maps(classes, doubt, disagreement, confidence, tuple(notes))
+        return Maps(classes, doubt, disagreement, confidence, tuple(notes), certainty, depth)
 
     def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
@@ -168,13 +184,17 @@ class WholeScan:
         ]
 
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Scores of the mean probability; and the mean of disagreements, where models have any."""
+        """Scores of the mean probability; and the means of what else there is, and of disagreements
+        where models have any."""
         each = [self.task.probabilities(v[: self.outputs]) for v in values]
         scores = self.task.scores_of(mean_probability(each))
-        disagreements = [v[self.outputs :] for v in values if len(v) > self.outputs]
-        if not disagreements:
-            return scores
-        return torch.cat((scores, torch.stack(disagreements).mean(0)))
+        end = self.outputs + self.further
+        parts = [scores]
+        if self.further:
+            parts.append(torch.stack([v[self.outputs : end] for v in values]).mean(0))
+        if disagreements := [v[end:] for v in values if len(v) > end]:
+            parts.append(torch.stack(disagreements).mean(0))
+        return torch.cat(parts)
 
     def cut(self, batching: Batching, bytes_per_voxel: int) -> tuple[tuple[Column, ...], int, bool]:
         """Columns, how many rows of them at once, and whether they fit into memory beside results

@@ -21,7 +21,7 @@ from autoseg.records import Record, replacing
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 BYTES_AT_ONCE = 2**24
 SMALL_FILE_BYTES = 2**22
 SMALL_DATASET_BYTES = 2**28  # whose files are hashed before processes could start
@@ -119,7 +119,7 @@ def _key(task: Task) -> str:
 
 def _files(task: Task) -> list[Path]:
     """A case's files with all their parts, its label too."""
-    files = [*task.case.files(), *([task.case.label] if task.case.label else [])]
+    files = [*task.case.files(), *task.case.label_files()]
     return [part for file in files for part in files_of(file)]
 
 

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fastremap
+import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import IGNORED, MAX_LABEL_VALUE, LabelScheme
+from autoseg.dataset.objects import read_objects
 from autoseg.dataset.problems import Problem
 from autoseg.dataset.reading import (
     aligned,
@@ -14,10 +17,12 @@ from autoseg.dataset.reading import (
     channel_problems,
     grid_problems,
     merge_channels,
+    read_label_map,
 )
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.images.foreground import bounding_box, nonzero_mask
-from autoseg.images.volume import Volume, read_image, read_labels
+from autoseg.images.volume import Volume, read_image
+from autoseg.inspection.objects import Numbers, object_mistakes
 from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
 from autoseg.inspection.stored_labels import rescaling
 
@@ -66,7 +71,24 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
         problems.append(
             _about(case, case.label, "empty_label", "holds no foreground.", "Check the label.")
         )
-    return Inspection(tuple(problems), *measure_case(case, image, classes, found))
+    try:
+        numbers = read_objects(case, image, classes, found)
+    except AutosegError as error:
+        path = case.objects or case.label
+        return Inspection((*problems, _of_error(case, path, "objects", error)))
+    problems += _object_problems(case, classes, numbers, found)
+    return Inspection(tuple(problems), *measure_case(case, image, classes, numbers, found))
+
+
+def _object_problems(
+    case: Case, classes: NDArray[np.uint8], numbers: Numbers | None, scheme: LabelScheme
+) -> list[Problem]:
+    path = case.objects or case.label
+    assert path is not None
+    if numbers is None:
+        return []
+    found = object_mistakes(numbers, classes, len(scheme.values), one_class=scheme.instances)
+    return [_about(case, path, kind, what, fix) for kind, what, fix in found]
 
 
 def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:
@@ -90,7 +112,7 @@ def _read_label(case: Case, problems: list[Problem]) -> Volume | None:
     if case.label is None:
         return None
     try:
-        return read_labels(case.label)
+        return read_label_map(case)
     except FractionalLabelsError as error:
         problems.append(_of_error(case, case.label, "fractional_label", error))
     except AutosegError as error:

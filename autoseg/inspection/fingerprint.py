@@ -1,6 +1,7 @@
 """What a dataset is: grids, intensities, class imbalance, pooled from one reading of its files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,33 @@ HISTOGRAM_BINS = 60
 HISTOGRAM_PERCENTILES = (0.5, 99.5)  # of all classes' samples: the range that histograms cover
 
 
+class ObjectStats(Record):
+    """How many objects of a class there are, how large they are, and how they lie.
+
+    Counts are of scans that have the class, and of the fullest box of a patch's size (128 voxels on
+    a side, or 256 pixels). Diameters are those of balls, or in single slices discs, of equal size.
+    `touching_fraction` of them share a face, edge or corner with another. `solidity` is the median
+    share of its convex hull that an object fills; None where all are too small to say.
+    """
+
+    per_scan_median: float
+    per_scan_p99_5: float
+    per_scan_max: int
+    in_patch_max: int
+    diameter_mm_p05: float
+    diameter_mm_median: float
+    diameter_mm_p95: float
+    diameter_mm_p99_5: float
+    touching_fraction: float
+    solidity: float | None
+
+
 class ClassStats(Record):
     """How common and how large a class is, and what it looks like.
 
     Fractions are of voxels over all cases, and of cases. Component volumes are those of connected
     voxels (26 neighbours). `histogram` is the share of voxels in each bin of each channel.
+    `objects` are those of a class of things.
     """
 
     name: str
@@ -42,6 +65,7 @@ class ClassStats(Record):
     component_volume_mm3_median: float
     component_volume_mm3_p95: float
     histogram: tuple[tuple[float, ...], ...] = ()
+    objects: ObjectStats | None = None
 
 
 class Fingerprint(Record):
@@ -195,6 +219,35 @@ def _class_stats(
         component_volume_mm3_median=float(median),
         component_volume_mm3_p95=float(p95),
         histogram=_histogram(samples, value, edges),
+        objects=_object_stats(index, samples) if labels.names[index] in labels.things else None,
+    )
+
+
+def _object_stats(index: int, samples: list[Samples]) -> ObjectStats | None:
+    """The objects of a class over all scans that have any."""
+    masks = [s.object_class == index for s in samples]
+    counts = [int(mask.sum()) for mask in masks if mask.any()]
+    if not counts:
+        return None
+
+    def pooled(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([array[mask] for array, mask in zip(arrays, masks, strict=True)])
+
+    diameters = np.percentile(pooled([s.object_diameter_mm for s in samples]), (5, 50, 95, 99.5))
+    solidity = pooled([s.object_solidity for s in samples])
+    known = solidity[np.isfinite(solidity)]
+    p05, median, p95, p99_5 = (float(mm) for mm in diameters)
+    return ObjectStats(
+        per_scan_median=float(np.median(counts)),
+        per_scan_p99_5=float(np.percentile(counts, 99.5)),
+        per_scan_max=max(counts),
+        in_patch_max=max(int(s.objects_in_box[index]) for s in samples if s.objects_in_box.size),
+        diameter_mm_p05=p05,
+        diameter_mm_median=median,
+        diameter_mm_p95=p95,
+        diameter_mm_p99_5=p99_5,
+        touching_fraction=float(pooled([s.object_touches for s in samples]).mean()),
+        solidity=float(np.median(known)) if known.size else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cc3d
@@ -14,6 +14,7 @@ from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.geometry import Box, Shape3, Spacing3
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.volume import Volume
+from autoseg.inspection.objects import NO_OBJECTS, Numbers, ObjectSamples, measure_objects
 from autoseg.records import Record
 
 CLASS_SKETCH_SIZE = 50  # evenly spaced quantiles kept of each class
@@ -78,12 +79,23 @@ class Samples:
     class_sketch: NDArray[np.float32]  # [class, channel, quantile]
     component_value: NDArray[np.int64]  # [component]
     component_mm3: NDArray[np.float64]  # [component]
+    # As `ObjectSamples` has them; empty without things.
+    object_class: NDArray[np.int64] = field(default_factory=lambda: NO_OBJECTS.of_class)
+    object_diameter_mm: NDArray[np.float64] = field(default_factory=lambda: NO_OBJECTS.diameter_mm)
+    object_touches: NDArray[np.bool_] = field(default_factory=lambda: NO_OBJECTS.touches)
+    object_solidity: NDArray[np.float64] = field(default_factory=lambda: NO_OBJECTS.solidity)
+    objects_in_box: NDArray[np.int64] = field(default_factory=lambda: NO_OBJECTS.in_box)
 
 
 def measure_case(
-    case: Case, image: Volume, classes: NDArray[np.uint8], scheme: LabelScheme
+    case: Case,
+    image: Volume,
+    classes: NDArray[np.uint8],
+    numbers: Numbers | None,
+    scheme: LabelScheme,
 ) -> tuple[CaseStats, Samples]:
-    """Measure a scan [channel, z, y, x] with its class indices [z, y, x]."""
+    """Measure a scan [channel, z, y, x] with its class indices, and objects if it has any,
+    [z, y, x]."""
     crop = bounding_box(nonzero_mask(image.array))
     inside = classes[crop.slices]
     annotated = (inside > 0) & (inside != IGNORED)
@@ -98,6 +110,7 @@ def measure_case(
     voxel_mm3 = float(abs(np.linalg.det(image.grid.affine_ras_mm[:3, :3])))
     present = [index for index in range(len(scheme.values)) if counts[index]]
     rng = np.random.default_rng(zlib.crc32(case.case_id.encode()))
+    objects = _objects(numbers, classes, image, scheme)
     samples = Samples(
         sketch=_quantiles(foreground, SKETCH_QUANTILES),
         sketch_with_ignore=_quantiles(
@@ -107,8 +120,24 @@ def measure_case(
         class_sketch=_class_sketch(image.array, classes, present, rng),
         component_value=np.array([scheme.values[c] for c in component_class], dtype=np.int64),
         component_mm3=component_voxels * voxel_mm3,
+        object_class=objects.of_class,
+        object_diameter_mm=objects.diameter_mm,
+        object_touches=objects.touches,
+        object_solidity=objects.solidity,
+        objects_in_box=objects.in_box,
     )
     return case_stats(case, image, crop, values, foreground, with_ignore), samples
+
+
+def _objects(
+    numbers: Numbers | None, classes: NDArray[np.uint8], image: Volume, scheme: LabelScheme
+) -> ObjectSamples:
+    """The objects; where files number them, their border is a part of them."""
+    if numbers is None:
+        return NO_OBJECTS
+    if scheme.instances:
+        classes = np.minimum(classes, 1)
+    return measure_objects(numbers, classes, image.grid.planning_spacing_mm, len(scheme.values))
 
 
 def case_stats(

@@ -15,12 +15,13 @@ from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.dicom.survey import LeftOut
 from autoseg.images.formats import file_ending
-from autoseg.images.volume import WRITTEN_ENDING, Volume, write_image, write_labels
+from autoseg.images.volume import WRITTEN_ENDING, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
+from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter
 from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.pipeline.selected import ModelsToUse, selected_models
-from autoseg.postprocessing.instances import InstanceRule, label_instances
+from autoseg.postprocessing.instances import InstanceRule
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
 from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
@@ -174,12 +175,13 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     too_long = _names_too_long(cases, output, job.extras)
     cases = [case for case in cases if case.case_id not in too_long]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = _with_border(job.extras, card.labels)
+    extras = _with_objects(job.extras, card.labels)
     writer = MaskWriter(
         output,
         extras,
         _pictures(output, card.labels) if extras.pictures else None,
         OtherWriter(output, extras.other_formats, card.labels),
+        card.labels,
     )
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     problems = [*scans.problems, *too_long.values(), *problems]
@@ -198,11 +200,14 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     )
 
 
-def _with_border(extras: Extras, labels: LabelScheme) -> Extras:
-    """Objects are told apart by the border that the network learned, where it learned one."""
-    if extras.instances is None or not labels.instances:
+def _with_objects(extras: Extras, labels: LabelScheme) -> Extras:
+    """Objects are written of all models of things; they are told apart by the border that the
+    network learned, where it learned one."""
+    if extras.instances is None and not labels.things:
         return extras
-    rule = extras.instances.model_copy(update={"border": labels.values[-1]})
+    rule = extras.instances or InstanceRule()
+    if labels.instances:
+        rule = rule.model_copy(update={"border": labels.values[-1]})
     return extras.model_copy(update={"instances": rule})
 
 
@@ -261,6 +266,7 @@ class MaskWriter:
     extras: Extras = MASKS_ALONE
     pictures: PictureWriter | None = None
     others: OtherWriter | None = None
+    labels: LabelScheme | None = None  # what values are called, and which are of things
 
     def requested(self, case_id: str) -> "RequestedMaps":
         from autoseg.inference.whole_scan import RequestedMaps
@@ -268,6 +274,7 @@ class MaskWriter:
         needed = self.extras.probabilities or self.extras.other_formats.need_probabilities
         return RequestedMaps(
             uncertainty=self.extras.uncertainty,
+            objects=self.extras.instances is not None,
             probability_file=self._probability_file(case_id) if needed else None,
         )
 
@@ -281,7 +288,7 @@ class MaskWriter:
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
-            self._write_instances(case_id, segmentation.labels, self.extras.instances)
+            self._write_instances(case_id, segmentation, self.extras.instances)
         if self.pictures is not None:
             self.pictures.write(case, segmentation.labels)
         if self.others is not None:
@@ -292,11 +299,13 @@ class MaskWriter:
         write_labels(mask_path(self.folder, case_id), segmentation.labels)
         _append(self.folder / PROVENANCE, segmentation.provenance)
 
-    def _write_instances(self, case_id: str, labels: Volume, rule: InstanceRule) -> None:
-        numbers, instances = label_instances(labels.array, labels.grid.spacing_mm, rule)
+    def _write_instances(
+        self, case_id: str, segmentation: "Segmentation", rule: InstanceRule
+    ) -> None:
+        numbers, found = find_objects(segmentation, rule, self.labels)
         folder = self.folder / INSTANCES
-        write_labels(mask_path(folder, case_id), replace(labels, array=numbers))
-        save_json([i.model_dump(mode="json") for i in instances], folder / f"{case_id}.json")
+        write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
+        save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
 
 
 def predict_cases(

@@ -22,13 +22,18 @@ from autoseg.planning.decisions import (
     NORMALIZATION_MASK,
     ORIENTATION,
     TARGET_SPACING,
+    TASK,
     AugmentationSettings,
     ClassWeighting,
 )
 from autoseg.planning.facts import left_right_axis, oriented_grids
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
+from autoseg.planning.model_plan import DistancePlan, SemanticPlan, TaskPlan
 from autoseg.planning.run_plan import AugmentationPlan, LossPlan
 from autoseg.planning.search import FoundPatch, PatchSearch, find_target_spacing
+
+# How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
+LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,24 @@ def choose_normalization(
             )
         )
     return tuple(channels)
+
+
+def choose_task(
+    fingerprint: Fingerprint, spacing_mm: tuple[float, ...], log: DecisionLog
+) -> TaskPlan:
+    """Classes or regions; and of things, where the rules say so, how deep voxels lie in them."""
+    labels = fingerprint.labels
+    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
+    if log.settings(TASK) == "semantic" or not known:
+        return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
+    radius_mm = max(objects.diameter_mm_p95 for objects in known) / 2
+    reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
+    return DistancePlan(
+        classes=len(labels.values),
+        things=labels.thing_classes,
+        spacing_mm=spacing_mm,
+        reach_mm=round(reach_mm, 4),
+    )
 
 
 def choose_loss(

@@ -19,6 +19,7 @@ from autoseg.planning.run_plan import LossName, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
+TaskName = Literal["semantic", "distance"]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
 
@@ -223,6 +224,7 @@ LOWRES_SPACING: DecisionKind[LowresSettings] = DecisionKind(
 BATCH_SIZE: DecisionKind[BatchSettings] = DecisionKind(
     "batch_size", BatchSettings, "run.batch_size"
 )
+TASK: DecisionKind[TaskName] = DecisionKind("task", TaskName, STANDS)
 LOSS: DecisionKind[LossSettings] = DecisionKind("loss", LossSettings, STANDS)
 BATCH_DICE: DecisionKind[bool] = DecisionKind("batch_dice", bool, STANDS)
 MIRROR_AXES: DecisionKind[Literal["all", "not_left_right", "none"]] = DecisionKind(
@@ -242,6 +244,6 @@ RECOMMENDED: DecisionKind[tuple[ConfigurationName, ...]] = DecisionKind(
 ALL_KINDS: tuple[DecisionKind[Any], ...] = (
     ORIENTATION, TARGET_SPACING, AXIS_ORDER, FOREGROUND_INTENSITY, NORMALIZATION,
     NORMALIZATION_MASK, RESAMPLING, MEMORY, NETWORK, POOLING, PATCH_SIZE, LOWRES_SPACING,
-    BATCH_SIZE, LOSS, BATCH_DICE, MIRROR_AXES, AUGMENTATION, TRAINING, INFERENCE, RECOMMENDED,
+    BATCH_SIZE, TASK, LOSS, BATCH_DICE, MIRROR_AXES, AUGMENTATION, TRAINING, INFERENCE, RECOMMENDED,
 )  # fmt: skip
 DECISIONS: dict[str, DecisionKind[Any]] = {kind.name: kind for kind in ALL_KINDS}

@@ -41,6 +41,10 @@ class Facts:
     has_regions: bool
     has_ignore_label: bool
     left_right_pairs: int
+    has_things: bool  # classes whose objects count one by one
+    touching_fraction: float  # of objects, those that touch another
+    object_size_spread: float  # diameter of the 95th percentile by that of the 5th
+    object_solidity: float  # the median share of its convex hull that an object fills
     device: Literal["cpu", "gpu"]
     gpu_memory_gib: float  # what may be planned for: without what others use
     memory_given: bool  # by --for, and not read from this machine
@@ -107,6 +111,7 @@ def gather_facts(
         ),
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
+        **_object_facts(fingerprint),
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device=machine.device,
         gpu_memory_gib=machine.gpu_planned_gib,
@@ -115,6 +120,25 @@ def gather_facts(
         memory_gib=machine.memory_gib,
         bf16=machine.bf16,
     )
+
+
+def _object_facts(fingerprint: Fingerprint) -> dict[str, Any]:
+    """Of the class of things whose objects touch most; convex and alike where there are none."""
+    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
+    if not known:
+        return {
+            "has_things": bool(fingerprint.labels.things),
+            "touching_fraction": 0.0,
+            "object_size_spread": 1.0,
+            "object_solidity": 1.0,
+        }
+    most = max(known, key=lambda objects: objects.touching_fraction)
+    return {
+        "has_things": True,
+        "touching_fraction": most.touching_fraction,
+        "object_size_spread": most.diameter_mm_p95 / most.diameter_mm_p05,
+        "object_solidity": 1.0 if most.solidity is None else most.solidity,
+    }
 
 
 def _tissue_spacing_mm(fingerprint: Fingerprint) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -16,6 +16,7 @@ from autoseg.planning.choices import (
     choose_memory_gib,
     choose_mirror_axes,
     choose_normalization,
+    choose_task,
 )
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
@@ -37,8 +38,8 @@ from autoseg.planning.model_plan import (
     InputPlan,
     ModelPlan,
     ScanInput,
-    SemanticPlan,
     StageMaskInput,
+    TaskPlan,
 )
 from autoseg.planning.plan import Configuration, Decision, Expectation, InferencePlan, Plan
 from autoseg.planning.rules import RuleSet
@@ -240,7 +241,7 @@ def _plan_configuration(
             normalization=choose_normalization(fingerprint, log),
             resampling=log.settings(RESAMPLING),
         ),
-        model=_model(fingerprint, patch),
+        model=_model(fingerprint, patch, choose_task(fingerprint, search.spacing_mm, log)),
         run=RunPlan(
             batch_size=batch_size,
             loss=choose_loss(fingerprint, log, fraction, lowres_helps=lowres is not None),
@@ -256,13 +257,12 @@ def _plan_configuration(
     return _Planned(configuration, search, lowres)
 
 
-def _model(fingerprint: Fingerprint, patch: FoundPatch) -> ModelPlan:
-    labels = fingerprint.labels
+def _model(fingerprint: Fingerprint, patch: FoundPatch, task: TaskPlan) -> ModelPlan:
     return ModelPlan(
         patch_size_vox=patch.size_vox,
         inputs=(ScanInput(channels=fingerprint.channel_names),),
         network=patch.network,
-        task=SemanticPlan(classes=len(labels.values), regions=labels.region_classes()),
+        task=task,
     )
 
 

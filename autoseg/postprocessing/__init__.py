@@ -1,5 +1,6 @@
 """What is made of a finished mask: a corrected one, and the objects in it, counted one by one.
 
 Read `steps`, which correct masks, and `recipe`, which says with what models; then `instances`,
-where `touching` takes apart those that share faces. `quality` says what Dice to expect of a mask.
+where `touching` takes apart those that share faces by their shape, `valleys` by a learned depth.
+`quality` says what Dice to expect of a mask.
 """

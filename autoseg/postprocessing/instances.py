@@ -1,6 +1,6 @@
 """The objects of a mask: components of each class, taken apart where objects touch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from autoseg.geometry import Box, Spacing3
-from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, NeckRule, take_apart
+from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, Mask, NeckRule, Parts, take_apart
+from autoseg.postprocessing.valleys import ValleyRule, part_at_valleys
 from autoseg.records import Record
 
 
 class InstanceRule(Record):
     """What counts as one object.
+
+    Where the model learned how deep voxels lie in their objects, `valleys` part them, and neither
+    necks nor a border do.
 
     Without `necks`, objects that touch are one. `border` is a value that keeps objects apart and
     is then given to the nearest, whatever its class: models of numbered objects predict one.
@@ -25,6 +29,7 @@ class InstanceRule(Record):
     min_volume_mm3: float = Field(default=0.0, ge=0)
     necks: NeckRule | None = NeckRule()
     border: int | None = None
+    valleys: ValleyRule = ValleyRule()
 
 
 class Instance(Record):
@@ -35,6 +40,9 @@ class Instance(Record):
     volume_mm3: float
     centroid_vox: tuple[float, float, float]
     box: Box
+
+
+Part = Callable[[Mask, Box], Parts | None]  # of an object, in a box of the scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +57,19 @@ class _Object:
 
 
 def label_instances(
-    labels: NDArray[np.integer[Any]], spacing_mm: Spacing3, rule: InstanceRule
+    labels: NDArray[np.integer[Any]],
+    spacing_mm: Spacing3,
+    rule: InstanceRule,
+    depth: NDArray[np.floating[Any]] | None = None,
 ) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...]]:
     """Number the objects of a label map [z, y, x]: 1 to n, in the smallest unsigned type.
 
     An object is a component of voxels of one value that touch by face, edge or corner, split at
-    its necks if the rule says so. Numbers rise with the class's value, and within a class fall
-    with size; of equally large ones the first in the volume comes first. Objects below the smallest
-    volume become background; splitting makes no part below it. So does a border that touches no
-    object. A voxel's volume is the product of
-    the spacings, so that the area of an object of a single slice counts as one slice thick.
+    its necks if the rule says so, or in the valleys of a learned `depth` [z, y, x]. Numbers rise
+    with the class's value, and within a class fall with size; of equally large ones the first in
+    the volume comes first. Objects below the smallest volume become background; splitting makes no
+    part below it. So does a border that touches no object. A voxel's volume is the product of the
+    spacings, so that the area of an object of a single slice counts as one slice thick.
 
     Besides labels and result, 4 bytes a voxel are held, and what splitting one object takes.
     """
@@ -71,8 +82,11 @@ def label_instances(
     )
     least = min_voxels if rule.border is None else 1  # the border adds to them
     objects = list(_components(keys, without_border, least))
-    if rule.necks is not None:
-        objects = _split(objects, keys, spacing_mm, rule.necks, min_voxels)
+    if depth is not None:
+        part = _by_depth(depth, rule.valleys, min_voxels)
+    else:
+        part = _by_necks(spacing_mm, rule.necks, min_voxels)
+    objects = _split(objects, keys, part, min_voxels)
     if rule.border is not None:
         _spread(keys, labels == rule.border, spacing_mm)
         objects = _measured_again(objects, keys, min_voxels)
@@ -108,14 +122,23 @@ def _components(
         )
 
 
+def _by_necks(spacing_mm: Spacing3, rule: NeckRule | None, min_voxels: int) -> Part:
+    if rule is None:
+        return lambda mask, box: None
+    return lambda mask, box: take_apart(mask, spacing_mm, rule, min_voxels)
+
+
+def _by_depth(depth: NDArray[np.floating[Any]], rule: ValleyRule, min_voxels: int) -> Part:
+    return lambda mask, box: part_at_valleys(mask, depth[box.slices], rule, min_voxels)
+
+
 def _split(
     objects: Sequence[_Object],
     keys: NDArray[np.uint32],
-    spacing_mm: Spacing3,
-    rule: NeckRule,
+    part_of: Part,
     min_voxels: int,
 ) -> list[_Object]:
-    """The objects, those with necks as their parts, which get keys of their own in `keys`."""
+    """The objects, those that come apart as their parts, which get keys of their own in `keys`."""
     last = int(keys.max(initial=0))
     split = []
     for item in objects:
@@ -124,7 +147,7 @@ def _split(
             continue
         around = _with_margin(item.box, keys.shape)
         region = keys[around.slices]
-        parts = take_apart(region == item.key, spacing_mm, rule, min_voxels)
+        parts = part_of(region == item.key, around)
         if parts is None:
             split.append(item)
             continue

@@ -50,7 +50,7 @@ class NeckRule(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class _Basins:
+class Basins:
     """Around each maximum of the distance, the voxels from which the way up leads there."""
 
     numbers: NDArray[np.int32]  # [z, y, x] 0 outside, else 1 + the basin's index
@@ -59,7 +59,7 @@ class _Basins:
 
 
 @dataclass(frozen=True, slots=True)
-class _Saddles:
+class Saddles:
     """Pairs of basins that touch, and the largest distance at which they do, falling."""
 
     pairs: NDArray[np.int64]  # [pair, 2], indices of basins
@@ -82,13 +82,13 @@ def take_apart(
     if mask.size > VOXELS_AT_ONCE:
         return _take_apart_in_blocks(mask, spacing_mm, rule, min_voxels)
     distance_mm = _smooth(_distance_mm(mask, spacing_mm), mask, spacing_mm)
-    basins = _find_basins(distance_mm, mask)
+    basins = find_basins(distance_mm, mask)
     if len(basins.peaks_mm) == 1:
         return None
-    saddles = _find_saddles(distance_mm, basins.numbers, len(basins.peaks_mm))
+    saddles = find_saddles(distance_mm, basins.numbers, len(basins.peaks_mm))
     floor_mm = rule.min_prominence_vox * max(spacing_mm[axis] for axis in wide)
     least_mm = np.maximum(rule.prominence * basins.peaks_mm, floor_mm)
-    owner = _join(basins, saddles, least_mm)
+    owner = join_basins(basins, saddles, least_mm)
     while owner.any():
         voxels = np.bincount(owner, basins.voxels)
         if voxels.min() >= min_voxels:
@@ -97,7 +97,7 @@ def take_apart(
             voxels = np.bincount(parts.reshape(-1))[1:]
             if voxels.min() >= min_voxels:
                 return parts
-        owner = _absorb(owner, int(voxels.argmin()), saddles)
+        owner = absorb_smallest(owner, int(voxels.argmin()), saddles)
     return None
 
 
@@ -147,7 +147,7 @@ def _smooth(distance_mm: Distance, mask: Mask, spacing_mm: Spacing3) -> Distance
     return distance_mm
 
 
-def _find_basins(distance_mm: Distance, mask: Mask) -> _Basins:
+def find_basins(distance_mm: Distance, mask: Mask) -> Basins:
     """Every voxel of the mask follows the largest distance among its 26 neighbours upwards.
 
     Distance and index are packed into one number, of which the largest in a cube is found axis by
@@ -176,10 +176,10 @@ def _find_basins(distance_mm: Distance, mask: Mask) -> _Basins:
     index = way[top]
     numbers = np.zeros(mask.shape, np.int32)
     numbers.reshape(-1)[inside] = index + 1
-    return _Basins(numbers, distance_mm.reshape(-1)[peaks], np.bincount(index))
+    return Basins(numbers, distance_mm.reshape(-1)[peaks], np.bincount(index))
 
 
-def _find_saddles(distance_mm: Distance, numbers: NDArray[np.int32], count: int) -> _Saddles:
+def find_saddles(distance_mm: Distance, numbers: NDArray[np.int32], count: int) -> Saddles:
     """Where voxels of two basins are neighbours, the lower of the two is on the way between."""
     found_pairs, found_heights = [], []
     for step in HALF_OF_NEIGHBOURS:
@@ -196,10 +196,10 @@ def _find_saddles(distance_mm: Distance, numbers: NDArray[np.int32], count: int)
     pairs, heights = pairs[order], heights[order]
     _, first = np.unique(pairs, return_index=True)
     first.sort()
-    return _Saddles(np.stack(np.divmod(pairs[first], count), axis=1), heights[first])
+    return Saddles(np.stack(np.divmod(pairs[first], count), axis=1), heights[first])
 
 
-def _join(basins: _Basins, saddles: _Saddles, least_mm: NDArray[Any]) -> Owner:
+def join_basins(basins: Basins, saddles: Saddles, least_mm: NDArray[Any]) -> Owner:
     """From the highest saddle down, basins join if the lower peak is not `least_mm` above it."""
     owner = list(range(len(basins.peaks_mm)))  # a forest; roots have the highest peak
     peaks = [(float(peak), index) for index, peak in enumerate(basins.peaks_mm)]
@@ -218,7 +218,7 @@ def _join(basins: _Basins, saddles: _Saddles, least_mm: NDArray[Any]) -> Owner:
     return np.unique(roots, return_inverse=True)[1]
 
 
-def _absorb(owner: Owner, smallest: int, saddles: _Saddles) -> Owner:
+def absorb_smallest(owner: Owner, smallest: int, saddles: Saddles) -> Owner:
     """One object less: the smallest joins the one across its highest saddle."""
     sides = owner[saddles.pairs]  # [pair, 2]
     across = (sides == smallest).any(axis=1) & (sides[:, 0] != sides[:, 1])
@@ -226,7 +226,7 @@ def _absorb(owner: Owner, smallest: int, saddles: _Saddles) -> Owner:
     return np.unique(np.where(owner == a, b, owner), return_inverse=True)[1]
 
 
-def _cores(distance_mm: Distance, basins: _Basins, saddles: _Saddles, owner: Owner) -> Parts:
+def _cores(distance_mm: Distance, basins: Basins, saddles: Saddles, owner: Owner) -> Parts:
     """Of every object what lies above its highest saddle to another one."""
     sides = owner[saddles.pairs]  # [pair, 2]
     apart = sides[:, 0] != sides[:, 1]

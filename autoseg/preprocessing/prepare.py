@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import OUTSIDE, LabelScheme
+from autoseg.dataset.objects import read_objects
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Grid, Placement, plan_axes, resampled_shape
@@ -25,7 +27,12 @@ from autoseg.planning.cost import prepared_voxels
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.preprocessing.locations import sample_locations
 from autoseg.preprocessing.normalize import normalize
-from autoseg.preprocessing.resample import resample_classes, resample_image, separate_axis
+from autoseg.preprocessing.resample import (
+    resample_classes,
+    resample_image,
+    resample_numbers,
+    separate_axis,
+)
 from autoseg.preprocessing.store import (
     SUFFIX,
     PreparedCase,
@@ -48,7 +55,7 @@ def preparation_hash(grid: GridPlan, labels: LabelScheme) -> str:
     content = {
         "format": FORMAT_VERSION,
         "labels": labels.model_dump(
-            mode="json", include={"values", "ignore", "instances", "regions"}
+            mode="json", include={"values", "ignore", "instances", "regions", "things"}
         ),
         "grid": grid.model_dump(mode="json"),
     }
@@ -102,6 +109,14 @@ def expected_memory_gib(case: CaseStats, channel_count: int, targets: Sequence[T
     return WORKER_GIB + (source_vox * peak + largest) / GIB
 
 
+@dataclass(frozen=True, slots=True)
+class Things:
+    """Numbered objects [z, y, x] on a scan's own grid, and the class indices that they have."""
+
+    numbers: NDArray[np.unsignedinteger[Any]]
+    classes: tuple[int, ...]
+
+
 def prepare_scan(
     image: NDArray[np.float32],
     classes: NDArray[np.uint8] | None,
@@ -109,11 +124,12 @@ def prepare_scan(
     plan: GridPlan,
     case_id: str,
     regions: Sequence[tuple[int, ...]] = (),
+    things: Things | None = None,
 ) -> PreparedCase:
     """Put one scan [channel, z, y, x], and its class indices [z, y, x] if it has any, on the grid.
 
-    The same function serves training and prediction. `case_id` seeds the sample of locations, of
-    classes or of `regions`.
+    `things` are the scan's objects, if it has any. The same function serves training and
+    prediction. `case_id` seeds the sample of locations, of classes or of `regions`.
     """
     flipped, order = plan_axes(grid.axis_codes, plan.orientation, plan.axis_order)
     mask = nonzero_mask(image)
@@ -141,6 +157,9 @@ def prepare_scan(
         class_locations=located.classes,
         annotated_locations=located.annotated,
         placement=placement,
+        objects=None
+        if things is None or label is None
+        else _resample_objects(things, label, placement),
     )
 
 
@@ -183,10 +202,19 @@ def place_mask(
     )
 
 
+def _resample_objects(
+    things: Things, label: NDArray[np.uint8], placement: Placement
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Objects on the plan's grid, of which none is mixed of others, where `label` has things."""
+    cropped = placement.to_plan_axes(things.numbers)[placement.crop.slices]
+    inside = np.isin(label, things.classes)
+    return resample_numbers(cropped, inside)
+
+
 def source_files(case: Case) -> tuple[SourceFile, ...]:
     """Size and time of every file of a case. Raises AutosegError when one is gone."""
     files = []
-    named = (*case.files(), *([case.label] if case.label else []))
+    named = (*case.files(), *case.label_files())
     for path in (part for file in named for part in files_of(file)):
         try:
             files.append(source_file(path))
@@ -209,14 +237,17 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
     image, label = read_case(case)
     classes = labels.encode(label.array)
     del label
+    numbers = read_objects(case, image, classes, labels)
     array, grid = image.array, image.grid
     tilt = tilt_of(grid)
     if tilt is not None:
         array, grid = tilt.set_upright(array), tilt.upright
         classes = tilt.labels_upright(classes)
+        numbers = None if numbers is None else tilt.labels_upright(numbers)
+    things = None if numbers is None else Things(numbers, labels.thing_classes)
     for target in targets:
         prepared = prepare_scan(
-            array, classes, grid, target.grid, case.case_id, labels.region_classes()
+            array, classes, grid, target.grid, case.case_id, labels.region_classes(), things
         )
         write_case(target.path(case.case_id), prepared, sources, target.grid.spatial_dims)
 

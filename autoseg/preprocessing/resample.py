@@ -5,6 +5,7 @@ of view stays, and voxel centres do not coincide. Beyond the border the edge vox
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import cc3d
@@ -16,6 +17,10 @@ from autoseg.geometry import Shape3, Spacing3
 ROWS_AT_ONCE = 32
 NEGLIGIBLE = 1e-9  # of a weight: a cubic spline's prefilter reaches far, but fades
 TIE = np.float32(1e-5)
+NEIGHBOURS = sorted(
+    (step for step in product((-1, 0, 1), repeat=3) if any(step)),
+    key=lambda step: sum(map(abs, step)),  # faces first
+)
 PREFILTER_REACH = 18  # voxels on either side; what lies beyond weighs less than 1e-10
 
 
@@ -117,6 +122,31 @@ def resample_classes(
     np.copyto(best, rest, where=wins)
     result[wins] = common
     np.copyto(result, nearest_class, where=nearest_score >= best - TIE)
+    return result
+
+
+def resample_numbers(numbers: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[Any]:
+    """Numbered objects [z, y, x] on a grid of another shape, that of `inside`: 0 outside it.
+
+    Each voxel has the number of the nearest one; where that is none, though the voxel is inside,
+    that of a neighbour, ring by ring. What no object reaches stays 0.
+    """
+    result = numbers
+    for axis, size in enumerate(inside.shape):
+        if result.shape[axis] != size:
+            result = np.take(result, nearest_indices(result.shape[axis], size), axis=axis)
+    result = np.where(inside, result, 0)
+    last = np.array(inside.shape) - 1
+    left = np.argwhere(inside & (result == 0))  # [voxel, 3]
+    while len(left):
+        found = np.zeros(len(left), result.dtype)
+        for step in NEIGHBOURS:
+            beside = result[tuple(np.clip(left + step, 0, last).T)]
+            np.copyto(found, beside, where=found == 0)
+        if not found.any():
+            break
+        result[tuple(left.T)] = found
+        left = left[found == 0]
     return result
 
 

@@ -58,7 +58,8 @@ class PreparedCase:
     `image` is [channel, z, y, x] float32; `label` holds class indices [z, y, x] or is None for a
     scan to predict; `outside_mask` [z, y, x] is true outside the body, None where it is not needed;
     `class_locations` gives sampled voxels [n, 3] of each class, or each region, that is present;
-    `annotated_locations` of all that is annotated, None where everything is.
+    `annotated_locations` of all that is annotated, None where everything is. `objects` numbers the
+    objects of things [z, y, x], 0 elsewhere; None without things.
     """
 
     image: NDArray[np.float32]
@@ -67,6 +68,7 @@ class PreparedCase:
     class_locations: dict[int, Voxels]
     annotated_locations: Voxels | None
     placement: Placement
+    objects: NDArray[np.unsignedinteger[Any]] | None = None
 
 
 class SourceFile(Record):
@@ -105,12 +107,13 @@ class StoredCaseInfo(Record):
 @dataclass(frozen=True, slots=True)
 class StoredPatch:
     """A box of a stored case: image [channel, z, y, x], the others [z, y, x] as prepared; `maps` of
-    class indices are the network's other inputs, by their kind."""
+    class indices are the network's other inputs, by their kind; `objects` are numbered."""
 
     image: NDArray[np.floating[Any]]
     label: NDArray[np.uint8]
     outside: NDArray[np.bool_] | None
     maps: dict[str, NDArray[np.uint8]]
+    objects: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,12 @@ class StoredCase:
     maps: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     map_paths: Mapping[str, Path] = field(default_factory=dict)
+    objects: Any | None = None
 
     @property
     def bytes_in_memory(self) -> int:
         """What the case takes once loaded."""
-        arrays = (self.image, self.label, self.outside_mask, *self.maps.values())
+        arrays = (self.image, self.label, self.outside_mask, self.objects, *self.maps.values())
         return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in arrays if a is not None)
 
     def loaded(self) -> "StoredCase":
@@ -144,6 +148,7 @@ class StoredCase:
             label=self.label[:],
             outside_mask=None if self.outside_mask is None else self.outside_mask[:],
             maps={kind: values[:] for kind, values in self.maps.items()},
+            objects=None if self.objects is None else self.objects[:],
         )
 
     def read(self, box: Box) -> StoredPatch:
@@ -154,6 +159,7 @@ class StoredCase:
             label=np.empty(shape, np.uint8),
             outside=None if self.outside_mask is None else np.empty(shape, np.bool_),
             maps={kind: np.empty(shape, np.uint8) for kind in self.maps},
+            objects=None if self.objects is None else np.empty(shape, np.int32),
         )
         self.read_into(box, patch)
         return patch
@@ -172,6 +178,8 @@ class StoredCase:
         _fill(target.label, here, self.label[*there])
         for kind, values in self.maps.items():
             _fill(target.maps[kind], here, values[*there])
+        if target.objects is not None and self.objects is not None:
+            _fill(target.objects, here, self.objects[*there])
         if target.outside is not None and self.outside_mask is not None:
             _fill(target.outside, here, self.outside_mask[*there] > 0, beyond=True)
 
@@ -197,6 +205,8 @@ def write_case(
     arrays: dict[str, NDArray[Any]] = {"image": _smaller(case.image), "label": case.label}
     if case.outside_mask is not None:
         arrays["outside"] = case.outside_mask.astype(np.uint8)
+    if case.objects is not None:
+        arrays["objects"] = case.objects
     spacing_mm = case.placement.target_spacing_mm[-spatial_dims:]
     packed = {name: pack_array(array, spacing_mm) for name, array in arrays.items()}
     for value, voxels in case.class_locations.items():
@@ -280,6 +290,7 @@ def open_case(path: Path) -> StoredCase:
             None if annotated is None else _open_voxels(path, ANNOTATED, annotated, start)
         ),
         path=path,
+        objects=arrays.get("objects"),
     )
 
 

@@ -1,20 +1,22 @@
 """Tasks: what networks are trained to say, and the table of them.
 
 `task` says what a task brings to training and prediction, `semantic` is one, `losses` are its
-losses.
+losses; `distance` is it with objects that are told apart, `depth` what it measures.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from autoseg.dataset.labels import LabelScheme
-from autoseg.planning.model_plan import TaskPlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.distance import distance_task
 from autoseg.tasks.semantic import semantic_task
 from autoseg.tasks.task import Task
 
-TASKS: dict[str, Callable[[TaskPlan, LossPlan, LabelScheme], Task]] = {
+TASKS: dict[str, Callable[[Any, LossPlan, LabelScheme], Task]] = {
     "semantic": semantic_task,
+    "distance": distance_task,
 }
 
 

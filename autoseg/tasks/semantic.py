@@ -26,7 +26,11 @@ class SemanticTask:
     has_ignored: bool = True
     merging: Merging = "dense"
 
-    def targets(self, labels: torch.Tensor) -> torch.Tensor:
+    @property
+    def class_outputs(self) -> int:
+        return self.plan.outputs
+
+    def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> torch.Tensor:
         return labels
 
     def loss(

@@ -2,11 +2,12 @@
 outputs and an answer."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 SumUp = Callable[[torch.Tensor], torch.Tensor]
+Targets = Any  # what a task makes of labels; nobody else looks into it
 Merging = Literal["dense"]  # how patches become a scan
 
 
@@ -31,21 +32,27 @@ class Task(Protocol):
     def names(self) -> tuple[str, ...]:
         """What is scored while training, in the order of `truth` and `decision`."""
 
-    def targets(self, labels: torch.Tensor) -> torch.Tensor:
-        """What the loss compares with, made on the device of class indices [batch, *space]."""
+    @property
+    def class_outputs(self) -> int:
+        """How many of the outputs, from the first, tell of classes or regions; of a whole scan
+        these alone are scores, and the others are kept apart."""
+
+    def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> Targets:
+        """What the loss compares with, made on the device of class indices [batch, *space], and of
+        numbered objects where there are any."""
 
     def loss(
-        self, outputs: Sequence[torch.Tensor], targets: torch.Tensor, across: SumUp = alone
+        self, outputs: Sequence[torch.Tensor], targets: Targets, across: SumUp = alone
     ) -> torch.Tensor:
         """The scalar to be minimised; `across` adds up over the processes that share a batch."""
 
-    def truth(self, targets: torch.Tensor) -> torch.Tensor:
+    def truth(self, targets: Targets) -> torch.Tensor:
         """Which voxels have which name [batch, name, *space]."""
 
     def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Which voxels are given which name [batch, name, *space]."""
 
-    def annotated(self, targets: torch.Tensor) -> torch.Tensor:
+    def annotated(self, targets: Targets) -> torch.Tensor:
         """Which voxels somebody annotated [batch, *space]."""
 
     def decode(self, scores: torch.Tensor) -> torch.Tensor:

@@ -124,7 +124,7 @@ def _run_steps(configuration: Configuration, labels: LabelScheme, device: Device
         started = time.monotonic()
         with device.autocast():
             outputs = all_outputs(network, image, model.network)
-        learner.add_gradient(task.loss(outputs, task.targets(label)))
+        learner.add_gradient(task.loss(outputs, task.targets(label, label.int())))
         if step or not accumulates:  # gradients are held while the next batch runs
             learner.step(SMALL_RATE, step)
         device.synchronize()

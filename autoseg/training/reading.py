@@ -51,6 +51,7 @@ class Layout:
     label: Place
     outside: Place | None
     maps: Mapping[str, Place]
+    objects: Place | None
     size_bytes: int
 
     @classmethod
@@ -72,6 +73,7 @@ class Layout:
             label=place(np.uint8),
             outside=None if case.outside_mask is None else place(np.bool_),
             maps={kind: place(np.uint8) for kind in case.maps},
+            objects=None if case.objects is None else place(np.int32),
             size_bytes=end,
         )
 
@@ -82,6 +84,7 @@ class Layout:
             label=self.label.of(memory),
             outside=None if self.outside is None else self.outside.of(memory),
             maps={kind: place.of(memory) for kind, place in self.maps.items()},
+            objects=None if self.objects is None else self.objects.of(memory),
         )
 
 
@@ -127,6 +130,7 @@ def sample_in(
         centre_vox=chosen.centre_vox,
         augmentation=chosen.augmentation,
         classes=classes,
+        objects=patch.objects,
     )
 
 
@@ -135,7 +139,7 @@ def closed_case(case: StoredCase) -> StoredCase:
     case = replace(case, class_locations={}, annotated_locations=None)
     if case.path is None:
         return case
-    return replace(case, image=None, label=None, outside_mask=None, maps={})
+    return replace(case, image=None, label=None, outside_mask=None, maps={}, objects=None)
 
 
 def opened_case(case: StoredCase) -> StoredCase:

@@ -64,7 +64,9 @@ def train_model(
                     draws_of(training, books.iteration, left),
                 ):
                     outputs = _forward(training, network, batch, execution)
-                    loss = task.loss(outputs, task.targets(batch.label), group.all_reduce)
+                    loss = task.loss(
+                        outputs, task.targets(batch.label, batch.objects), group.all_reduce
+                    )
                     learner.add_gradient(loss)
                 losses.append(loss.detach())
                 case_ids += batch.case_ids

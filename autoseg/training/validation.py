@@ -41,7 +41,7 @@ def score_patches(batches: Iterable[Batch], forward: Forward, task: Task) -> Pat
     examples: list[Example] = []
     counts: torch.Tensor | None = None  # [overlap and total, name]
     for batch in batches:
-        outputs, targets = forward(batch), task.targets(batch.label)
+        outputs, targets = forward(batch), task.targets(batch.label, batch.objects)
         losses.append(task.loss(outputs, targets))
         annotated = task.annotated(targets)[:, None]
         predicted = task.decision(outputs) & annotated  # [batch, name, *space]

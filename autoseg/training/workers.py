@@ -117,6 +117,7 @@ def _finished(sample: RawSample, patches: Patches, index: int) -> RawSample:
         label=patches.label[index].numpy(),
         outside=None if patches.outside is None else patches.outside[index].numpy(),
         maps={kind: values[index].numpy() for kind, values in patches.maps.items()},
+        objects=None if patches.objects is None else patches.objects[index].numpy(),
         augmentation=no_augmentation(len(sample.image)),
     )
 

@@ -89,7 +89,7 @@ def _step_ms(
             started = time.perf_counter()
         with device.autocast():
             outputs = all_outputs(run, seen, plan.model.network)
-        learner.add_gradient(task.loss(outputs, task.targets(label)))
+        learner.add_gradient(task.loss(outputs, task.targets(label, label.int())))
         learner.step(1e-3, step)
     device.synchronize()
     return round(1000 * (time.perf_counter() - started) / STEPS, 2)

@@ -143,3 +143,18 @@ def test_the_previous_mask_moves_with_the_label(case: StoredCase) -> None:
     patches = cut_patches(samples, PATCH, CPU)
     assert torch.equal(patches.maps["stage_mask"], patches.label)
     assert len(torch.unique(patches.label)) == 3
+
+
+def test_numbers_of_objects_move_with_the_labels_and_stay_numbers() -> None:
+    numbers = np.zeros(SHAPE, np.int32)
+    numbers[:, 8:20, 6:14], numbers[:, 8:20, 14:24] = 70_001, 5
+    label = (numbers > 0).astype(np.uint8)
+    matrix = rotation_matrix(np.array([0.4, 0, 0]))
+    turned = replace(no_augmentation(1), matrix=matrix, mirrored_axes=(2,))
+    centre = (np.array(SHAPE) - 1) / 2
+    raw = RawSample("a", np.ones((1, *SHAPE), np.float32), label, None, {}, centre, turned)
+    patches = cut_patches([replace(raw, objects=numbers)], SHAPE, CPU)
+    assert patches.objects is not None
+    assert np.unique(patches.objects.numpy()).tolist() == [0, 5, 70_001]
+    agree = (patches.objects > 0) == (patches.label > 0)
+    assert agree.float().mean() > 0.98  # labels are interpolated, numbers are the nearest's

@@ -8,12 +8,12 @@ import pytest
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3, Spacing3
-from autoseg.inspection.fingerprint import make_fingerprint
+from autoseg.inspection.fingerprint import ObjectStats, make_fingerprint
 from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
-from autoseg.planning.model_plan import StageMaskInput
+from autoseg.planning.model_plan import DistancePlan, StageMaskInput
 from autoseg.planning.network_plan import StagePlan, UNetPlan
 from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint, plan_of
 
@@ -166,7 +166,7 @@ def test_every_choice_has_a_decision() -> None:
             "orientation", "target_spacing_mm", "axis_order", "normalization", "resampling",
             "memory_gib", "patch_size_vox", "network", "features", "pooling", "kernel_sizes",
             "batch_size", "loss", "batch_dice", "mirror_axes", "augmentation", "training",
-            "inference", "expectation", "machine", "recommended",
+            "inference", "expectation", "machine", "recommended", "task",
         }  # fmt: skip
         configuration = plan.configuration(name)
         assert by_name["patch_size_vox"].value == configuration.model.patch_size_vox
@@ -230,3 +230,29 @@ def test_a_class_is_tiny_beside_the_others_and_not_because_they_are_many(
     classes = [organ.model_copy(update={"foreground_fraction": share}) for share in shares]
     fingerprint = fingerprint.model_copy(update={"classes": tuple(classes)})
     assert configure(fingerprint, "default", gpu(8)).run.loss.kind == kind
+
+
+@pytest.mark.parametrize(("touching", "kind"), [(0.3, "distance"), (0.01, "semantic")])
+def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind: str) -> None:
+    objects = ObjectStats(
+        per_scan_median=20,
+        per_scan_p99_5=50,
+        per_scan_max=60,
+        in_patch_max=30,
+        diameter_mm_p05=6,
+        diameter_mm_median=9,
+        diameter_mm_p95=12,
+        diameter_mm_p99_5=15,
+        touching_fraction=touching,
+        solidity=0.9,
+    )
+    fingerprint = made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50))
+    (organ,) = fingerprint.classes
+    labels = fingerprint.labels.model_copy(update={"things": ("organ",)})
+    classes = (organ.model_copy(update={"objects": objects}),)
+    things = fingerprint.model_copy(update={"labels": labels, "classes": classes})
+    task = configure(things, "default", CPU).model.task
+    assert task.kind == kind
+    assert configure(things, "nnunet", CPU).model.task.kind == "semantic"
+    if isinstance(task, DistancePlan):
+        assert (task.things, task.reach_mm, task.outputs) == ((1,), 6, 3)

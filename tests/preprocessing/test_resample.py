@@ -10,6 +10,7 @@ from autoseg.preprocessing.resample import (
     interpolation_matrix,
     resample_classes,
     resample_image,
+    resample_numbers,
     separate_axis,
 )
 
@@ -80,3 +81,17 @@ def test_the_separate_axis_is_the_sources_then_the_targets(
     source: tuple[float, float, float], target: tuple[float, float, float], expected: int | None
 ) -> None:
     assert separate_axis(source, target, 3) == expected
+
+
+def test_numbered_objects_are_never_mixed() -> None:
+    numbers = np.zeros((8, 9, 10), np.uint16)
+    numbers[1:5, 1:5, 1:5], numbers[1:5, 1:5, 5:9] = 1, 1000
+    inside = np.ones((13, 14, 15), bool)
+    inside[:, :, 14] = False
+    found = resample_numbers(numbers, inside)
+    assert sorted(np.unique(found)) == [0, 1, 1000]
+    assert found[~inside].max() == 0 and (found[inside] > 0).all()  # those near take the rest
+    factors = np.array(inside.shape) / numbers.shape
+    nearest = ndimage.zoom(numbers, factors, order=0, mode="nearest", grid_mode=True)
+    there = inside & (nearest > 0)
+    assert (found[there] == nearest[there]).mean() > 0.97  # voxels half-way may go either way

@@ -233,3 +233,16 @@ def test_the_mask_of_a_previous_stage_lies_beside_its_case(
         patch.maps["stage_mask"], np.pad(classes[:5], [(3, 0), (0, 0), (0, 0)])
     )
     assert stored_placement(tmp_path / "a") == case.placement
+
+
+@pytest.mark.parametrize("count", [3, 70_000])
+def test_objects_are_read_by_the_patch(tmp_path: Path, case: PreparedCase, count: int) -> None:
+    objects = np.zeros(SHAPE, np.min_scalar_type(256 if count < 256 else count))
+    objects[3:9, 5:20, 60:] = count
+    write_case(tmp_path / "a", replace(case, objects=objects), SOURCES, 3)
+    stored = open_case(tmp_path / "a")
+    for opened in (stored, stored.loaded()):
+        patch = opened.read(Box(start=(-1, 0, 55), stop=(8, 30, 70)))
+        assert patch.objects is not None and patch.objects.dtype == np.int32
+        padded = np.pad(objects[:8, :30, 55:], [(1, 0), (0, 0), (0, 5)])
+        np.testing.assert_array_equal(patch.objects, padded)

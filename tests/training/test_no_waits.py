@@ -24,6 +24,7 @@ from autoseg.augmentation.spatial import source_box
 from autoseg.checkpoint import build_network
 from autoseg.dataset.labels import LabelScheme
 from autoseg.networks.family import all_outputs
+from autoseg.planning.model_plan import DistancePlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import AugmentationPlan, RandomRange
 from autoseg.tasks import task_of
@@ -115,7 +116,9 @@ def batch_on_meta(configuration: Configuration) -> Batch:
         shape = tuple(last - first for first, last in zip(box.start, box.stop, strict=True))
         image = rng.normal(size=(1, *shape)).astype(np.float32)
         label = rng.integers(0, 2, shape, dtype=np.uint8)
-        samples.append(RawSample("a", image, label, label > 5, {}, centre, drawn))
+        numbers = rng.integers(0, 9, shape, dtype=np.int32)
+        raw = RawSample("a", image, label, label > 5, {}, centre, drawn, objects=numbers)
+        samples.append(raw)
     return augment_batch(samples, BatchShape(patch, (0,), False), META)
 
 
@@ -165,3 +168,19 @@ def test_the_watch_finds_what_waits() -> None:
         torch.unique(values)
         bool(values.max() > 2)
     assert len(watch.found) >= 5
+
+
+def test_objects_are_learned_where_nothing_can_be_read() -> None:
+    configuration = small_configuration()
+    dims = configuration.model.spatial_dims
+    plan = DistancePlan(classes=2, things=(1,), spacing_mm=(1.0,) * dims, reach_mm=3)
+    model = configuration.model.model_copy(update={"task": plan})
+    configuration = configuration.model_copy(update={"model": model})
+    batch = batch_on_meta(configuration)
+    network = build_network(model).to(META)
+    outputs = all_outputs(network, batch.image, model.network)
+    task = task_of(configuration, BLOB)
+    with Watch() as watch:
+        loss = task.loss(outputs, task.targets(batch.label, batch.objects))
+    assert loss.device == META and not watch.found
+    loss.backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from autoseg.dataset.layouts.json_files import read_written_json
 from autoseg.errors import AutosegError, raise_if_any
 
 IGNORE = "ignore"
+THINGS = "things"  # classes whose objects count one by one
 TOLERANCES = "tolerances_mm"  # of the normalised surface Dice
 
 
@@ -70,14 +71,35 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
         order = _region_order(description, regions, values, path)
     elif len(values) != len(parsed):
         raise AutosegError(f"{path}: two labels have the same value: {shown}.")
+    things = declared_things(description, path)
     singles = {group[0]: name for name, group in parsed.items() if len(group) == 1}
+    names = tuple(singles.get(value, f"label_{value}") for value in values)
+    unknown = [name for name in things if name not in names[1:]]
+    if unknown or (things and regions):
+        told = f"{', '.join(unknown)} is none" if unknown else "regions may overlap, and are none"
+        raise AutosegError(f"{path}: {THINGS} are classes other than the background; {told}.")
     return LabelScheme(
         values=tuple(values),
-        names=tuple(singles.get(value, f"label_{value}") for value in values),
+        names=names,
         regions=regions,
         region_order=order,
         ignore=ignore[0] if ignore else None,
+        things=things,
     )
+
+
+def declared_things(description: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """The names of classes whose objects count one by one, none where none are stated.
+
+    Raises AutosegError when they are anything but a list of names.
+    """
+    stated = description.get(THINGS, [])
+    if not isinstance(stated, list) or not all(isinstance(name, str) for name in stated):
+        raise AutosegError(
+            f"{path}: {THINGS} is {str(stated)[:60]}, but must be a list of classes, such as "
+            '["nucleus"].'
+        )
+    return tuple(dict.fromkeys(stated))
 
 
 def declared_tolerances(description: dict[str, Any], path: Path) -> dict[str, float]:

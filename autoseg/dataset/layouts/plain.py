@@ -1,6 +1,7 @@
 """Two folders with equal names: `images/` with `labels/`, or with `instances/`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,33 @@ def read_plain(root: Path, problems: list[Problem]) -> Dataset:
     if "labels" in description:
         labels = declared_labels(description, root / "dataset.json")
         problems += region_problems(labels, root / "dataset.json")
-    return _read_pairs(root, "labels", labels, description, problems)
+    dataset = _read_pairs(root, "labels", labels, description, problems)
+    return _with_objects(dataset, problems) if is_instances(root) else dataset
 
 
 def read_instances(root: Path, problems: list[Problem]) -> Dataset:
     """Each file of `instances/` numbers the objects of its image."""
     description = _description(root, problems)
     return _read_pairs(root, "instances", INSTANCE_SCHEME, description, problems)
+
+
+def _with_objects(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """Cases with the files of `instances/`; all classes are things, unless some are declared.
+
+    Raises AutosegError where no classes are declared.
+    """
+    labels, folder = dataset.labels, dataset.root / "instances"
+    if labels is None or labels.regions:
+        raise AutosegError(
+            f"{dataset.root}: instances/ numbers the objects of labels/. Declare the classes in "
+            'dataset.json, one value each: {"labels": {"background": 0, "nucleus": 1}}.'
+        )
+    files = {label_name(path): path for path in image_files(folder)}
+    lonely = {case.case_id: case.files()[0] for case in dataset.cases if case.case_id not in files}
+    problems += _without_twins(lonely, f"there are no numbered objects of this name in {folder}.")
+    cases = (replace(c, objects=files[c.case_id]) for c in dataset.cases if c.case_id in files)
+    things = labels.things or labels.names[1:]
+    return replace(dataset, labels=labels.model_copy(update={"things": things}), cases=tuple(cases))
 
 
 def _description(root: Path, problems: list[Problem]) -> dict[str, Any]:

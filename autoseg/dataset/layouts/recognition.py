@@ -12,6 +12,7 @@ from autoseg.dataset.layouts.dicom import is_dicom_folder, read_dicom_folder
 from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
 from autoseg.dataset.layouts.msd import is_msd, read_msd
 from autoseg.dataset.layouts.naming import first_of_each_name
+from autoseg.dataset.layouts.nndetection import is_nndetection, read_nndetection
 from autoseg.dataset.layouts.nnunet_raw import is_nnunet_raw, read_nnunet_raw
 from autoseg.dataset.layouts.plain import is_instances, is_plain, read_instances, read_plain
 from autoseg.dataset.layouts.unrecognised import what_it_lacks, what_lies_near
@@ -152,11 +153,18 @@ LAYOUTS: dict[str, Layout] = {
         "nnU-Net raw: dataset.json with channel_names, labels and file_ending; "
         "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz",
     ),
+    "nndetection": Layout(
+        is_nndetection,
+        read_nndetection,
+        "nnDetection: dataset.json with labels and modalities; raw_splitted/imagesTr/"
+        "<case>_0000.nii.gz, labelsTr/<case>.nii.gz of numbered objects and <case>.json of classes",
+    ),
     "plain": Layout(
         is_plain,
         read_plain,
         "plain: images/<case>.<ending> and labels/<case>.<ending> with equal names; several "
-        "channels as images/<case>_0000.<ending>, _0001, …",
+        "channels as images/<case>_0000.<ending>, _0001, …; instances/<case>.<ending> may number "
+        "the objects of labels",
     ),
     "instances": Layout(
         is_instances,

@@ -1,0 +1,102 @@
+"""Every voxel told apart into classes, and how deep it lies in its object.
+
+Objects that touch are one in a map of classes; the depth has a valley between them, along which
+they are parted once the whole scan is there, so that no seam between patches cuts or doubles one.
+A voxel's distance to the background alone would do for round objects; that to the nearest other
+object as well is learned for all (the deep watershed: Bai and Urtasun 2017, arXiv:1611.08303).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from autoseg.dataset.labels import IGNORED, LabelScheme
+from autoseg.planning.model_plan import DistancePlan, SemanticPlan
+from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.depth import depth_in_objects
+from autoseg.tasks.semantic import SemanticTask, semantic_task
+from autoseg.tasks.task import Merging, SumUp, alone
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceTargets:
+    """Class indices; depth in objects, from 0 to 1; and which voxels of things, or of none, it is
+    known of; all [batch, *space]."""
+
+    classes: torch.Tensor
+    depth: torch.Tensor
+    inside: torch.Tensor
+    around: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceTask:
+    """Classes as `semantic` has them, and the depth as a further output."""
+
+    plan: DistancePlan
+    semantic: SemanticTask
+    merging: Merging = "dense"
+
+    @property
+    def class_outputs(self) -> int:
+        return self.plan.classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.semantic.names
+
+    def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> DistanceTargets:
+        """The depth is measured after augmentation, which would stretch it."""
+        assert objects is not None, "prepared without objects"
+        depth_mm, known = depth_in_objects(objects, self.plan.spacing_mm, self.plan.reach_mm)
+        known = known & (labels != IGNORED)
+        is_object = objects != 0
+        depth = depth_mm / self.plan.reach_mm
+        return DistanceTargets(labels, depth, known & is_object, known & ~is_object)
+
+    def loss(
+        self, outputs: Sequence[torch.Tensor], targets: DistanceTargets, across: SumUp = alone
+    ) -> torch.Tensor:
+        """That of classes at every resolution, and a smooth L1 of the depth at the highest: its
+        mean inside objects plus that outside them, since most voxels lie in none."""
+        classes = [output[:, : self.class_outputs] for output in outputs]
+        off = F.smooth_l1_loss(
+            outputs[0][:, self.class_outputs].float(), targets.depth, reduction="none", beta=0.1
+        )
+        terms = [
+            across((off * where).sum()) / across(where.sum().float()).clamp_min(1)
+            for where in (targets.inside, targets.around)
+        ]
+        of_classes = self.semantic.loss(classes, targets.classes, across)
+        return of_classes + self.plan.weight * (terms[0] + terms[1])
+
+    def truth(self, targets: DistanceTargets) -> torch.Tensor:
+        return self.semantic.truth(targets.classes)
+
+    def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.semantic.decision([outputs[0][:, : self.class_outputs]])
+
+    def annotated(self, targets: DistanceTargets) -> torch.Tensor:
+        return self.semantic.annotated(targets.classes)
+
+    def decode(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.decode(scores)
+
+    def votes(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.votes(scores[:, : self.class_outputs])
+
+    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.probabilities(scores)
+
+    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return self.semantic.scores_of(probabilities)
+
+    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return self.semantic.entropy(probabilities)
+
+
+def distance_task(plan: DistancePlan, loss: LossPlan, labels: LabelScheme) -> DistanceTask:
+    classes = SemanticPlan(classes=plan.classes)
+    return DistanceTask(plan, semantic_task(classes, loss, labels))

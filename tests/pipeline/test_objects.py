@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+
+from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.cli import main
+from autoseg.dataset.labels import LabelScheme
+from autoseg.planning.model_plan import DistancePlan
+from tests.inference.model_files import small_configuration, with_labels
+
+SCHEME = LabelScheme(values=(0, 1, 4), names=("background", "cell", "tissue"), things=("cell",))
+AFFINE = np.array([[0, -0.8, 0, 10], [0.7, 0, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with random weights, of things that it tells apart by depth."""
+    configuration = with_labels(small_configuration(), SCHEME)
+    plan = DistancePlan(classes=3, things=(1,), spacing_mm=(2.0, 1.0, 1.0), reach_mm=4)
+    changed = configuration.model.model_copy(update={"task": plan})
+    configuration = configuration.model_copy(update={"model": changed})
+    torch.manual_seed(0)
+    card = ModelCard(
+        plan_name="small",
+        configuration=configuration,
+        labels=SCHEME,
+        channel_names=("MRI",),
+        fold=0,
+        trained_cases=1,
+        trained_iterations=1,
+        trained_seconds=1.0,
+    )
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, build_network(changed), card)
+    return path
+
+
+def test_a_model_of_things_writes_objects_that_lie_where_the_scan_does(
+    tmp_path: Path, model: Path
+) -> None:
+    noise = np.random.default_rng(0).normal(100, 20, (21, 27, 11)).astype(np.float32)
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(noise, AFFINE), tmp_path / "in/a.nii.gz")
+    fixed = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "in"), str(out), "--model", str(model), *fixed]) == 0
+    image = SimpleITK.ReadImage(out / "instances/a.nii.gz")
+    scan = SimpleITK.ReadImage(tmp_path / "in/a.nii.gz")
+    assert image.GetSize() == scan.GetSize()
+    assert "unsigned integer" in image.GetPixelIDTypeAsString()
+    np.testing.assert_allclose(image.GetDirection(), scan.GetDirection(), atol=1e-6)
+    np.testing.assert_allclose(image.GetOrigin(), scan.GetOrigin(), atol=1e-5)
+    numbers = SimpleITK.GetArrayFromImage(image)
+    labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(out / "a.nii.gz"))
+    objects = json.loads((out / "instances/a.json").read_text())
+    assert objects and [one["number"] for one in objects] == list(range(1, numbers.max() + 1))
+    np.testing.assert_array_equal(numbers > 0, labels == 1)  # tissue is no thing
+    shapes = SimpleITK.LabelShapeStatisticsImageFilter()
+    shapes.Execute(image)
+    for one in objects:
+        assert one["name"] == "cell" and 1 / 3 < one["score"] <= 1
+        size_mm3 = shapes.GetPhysicalSize(one["number"])
+        assert one["volume_ml"] * 1000 == pytest.approx(size_mm3, rel=1e-4)
+        radius_mm = shapes.GetEquivalentSphericalRadius(one["number"])
+        assert one["diameter_mm"] == pytest.approx(2 * radius_mm, rel=1e-3)
+        x, y, z = shapes.GetCentroid(one["number"])  # LPS
+        assert one["centroid_ras_mm"] == pytest.approx([-x, -y, z], abs=1e-3)
+        box = shapes.GetBoundingBox(one["number"])  # of the file's order
+        assert one["box"]["start"] == list(box[2::-1])
+        low, high = one["box_ras_mm"]
+        sides = np.abs(AFFINE[:3, :3]) @ np.array(box[3:])
+        assert np.subtract(high, low) == pytest.approx(sides, abs=1e-3)
