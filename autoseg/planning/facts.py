@@ -42,6 +42,7 @@ class Facts:
     has_ignore_label: bool
     left_right_pairs: int
     has_things: bool  # classes whose objects count one by one
+    has_border: bool  # label files number objects, so that a border between them can be learned
     touching_fraction: float  # of objects, those that touch another
     object_size_spread: float  # diameter of the 95th percentile by that of the 5th
     object_solidity: float  # the median share of its convex hull that an object fills
@@ -111,6 +112,7 @@ def gather_facts(
         ),
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
+        has_border=fingerprint.labels.instances,
         **_object_facts(fingerprint),
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device=machine.device,

@@ -28,7 +28,7 @@ class ValleyRule(Record):
     """Which valley parts two objects: one below the smaller object's depth by `prominence` of it,
     and by `min_prominence` of the depth at which all objects count as equally deep."""
 
-    prominence: float = Field(default=0.15, ge=0, le=1)
+    prominence: float = Field(default=0.4, ge=0, le=1)
     min_prominence: float = Field(default=0.02, ge=0, le=1)
 
 

@@ -28,6 +28,7 @@ FACTS = Facts(
     has_ignore_label=False,
     left_right_pairs=0,
     has_things=False,
+    has_border=False,
     touching_fraction=0.0,
     object_size_spread=1.0,
     object_solidity=1.0,
