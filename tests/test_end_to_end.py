@@ -242,14 +242,14 @@ def test_sigterm_saves_and_the_training_goes_on(tmp_path: Path) -> None:
     )
     metrics = work / "models" / "cpu" / "3d_fullres" / "fold_0" / "metrics.jsonl"
     deadline = time.monotonic() + 90
-    while not metrics.parent.exists() and time.monotonic() < deadline:
+    state = metrics.parent / "resume" / "state.safetensors"  # saved as soon as it begins
+    while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.2)
-    time.sleep(2)
     process.send_signal(signal.SIGTERM)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 143, message
     assert "--resume" in message
-    assert (metrics.parent / "resume" / "state.safetensors").is_file()
+    assert state.is_file()
     run("train", "--fold", 0, "--work", work, "--minutes", 0.01, "--resume")
     assert (metrics.parent / "model.safetensors").is_file()
 

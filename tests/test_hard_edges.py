@@ -95,7 +95,7 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-@pytest.mark.parametrize("size_kb", [120, 160])
+@pytest.mark.parametrize("size_kb", [140, 180])
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size_kb: int
 ) -> None:

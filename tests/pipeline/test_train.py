@@ -18,6 +18,7 @@ import torch
 from autoseg.checkpoint import read_card
 from autoseg.cli import main
 from autoseg.cli.arguments import make_parser
+from autoseg.cli.environment import cache_folder
 from autoseg.cli.verbs.train import train_jobs
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
@@ -194,7 +195,7 @@ def test_a_process_understands_the_job_as_it_was_meant(tmp_path: Path, rules: Pa
         {"fold": 0, "budget": Budget(iterations=9), "initial_model": Path("m"), "device": "gpu:1"},
         {"fold": 0, "start": "resume"},
     ):
-        job = TrainJob.model_validate({"work": work.root} | given)
+        job = TrainJob.model_validate({"work": work.root, "cache": cache_folder()} | given)
         told = make_parser().parse_args(command(job)[3:])
         assert train_jobs(told) == [job]
 
@@ -214,7 +215,7 @@ def test_training_starts_from_a_model_of_other_labels(
     assert main(["train", "--work", str(tmp_path / "new"), *asked]) == 0
     shown = capsys.readouterr().err
     assert f"Started from {model}" in shown
-    assert "adapted to other channels or labels: decoder.heads." in shown
+    assert "adapted to other channels, labels or kernels: decoder.heads." in shown
 
 
 def test_masks_of_models_that_saw_the_cases_never_train_a_second_stage(
