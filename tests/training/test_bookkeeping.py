@@ -46,10 +46,10 @@ class StopAtMessage(Recorder):
 
 
 def metrics_of(training: Training) -> list[dict[str, Any]]:
-    """Lines of the training's metrics, but for the time that it took and takes."""
+    """Lines of the training's metrics, but for the time that it took."""
     lines = [json.loads(line) for line in training.folder.metrics.read_text().splitlines()]
-    times = {"elapsed_s", "remaining_s"}
-    return [{key: value for key, value in line.items() if key not in times} for line in lines]
+    timed = ("elapsed_s", "remaining_s")
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_told(
