@@ -39,7 +39,7 @@ def boundary_f1(pair: MaskPair) -> float:
 
 def diagonal_vox(pair: MaskPair) -> float:
     """That of the scan, of the slice where it is a single one."""
-    return float(np.linalg.norm(pair.scan_shape_vox[-pair.spatial_dims :]))
+    return float(np.linalg.norm([pair.scan_shape_vox[axis] for axis in pair.axes]))
 
 
 def _rim(mask: Mask, depth_vox: int) -> Mask:

@@ -117,21 +117,22 @@ class MaskPair:
         return float(np.linalg.norm(np.multiply(self.scan_shape_vox, self.spacing_mm)))
 
     @property
-    def spatial_dims(self) -> int:
-        """3, or 2 where the scan is a single slice, which has no surface above and below."""
-        return 2 if self.scan_shape_vox[0] == 1 else 3
+    def axes(self) -> tuple[int, ...]:
+        """All three, or the two of a scan that is a single slice, whichever way it lies: above and
+        below it there is no surface."""
+        single = self.scan_shape_vox.index(1) if 1 in self.scan_shape_vox else None
+        return tuple(axis for axis in range(3) if axis != single)
 
     @property
     def drawn(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Prediction and reference [z, y, x], or [y, x] of a single slice."""
-        if self.spatial_dims == 2:
-            return self.predicted[0], self.reference[0]
-        return self.predicted, self.reference
+        """Prediction and reference [z, y, x], or along the two axes of a single slice."""
+        whole = tuple(slice(None) if axis in self.axes else 0 for axis in range(3))
+        return self.predicted[whole], self.reference[whole]
 
     @cached_property
     def surface_distances(self) -> tuple[Distances, Distances]:
         """From the prediction's surface to the reference's and back; neither mask may be empty."""
-        spacing_mm = self.spacing_mm[-self.spatial_dims :]
+        spacing_mm = tuple(self.spacing_mm[axis] for axis in self.axes)
         predicted, reference = (surface_of(mask, spacing_mm, self.surfaces) for mask in self.drawn)
         return surface_distances(predicted, reference, spacing_mm)
 

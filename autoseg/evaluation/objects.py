@@ -133,7 +133,9 @@ def number_objects(mask: Mask, ids: Numbers | None = None) -> Numbers:
     """
     numbers: Numbers
     if ids is None:
-        numbers = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
+        # Bytes, since cc3d 4.1 fails on lines of booleans.
+        whole = np.ascontiguousarray(mask).view(np.uint8)
+        numbers = cc3d.connected_components(whole, connectivity=26)
     else:
         numbers, _ = fastremap.renumber(np.where(mask, ids, 0), start=1, preserve_zero=True)
     return numbers

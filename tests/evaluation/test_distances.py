@@ -126,6 +126,24 @@ def test_a_single_slice_has_contours_in_its_plane(kind: SurfaceKind) -> None:
     assert (len(there.mm), len(back.mm)) == ((12, 36) if kind == "voxel" else (16, 40))
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_slice_has_the_same_scores_whichever_way_it_lies(
+    axis: int, kind: SurfaceKind
+) -> None:
+    prediction, reference = blobs((1, 30, 40))
+
+    def scores(masks: list[NDArray[np.uint8]], spacing_mm: NDArray[np.float64]) -> list[float]:
+        maps = MapPair(masks[0], masks[1], None, tuple(spacing_mm), Convention(surfaces=kind))
+        found = score_classes(maps, {"organ": (1,)})["organ"].scores
+        return [value for value in found.values() if value is not None]
+
+    across = [np.moveaxis(mask, 0, axis) for mask in (prediction, reference)]
+    spacing_mm = np.insert(SPACING_MM[1:], axis, SPACING_MM[0])
+    expected = scores([prediction, reference], np.array(SPACING_MM))
+    assert scores(across, spacing_mm) == pytest.approx(expected)
+
+
 def test_masks_that_fill_a_scan_have_its_border_as_surface() -> None:
     full = np.ones((4, 5, 6), np.uint8)
     less = full.copy()

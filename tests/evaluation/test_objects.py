@@ -13,7 +13,7 @@ from scipy import ndimage
 from autoseg.evaluation import lesions, panoptic
 from autoseg.evaluation.mask_pair import MapPair, MaskPair
 from autoseg.evaluation.metrics import METRICS, score_classes
-from autoseg.evaluation.objects import find_overlaps, occupied_box
+from autoseg.evaluation.objects import find_overlaps, number_objects, occupied_box
 
 Mask = NDArray[np.bool_]
 UNIT_MM = (1.0, 1.0, 1.0)
@@ -53,6 +53,13 @@ def test_overlaps_are_found_wherever_the_second_map_has_objects() -> None:
     found = find_overlaps(first, second)
     assert (found.first.tolist(), found.second.tolist(), found.vox.tolist()) == ([2], [69999], [2])
     assert occupied_box(second != 0) == (slice(4, 5), slice(5, 7), slice(2, 3))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_voxels_in_a_row_are_objects(axis: int) -> None:
+    row = np.array([True, False, True, False, True, True]).reshape(-1, 1, 1)
+    numbers = number_objects(np.moveaxis(row, 0, axis))
+    assert numbers.ravel().tolist() == [1, 0, 2, 0, 3, 3]
 
 
 def test_lesions_are_counted_as_by_a_loop_over_components() -> None:
