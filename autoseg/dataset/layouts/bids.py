@@ -9,10 +9,11 @@ from pathlib import Path
 from autoseg.dataset.dataset import Case, ChannelSource, Dataset
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.folder_files import listed
+from autoseg.dataset.layouts.naming import stem
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
+from autoseg.images.nifti import NIFTI
 
-NIFTI = (".nii.gz", ".nii")
 ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 LABEL_SUFFIXES = ("dseg", "mask")
 DATA_TYPES = ("anat", "func", "dwi", "perf", "pet", "fmap", "micr", "ct")
@@ -30,10 +31,7 @@ def is_bids(root: Path) -> bool:
 
 def entities_of(path: Path) -> tuple[dict[str, str], str]:
     """The entities of a file's name, in order, and its suffix: `sub-1_ses-2_T1w` has two."""
-    name = path.name
-    for ending in NIFTI:
-        name = name.removesuffix(ending)
-    *pairs, suffix = name.split("_")
+    *pairs, suffix = stem(path).split("_")
     found = (ENTITY.fullmatch(pair) for pair in pairs)
     return {match[1]: match[2] for match in found if match}, suffix
 
@@ -73,7 +71,9 @@ def _scans(subject: Path) -> Iterator[Path]:
     """The images of a subject, of all sessions."""
     for folder in (subject, *sorted(subject.glob("ses-*"))):
         for kind in DATA_TYPES:
-            yield from sorted(p for p in (folder / kind).glob("sub-*") if p.name.endswith(NIFTI))
+            yield from sorted(
+                p for p in (folder / kind).glob("sub-*") if p.name.endswith(NIFTI.endings)
+            )
 
 
 def _case_of(path: Path) -> str:
@@ -102,7 +102,7 @@ def _labels(root: Path) -> dict[str, list[Path]]:
     """Label maps by case, discrete segmentations before masks."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted((root / "derivatives").rglob("sub-*")):
-        if path.name.endswith(NIFTI) and entities_of(path)[1] in LABEL_SUFFIXES:
+        if path.name.endswith(NIFTI.endings) and entities_of(path)[1] in LABEL_SUFFIXES:
             found[_case_of(path)].append(path)
     for paths in found.values():
         paths.sort(key=lambda path: LABEL_SUFFIXES.index(entities_of(path)[1]))
@@ -150,10 +150,12 @@ def _scheme(root: Path, labels: list[Path]) -> LabelScheme | None:
             entities, _ = entities_of(path)
             name = entities.get("label") or entities.get("desc") or "mask"
             return LabelScheme(values=(0, 1), names=("background", name))
-        stem = path.name.removesuffix(".nii.gz").removesuffix(".nii")
         # A table beside a label is its own; one in a folder above is of all that lie below it.
         above = [f for f in list(path.parents)[1:] if f.is_relative_to(root)]
-        tables = [path.with_name(f"{stem}.tsv"), *(t for f in above for t in f.glob("*dseg.tsv"))]
+        tables = [
+            path.with_name(f"{stem(path)}.tsv"),
+            *(t for f in above for t in f.glob("*dseg.tsv")),
+        ]
         table = next((file for file in tables if file.is_file()), None)
         if table is not None:
             return _read_table(table)
