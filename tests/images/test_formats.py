@@ -66,7 +66,7 @@ def test_a_line_in_the_table_is_all_that_a_format_needs(tmp_path: Path) -> None:
 
 def test_an_unknown_ending_is_told_what_is_known() -> None:
     with pytest.raises(AutosegError, match=r"unknown.*NIfTI \(\.nii\.gz, \.nii\), .*pictures \("):
-        format_of(Path("scan.czi"))
+        format_of(Path("scan.xyz"))
 
 
 def test_voxels_in_a_file_beside_the_header_are_counted(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _scheme(root: Path, labels: list[Path]) -> LabelScheme | None:
             entities, _ = entities_of(path)
             name = entities.get("label") or entities.get("desc") or "mask"
             return LabelScheme(values=(0, 1), names=("background", name))
-            # A table beside a label is its own; one in a folder above is of all that lie below it.
+        # A table beside a label is its own; one in a folder above is of all that lie below it.
         above = [f for f in list(path.parents)[1:] if f.is_relative_to(root)]
         tables = [
             path.with_name(f"{stem(path)}.tsv"),
