@@ -21,6 +21,8 @@ from autoseg.images.dicom.series import address_of, series_stacks, stack_of
 from autoseg.images.dicom.stacks import Stack
 
 PSEUDONYM_BYTES = 6
+COPY = "its series lies in another folder too"
+PARTS = "parts of its series lie in several folders: put its files into one"
 FEW_SLICES = 4  # fewer in each of several directions are a localiser
 OTHER_ENDINGS = (".gz", ".nii", ".png", ".json", ".csv", ".txt", ".npz", ".mha", ".nrrd", ".tif")
 
@@ -81,8 +83,9 @@ def survey_dicom(roots: Iterable[Path]) -> DicomSurvey:
         by_series[one.series_uid, one.path.parent].append(one)
     volumes: list[DicomVolume] = []
     labels: list[Instance] = []
+    elsewhere = _elsewhere(by_series)
     for (series_uid, folder), members in by_series.items():
-        why = _no_volume(members)
+        why = _no_volume(members) or elsewhere.get((series_uid, folder))
         if members[0].sop_class in (*SEG_CLASSES, RTSTRUCT_CLASS):
             labels += members
         elif why is not None:
@@ -91,7 +94,7 @@ def survey_dicom(roots: Iterable[Path]) -> DicomSurvey:
             patient = patients[series_uid]
             volumes += _volumes(series_stacks(folder, series_uid), members, patient, left_out)
     return DicomSurvey(
-        tuple(sorted(_named_once(volumes, left_out), key=lambda v: v.name)),
+        tuple(sorted(volumes, key=lambda v: v.name)),
         tuple(labels),
         tuple(sorted(left_out, key=lambda one: (one.why, one.series))),
         patients,
@@ -196,13 +199,20 @@ def _volumes(
         yield DicomVolume(_volume_name(stack, stacks), patient, address_of(stack, stacks), stack)
 
 
-def _named_once(volumes: list[DicomVolume], left_out: list[LeftOut]) -> Iterator[DicomVolume]:
-    """Volumes without those that lie in a second folder under the same UIDs."""
-    seen: set[str] = set()
-    for volume in volumes:
-        if volume.name in seen:
-            files = [one.instance for one in volume.stack.present]
-            left_out.append(_left_out(files, "its series lies in another folder too"))
-        else:
-            seen.add(volume.name)
-            yield volume
+def _elsewhere(by_series: dict[tuple[str, Path], list[Instance]]) -> dict[tuple[str, Path], str]:
+    """Why a series is not read from a folder, where files of it lie in others too.
+
+    Copies are read once. Parts are not read: each would pass for a whole scan, of too few slices or
+    twice their distance.
+    """
+    held: dict[str, dict[tuple[str, Path], set[str]]] = defaultdict(dict)
+    for place, members in by_series.items():
+        series = place[0] or members[0].sop_uid  # those that state no series are not one
+        held[series][place] = {one.sop_uid for one in members}
+    reasons: dict[tuple[str, Path], str] = {}
+    for uids in held.values():
+        fullest = max(uids, key=lambda place: len(uids[place]))
+        is_whole = all(some <= uids[fullest] for some in uids.values())
+        others = [place for place in uids if place != fullest]
+        reasons |= dict.fromkeys(others, COPY) if is_whole else dict.fromkeys(uids, PARTS)
+    return reasons

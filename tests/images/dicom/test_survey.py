@@ -6,6 +6,7 @@ Covers: survey, series.
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from autoseg.errors import AutosegError
 from autoseg.images.dicom.survey import holds_dicom, scans_of_files, survey_dicom
@@ -68,6 +69,34 @@ def test_a_series_in_two_folders_is_taken_once(tmp_path: Path) -> None:
     survey = survey_dicom([tmp_path])
     assert len(survey.volumes) == 1
     assert survey.left_out[0].why == "its series lies in another folder too"
+
+
+@pytest.mark.parametrize("in_second", [{3, 4, 5}, {1, 3, 5}, {5}])
+def test_parts_of_a_series_never_pass_for_the_whole(tmp_path: Path, in_second: set[int]) -> None:
+    write_series(tmp_path / "a", Series(scan()), leave_out=sorted(in_second))
+    write_series(tmp_path / "b", Series(scan()), leave_out=sorted(set(range(6)) - in_second))
+    survey = survey_dicom([tmp_path])
+    assert not survey.volumes
+    assert sum(left.files for left in survey.left_out) == 6
+    assert all("several folders" in left.why for left in survey.left_out)
+
+
+def test_a_whole_series_is_read_beside_a_copy_of_some_of_it(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", Series(scan()), leave_out=[0, 4])
+    write_series(tmp_path / "b", Series(scan()))
+    survey = survey_dicom([tmp_path])
+    assert [len(volume.stack.slices) for volume in survey.volumes] == [6]
+    assert [left.files for left in survey.left_out] == [4]
+
+
+def test_slices_of_no_series_are_scans_of_their_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        made = Series(scan((1, 8, 10)), changes={"SOPInstanceUID": f"1.2.{name == 'a':d}"})
+        [file] = write_series(tmp_path / name, made)
+        slice_ = dcmread(file)
+        del slice_.SeriesInstanceUID
+        slice_.save_as(file)
+    assert len(survey_dicom([tmp_path]).volumes) == 2
 
 
 def test_single_files_stand_for_their_volume_once(tmp_path: Path) -> None:
