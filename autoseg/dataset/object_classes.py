@@ -9,7 +9,22 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.labels import MAX_CLASSES
 from autoseg.dataset.layouts.json_files import read_written_json
+from autoseg.dataset.layouts.naming import stem
 from autoseg.errors import AutosegError
+
+INSTANCES = "instances"
+
+
+def classes_beside(label: Path) -> Path | None:
+    """The file of classes of a map of numbered objects: a JSON of its name, if that tells any."""
+    path = label.with_name(f"{stem(label)}.json")
+    if not path.is_file():
+        return None
+    try:
+        content = read_written_json(path)
+    except AutosegError:  # of something else, such as a scanner's own remarks
+        return None
+    return path if isinstance(content, dict) and INSTANCES in content else None
 
 
 def classes_of_objects(path: Path) -> dict[int, int]:
@@ -18,7 +33,7 @@ def classes_of_objects(path: Path) -> dict[int, int]:
     Raises AutosegError where it holds anything else.
     """
     content = read_written_json(path)
-    stated = content.get("instances") if isinstance(content, dict) else None
+    stated = content.get(INSTANCES) if isinstance(content, dict) else None
     if not isinstance(stated, dict):
         raise AutosegError(
             f'{path}: must hold objects and classes, as {{"instances": {{"1": 0}}}}.'

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.dataset.dataset import Case
-from autoseg.dataset.object_classes import values_of_objects
+from autoseg.dataset.object_classes import classes_beside, values_of_objects
 from autoseg.dataset.problems import Problem, raise_errors
 from autoseg.geometry import (
     SAME_SPACE_MM,
@@ -28,22 +28,22 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
     """
     assert case.label is not None
     image = read_channels(case)
-    label = aligned(read_label_map(case), image)
+    label = aligned(read_label_map(case.label, case.object_classes), image)
     problems = grid_problems(case, image.grid, {case.label: label.grid})
     raise_errors(problems, f"{case.case_id}: grids differ")
     return image, label
 
 
-def read_label_map(case: Case) -> Volume:
-    """The label of a case; of one that numbers objects whose classes a file tells, their classes.
+def read_label_map(path: Path, object_classes: Path | None = None) -> Volume:
+    """A label file; of one that numbers objects whose classes another file tells, the classes.
 
-    Raises AutosegError where the file says nothing of a number.
+    The other file is looked for beside it, unless it is named. Raises AutosegError where that says
+    nothing of a number.
     """
-    assert case.label is not None
-    label = read_labels(case.label)
-    if case.object_classes is None:
+    label, classes = read_labels(path), object_classes or classes_beside(path)
+    if classes is None:
         return label
-    return replace(label, array=values_of_objects(label.array, case.object_classes))
+    return replace(label, array=values_of_objects(label.array, classes))
 
 
 def read_channels(case: Case) -> Volume:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.labels import MAX_LABEL_VALUE, LabelScheme, instance_classes
-from autoseg.dataset.reading import aligned
+from autoseg.dataset.reading import aligned, read_label_map
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.evaluation.metrics import METRICS, score_masks
 from autoseg.geometry import Spacing3
@@ -50,7 +50,7 @@ class Maps:
 
 def correct_case(case: CorrectedCase) -> NDArray[np.float64]:
     """Scores after the steps, then after each of the candidates in turn [1 + candidate, class]."""
-    truth = read_labels(case.reference)
+    truth = read_label_map(case.reference)
     mask = aligned(read_labels(case.mask), truth)
     reference = instance_classes(truth.array) if case.labels.instances else truth.array
     ignore = case.labels.ignore

@@ -8,7 +8,7 @@ import fastremap
 import numpy as np
 
 from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme, instance_classes
-from autoseg.dataset.reading import aligned, grid_differences
+from autoseg.dataset.reading import aligned, grid_differences, read_label_map
 from autoseg.evaluation.mask_pair import Convention, MapPair
 from autoseg.evaluation.metrics import METRICS, ClassScores, score_classes
 from autoseg.evaluation.saved_probabilities import SavedProbabilities, find_probabilities
@@ -57,7 +57,7 @@ class ScoredCase:
 
 def score_case(pair: CasePair) -> ScoredCase:
     """Read both files, and score every class of either."""
-    stored, truth = read_labels(pair.mask), read_labels(pair.reference)
+    stored, truth = read_labels(pair.mask), read_label_map(pair.reference)
     mask = aligned(stored, truth)
     laid, placed = mask is not stored, stored.is_placed and truth.is_placed
     if not same_space(mask.grid, truth.grid):

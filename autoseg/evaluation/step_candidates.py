@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.labels import LabelScheme
-from autoseg.dataset.reading import aligned
+from autoseg.dataset.reading import aligned, read_label_map
 from autoseg.evaluation.corrections import CorrectedCase, scored_classes
 from autoseg.images.volume import read_labels
 from autoseg.postprocessing.steps import (
@@ -40,7 +40,7 @@ class CaseParts:
 
 def look_at_case(case: CorrectedCase) -> CaseParts:
     """What a mask consists of."""
-    truth = read_labels(case.reference)
+    truth = read_label_map(case.reference)
     mask = aligned(read_labels(case.mask), truth)
     parts = Parts(mask.array, truth.grid.spacing_mm, {})
     classes = scored_classes(case.labels)

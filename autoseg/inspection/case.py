@@ -112,7 +112,7 @@ def _read_label(case: Case, problems: list[Problem]) -> Volume | None:
     if case.label is None:
         return None
     try:
-        return read_label_map(case)
+        return read_label_map(case.label, case.object_classes)
     except FractionalLabelsError as error:
         problems.append(_of_error(case, case.label, "fractional_label", error))
     except AutosegError as error:

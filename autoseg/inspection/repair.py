@@ -67,6 +67,11 @@ def write_repaired(
     labels to the nearest voxel. NaN and infinity become the channel's smallest number. Raises
     AutosegError when the folder is not empty.
     """
+    if any(case.objects or case.object_classes for case in dataset.cases):
+        raise AutosegError(
+            f"{dataset.root}: --fix cannot copy objects that are numbered in files of their own, "
+            "or whose classes are told in one. Correct these files by hand."
+        )
     if out.exists() and any(out.iterdir()):
         raise AutosegError(f"{out}: this folder is not empty. Give a new one to --fix.")
     beyond = {p.case_id for p in problems if p.severity == "error" and p.kind not in REPAIRABLE}
@@ -218,6 +223,8 @@ def _manifest(dataset: Dataset, kept: Sequence[Task]) -> dict[str, Any]:
         declared["instances"] = True
     elif labels is not None:
         declared["labels"] = labels_as_declared(labels)
+        if labels.things:
+            declared["things"] = list(labels.things)
         if labels.regions:
             declared["regions_class_order"] = list(labels.region_order)
     trained = {task.case.case_id for task in kept if task.group == "train"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme, instance_classes
-from autoseg.dataset.reading import aligned, read_case
+from autoseg.dataset.reading import aligned, read_case, read_label_map
 from autoseg.evaluation.corrections import scored_classes
 from autoseg.evaluation.dice_estimates import Observations, calibrate
 from autoseg.evaluation.mask_pair import MapPair
@@ -109,7 +109,7 @@ def judge_mask(
 def _judged(labels: LabelScheme, fold: int, own: HeldOutMask) -> JudgedMask:
     assert own.case.label is not None, own.case.case_id
     mask = read_labels(own.mask)
-    dice, has_class = _compared(labels, mask, aligned(read_labels(own.case.label), mask))
+    dice, has_class = _compared(labels, mask, aligned(read_label_map(own.case.label), mask))
     return JudgedMask(fold, False, own.expected_dice, dice, has_class)
 
 

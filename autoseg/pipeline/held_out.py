@@ -11,11 +11,11 @@ from pydantic import Field
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
-from autoseg.dataset.reading import aligned
+from autoseg.dataset.reading import aligned, read_label_map
 from autoseg.errors import raise_if_any
 from autoseg.evaluation.calibration import BINS, Reliability, pool_reliability
 from autoseg.evaluation.selection import Subset
-from autoseg.images.volume import read_labels, write_labels
+from autoseg.images.volume import write_labels
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor, ReadyScan
 from autoseg.inference.subsets import Reference, SubsetMask, segment_subsets
@@ -168,7 +168,7 @@ def _reference(case: Case, ready: ReadyScan, labels: LabelScheme) -> Reference:
     """What was drawn, voxel by voxel of the scan as networks see it."""
     assert case.label is not None, case.case_id
     scan = ready.with_values(np.empty(ready.seen_grid.shape_vox, np.uint8))  # for its grid
-    drawn = labels.encode(aligned(read_labels(case.label), scan).array)
+    drawn = labels.encode(aligned(read_label_map(case.label), scan).array)
     return Reference(drawn if ready.tilt is None else ready.tilt.labels_upright(drawn), BINS)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme, instance_classes
 from autoseg.dataset.layouts.naming import group_channels, image_files, stem
-from autoseg.dataset.reading import aligned
+from autoseg.dataset.reading import aligned, read_label_map
 from autoseg.errors import AutosegError
 from autoseg.evaluation.declared import find_labels, read_labels_of
 from autoseg.evaluation.evaluation import Evaluation
@@ -54,7 +54,7 @@ def read_mosaic(pictured: Pictured) -> MosaicSlices:
     """The slices of a case. Raises AutosegError where its files do not lie on one grid."""
     mask = read_labels(pictured.mask)
     scan = None if pictured.scan is None else read_image(pictured.scan)
-    reference = None if pictured.reference is None else read_labels(pictured.reference)
+    reference = None if pictured.reference is None else read_label_map(pictured.reference)
     if reference is not None:
         mask = aligned(mask, reference)
         array = instance_classes(reference.array) if pictured.instances else reference.array

@@ -10,8 +10,10 @@ import SimpleITK
 
 from autoseg.dataset.layouts.recognition import open_dataset, survey_dataset
 from autoseg.dataset.objects import read_objects
-from autoseg.dataset.reading import read_case
+from autoseg.dataset.reading import read_case, read_label_map
 from autoseg.errors import AutosegError
+from autoseg.evaluation.evaluate import evaluate_pairs
+from autoseg.inspection.repair import write_repaired
 from autoseg.preprocessing.prepare import source_files
 
 SHAPE = (6, 8, 9)
@@ -48,6 +50,32 @@ def beside_labels(root: Path, **description: Any) -> Path:
     labels = {"background": 0, "cell": 1, "tissue": 2}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, **description}))
     return root
+
+
+def test_references_that_number_objects_are_scored_by_their_classes(tmp_path: Path) -> None:
+    label = nndetection(tmp_path, {"3": 0, "7": 1, "300": 1}) / "raw_splitted/labelsTr/a.nii.gz"
+    mask = np.isin(numbers(), (3,)) + 2 * np.isin(numbers(), (7, 300))
+    save(tmp_path / "masks/a.nii.gz", mask.astype(np.uint8))
+    scheme = open_dataset(tmp_path).labels
+    found = evaluate_pairs({"a": (tmp_path / "masks/a.nii.gz", label)}, scheme, 1)
+    assert {key: scores["dice"] for key, scores in found.cases["a"].items()} == {"1": 1, "2": 1}
+
+
+def test_a_sidecar_of_something_else_tells_no_classes(tmp_path: Path) -> None:
+    label = beside_labels(tmp_path) / "labels/a.nii.gz"
+    for text in ('{"Manual": true}', "no JSON"):
+        label.with_name("a.json").write_text(text)
+        assert read_label_map(label).array.max() == 2
+
+
+def test_a_corrected_copy_keeps_what_things_are_or_is_refused(tmp_path: Path) -> None:
+    plain = open_dataset(beside_labels(tmp_path / "plain", things=["cell"]))
+    write_repaired(plain, [], tmp_path / "copy", 1)
+    copied = open_dataset(tmp_path / "copy").labels
+    assert copied is not None and copied.things == ("cell",)
+    numbered = open_dataset(nndetection(tmp_path / "numbered", {"3": 0, "7": 1, "300": 1}))
+    with pytest.raises(AutosegError, match="numbered in files of their own"):
+        write_repaired(numbered, [], tmp_path / "other", 1)
 
 
 def test_nndetection_tells_classes_beside_numbers(tmp_path: Path) -> None:
