@@ -1,5 +1,6 @@
 """Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, and BIDS derivatives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from autoseg.dataset.bids_derivatives import write_derivative
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
-from autoseg.errors import AutosegError
 from autoseg.images.dicom.codes import CodeTable, codes_of
 from autoseg.images.dicom.derived import Findings, Segment, segments_of
 from autoseg.images.dicom.series import recognise, stack_of
@@ -41,6 +41,18 @@ class OtherFormats(Record):
         return "dicom-fractional" in self.formats
 
 
+def not_dicom(cases: Sequence[Case], wanted: OtherFormats) -> dict[str, str]:
+    """Cases that the formats cannot be written of, before any network runs."""
+    if not set(wanted.formats) - {"bids"}:
+        return {}
+    refusal = (
+        "its scan is not DICOM, to which alone DICOM masks can refer. Leave --format out, or give "
+        "the DICOM series."
+    )
+    others = [case.case_id for case in cases if not recognise(case.files()[0])]
+    return {case_id: f"{case_id}: {refusal}" for case_id in others}
+
+
 @dataclass(frozen=True, slots=True)
 class OtherWriter:
     """Writes a scan's mask in other formats to folders beside it."""
@@ -50,7 +62,7 @@ class OtherWriter:
     labels: LabelScheme
 
     def write(self, case: Case, found: "Segmentation", probabilities: Path | None) -> None:
-        """Raises AutosegError where DICOM is asked for of a scan that is not."""
+        """DICOM is written of DICOM alone, as `not_dicom` tells."""
         for name in self.wanted.formats:
             if name == "bids":
                 write_derivative(self.folder / name, case, found.labels, self.labels)
@@ -66,18 +78,14 @@ class OtherWriter:
             write_seg(path, findings, SEG_KINDS[name])
 
     def _findings(self, case: Case, found: "Segmentation") -> Findings:
-        path = case.files()[0]
-        if not recognise(path):
-            raise AutosegError(
-                f"{case.case_id}: its scan is not DICOM, to which alone DICOM masks can refer. "
-                "Leave --format out, or give the DICOM series."
-            )
         from autoseg.checkpoint import content_hash
 
         labels: NDArray[Any] = np.ascontiguousarray(found.labels.array)
         known = found.provenance
         made_of = (known.scan, *known.models, content_hash(labels.data))
-        return Findings(stack_of(path), labels, segments(self.labels, self.wanted.codes), made_of)
+        return Findings(
+            stack_of(case.files()[0]), labels, segments(self.labels, self.wanted.codes), made_of
+        )
 
 
 def segments(labels: LabelScheme, codes: CodeTable | None = None) -> tuple[Segment, ...]:

@@ -18,7 +18,7 @@ from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.pipeline.objects import find_objects
-from autoseg.pipeline.other_formats import OtherFormats, OtherWriter
+from autoseg.pipeline.other_formats import OtherFormats, OtherWriter, not_dicom
 from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.pipeline.selected import ModelsToUse, selected_models
 from autoseg.postprocessing.instances import InstanceRule
@@ -172,8 +172,10 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     _check_output(output, job.inputs)
     if job.part is not None:
         cases = cases[job.part.index - 1 :: job.part.count]
-    too_long = _names_too_long(cases, output, job.extras)
-    cases = [case for case in cases if case.case_id not in too_long]
+    refused = _names_too_long(cases, output, job.extras) | not_dicom(
+        cases, job.extras.other_formats
+    )
+    cases = [case for case in cases if case.case_id not in refused]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
     extras = _with_objects(job.extras, card.labels)
     writer = MaskWriter(
@@ -184,7 +186,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         card.labels,
     )
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
-    problems = [*scans.problems, *too_long.values(), *problems]
+    problems = [*scans.problems, *refused.values(), *problems]
     return PredictResult(done, len(cases) - len(missing), problems, scans.notes, scans.left_out)
 
 

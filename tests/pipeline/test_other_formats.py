@@ -111,3 +111,4 @@ def test_dicom_of_a_scan_that_is_none_is_refused(
     scans = write_scans(tmp_path / "in", 1)
     assert predict(scans, tmp_path / "out", "--model", model, "--format", "dicom-seg") == 1
     assert "its scan is not DICOM" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())  # no network ran for nothing
