@@ -1,5 +1,5 @@
-"""Covers: engines.onnx_engine, engines.openvino_engine, engines.request,
-engines.torch_engine, probabilities, provenance, whole_scan.
+"""Covers: engines.openvino_engine, engines.request, engines.torch_engine, probabilities,
+provenance, whole_scan.
 """
 
 import shutil
@@ -10,7 +10,6 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,7 @@ from autoseg.errors import AutosegError
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
 from autoseg.inference import models, ways
-from autoseg.inference.engines import EngineName, EngineRequest, onnx_engine
-from autoseg.inference.engines.onnx_engine import make_onnx_runner, make_tensorrt_runner
+from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
@@ -36,7 +34,6 @@ from autoseg.planning.plan import Configuration
 from autoseg.tasks.semantic import SemanticTask
 from tests.inference.model_files import small_configuration, write_model
 
-CUDA = torch.device("cuda", 0)
 EVERYWHERE = Batching(1, torch.device("cpu"))
 needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 needs_onnxruntime = pytest.mark.skipif(
@@ -370,42 +367,3 @@ def test_an_engine_that_cannot_is_refused(model: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(openvino_engine, "is_installed", lambda: False)
     with pytest.raises(AutosegError, match=r"pip install 'autoseg\[openvino\]'"):
         Predictor.load([model], "cpu", "fp32", "openvino")
-
-
-@needs_onnxruntime
-def test_what_tensorrt_lacks_is_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AutosegError, match=r"tensorrt: runs on Nvidia's GPUs only.*--device gpu"):
-        Predictor.load([model], "cpu", None, "tensorrt")
-    request = on_a_gpu(model)
-    with pytest.raises(
-        AutosegError, match=r"tensorrt: .*built without it. Install onnxruntime-gpu"
-    ):
-        make_tensorrt_runner(request)
-    with pytest.raises(AutosegError, match="onnxruntime: the one that is installed runs on CPUs"):
-        make_onnx_runner(request)
-    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(
-        onnx_engine.import_onnxruntime(), "get_available_providers", lambda: providers
-    )
-    with pytest.raises(AutosegError, match="tensorrt: computes in fp32 or fp16, not in bf16"):
-        make_tensorrt_runner(replace(request, device=Device(CUDA, "bf16")))
-    # As ONNX Runtime does where libnvinfer cannot be loaded.
-    fallen_back = SimpleNamespace(get_providers=lambda: providers[1:])
-    monkeypatch.setattr(onnx_engine, "open_graph", lambda graph, provider: fallen_back)
-    with pytest.raises(AutosegError, match=r"tensorrt: it is not installed.*libnvinfer"):
-        make_tensorrt_runner(request)
-
-
-def test_tensorrt_keeps_each_model_in_its_own_folder(model: Path, tmp_path: Path) -> None:
-    kept = replace(on_a_gpu(model), cache=tmp_path)
-    requests = [kept, replace(kept, key="other"), replace(kept, device=Device(CUDA, "fp16"))]
-    options = [onnx_engine.TENSORRT.options(request) for request in requests]
-    assert len({own["trt_engine_cache_path"] for own in options}) == 3
-    assert [own["trt_fp16_enable"] for own in options] == [False, False, True]
-    assert "trt_engine_cache_path" not in onnx_engine.TENSORRT.options(on_a_gpu(model))
-
-
-def on_a_gpu(model: Path) -> EngineRequest:
-    """A request for a GPU, which need not be there."""
-    shape = (1, 8, 16, 16)
-    return EngineRequest(load_model(model)[1], Device(CUDA, "fp32"), shape, shape, "key", None)
