@@ -4,6 +4,7 @@ It takes [batch, channel, *patch], a multiple of all strides, and returns logits
 [batch, class, *patch]; with `all_resolutions`, a list of them, highest resolution first.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,9 +31,16 @@ class BlockShape:
     def dims(self) -> int:
         return len(self.kernel_size)
 
-    @property
-    def padding(self) -> tuple[int, ...]:
-        return tuple(k // 2 for k in self.kernel_size)
+    def depthwise(self, convolutions: Mapping[int, Callable[..., nn.Module]]) -> nn.Module:
+        """A convolution of each feature alone, of a kind that is listed by dimensions."""
+        return convolutions[self.dims](
+            self.in_features,
+            self.in_features,
+            self.kernel_size,
+            self.stride,
+            padding=tuple(k // 2 for k in self.kernel_size),
+            groups=self.in_features,
+        )
 
 
 class MedNeXt(nn.Module):
@@ -75,14 +83,7 @@ class MedNeXtBlock(nn.Module):
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
-        self.depthwise = Conv[shape.dims](
-            shape.in_features,
-            shape.in_features,
-            shape.kernel_size,
-            shape.stride,
-            padding=shape.padding,
-            groups=shape.in_features,
-        )
+        self.depthwise = shape.depthwise(Conv)
         self.mix = Bottleneck(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,14 +111,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
-        self.depthwise = Conv[shape.dims](
-            shape.in_features,
-            shape.in_features,
-            shape.kernel_size,
-            shape.stride,
-            padding=shape.padding,
-            groups=shape.in_features,
-        )
+        self.depthwise = shape.depthwise(Conv)
         self.mix = Bottleneck(shape)
         self.skip = Conv[shape.dims](shape.in_features, shape.features, 1, shape.stride)
 
@@ -135,14 +129,7 @@ class UpBlock(nn.Module):
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         self.missing = [n for s in reversed(shape.stride) for n in (s - 1, 0)]
-        self.depthwise = TransposedConv[shape.dims](
-            shape.in_features,
-            shape.in_features,
-            shape.kernel_size,
-            shape.stride,
-            padding=shape.padding,
-            groups=shape.in_features,
-        )
+        self.depthwise = shape.depthwise(TransposedConv)
         self.mix = Bottleneck(shape)
         self.skip = TransposedConv[shape.dims](shape.in_features, shape.features, 1, shape.stride)
 
