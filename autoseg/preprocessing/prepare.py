@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -109,14 +109,6 @@ def expected_memory_gib(case: CaseStats, channel_count: int, targets: Sequence[T
     return WORKER_GIB + (source_vox * peak + largest) / GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Things:
-    """Numbered objects [z, y, x] on a scan's own grid, and the class indices that they have."""
-
-    numbers: NDArray[np.unsignedinteger[Any]]
-    classes: tuple[int, ...]
-
-
 def prepare_scan(
     image: NDArray[np.float32],
     classes: NDArray[np.uint8] | None,
@@ -124,12 +116,11 @@ def prepare_scan(
     plan: GridPlan,
     case_id: str,
     regions: Sequence[tuple[int, ...]] = (),
-    things: Things | None = None,
 ) -> PreparedCase:
     """Put one scan [channel, z, y, x], and its class indices [z, y, x] if it has any, on the grid.
 
-    `things` are the scan's objects, if it has any. The same function serves training and
-    prediction. `case_id` seeds the sample of locations, of classes or of `regions`.
+    The same function serves training and prediction. `case_id` seeds the sample of locations, of
+    classes or of `regions`.
     """
     flipped, order = plan_axes(grid.axis_codes, plan.orientation, plan.axis_order)
     mask = nonzero_mask(image)
@@ -157,9 +148,6 @@ def prepare_scan(
         class_locations=located.classes,
         annotated_locations=located.annotated,
         placement=placement,
-        objects=None
-        if things is None or label is None
-        else _resample_objects(things, label, placement),
     )
 
 
@@ -202,13 +190,15 @@ def place_mask(
     )
 
 
-def _resample_objects(
-    things: Things, label: NDArray[np.uint8], placement: Placement
-) -> NDArray[np.unsignedinteger[Any]]:
-    """Objects on the plan's grid, of which none is mixed of others, where `label` has things."""
-    cropped = placement.to_plan_axes(things.numbers)[placement.crop.slices]
-    inside = np.isin(label, things.classes)
-    return resample_numbers(cropped, inside)
+def with_objects(
+    prepared: PreparedCase, numbers: NDArray[np.unsignedinteger[Any]], classes: Sequence[int]
+) -> PreparedCase:
+    """A prepared scan with its objects, numbered [z, y, x] on its own grid, where the label has one
+    of their classes; no number is mixed of others."""
+    assert prepared.label is not None
+    placement = prepared.placement
+    cropped = placement.to_plan_axes(numbers)[placement.crop.slices]
+    return replace(prepared, objects=resample_numbers(cropped, np.isin(prepared.label, classes)))
 
 
 def source_files(case: Case) -> tuple[SourceFile, ...]:
@@ -244,11 +234,12 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
         array, grid = tilt.set_upright(array), tilt.upright
         classes = tilt.labels_upright(classes)
         numbers = None if numbers is None else tilt.labels_upright(numbers)
-    things = None if numbers is None else Things(numbers, labels.thing_classes)
     for target in targets:
         prepared = prepare_scan(
-            array, classes, grid, target.grid, case.case_id, labels.region_classes(), things
+            array, classes, grid, target.grid, case.case_id, labels.region_classes()
         )
+        if numbers is not None:
+            prepared = with_objects(prepared, numbers, labels.thing_classes)
         write_case(target.path(case.case_id), prepared, sources, target.grid.spatial_dims)
 
 
