@@ -134,7 +134,6 @@ def choose_task(
     reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
     return DistancePlan(
         classes=len(labels.values),
-        things=labels.thing_classes,
         spacing_mm=spacing_mm,
         reach_mm=round(reach_mm, 4),
     )

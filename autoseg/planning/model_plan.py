@@ -55,14 +55,13 @@ class DistancePlan(Record):
     """Every voxel is told apart, and besides how far it lies inside its object, so that objects
     that touch part where the distance has a valley.
 
-    Outputs are the classes, the background first, then the distance: from a voxel of a `things`
-    class to the nearest one that is not of its object, as a share of `reach_mm`, and at most 1.
+    Outputs are the classes, the background first, then the distance: from a voxel of a thing
+    to the nearest one that is not of its object, as a share of `reach_mm`, and at most 1.
     `spacing_mm` is that of the plan's grid, along the patch's axes.
     """
 
     kind: Literal["distance"] = "distance"
     classes: int
-    things: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     reach_mm: float = Field(gt=0)
     weight: float = Field(default=1.0, gt=0)  # of the distance's loss beside that of classes

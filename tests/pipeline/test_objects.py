@@ -21,7 +21,7 @@ AFFINE = np.array([[0, -0.8, 0, 10], [0.7, 0, 0, -20], [0, 0, 2.0, 5], [0, 0, 0,
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights, of things that it tells apart by depth."""
     configuration = with_labels(small_configuration(), SCHEME)
-    plan = DistancePlan(classes=3, things=(1,), spacing_mm=(2.0, 1.0, 1.0), reach_mm=4)
+    plan = DistancePlan(classes=3, spacing_mm=(2.0, 1.0, 1.0), reach_mm=4)
     changed = configuration.model.model_copy(update={"task": plan})
     configuration = configuration.model_copy(update={"model": changed})
     torch.manual_seed(0)

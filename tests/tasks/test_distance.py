@@ -17,7 +17,7 @@ CELLS = LabelScheme(values=(0, 1), names=("background", "cell"), ignore=2, thing
 
 
 def task_with(reach_mm: float = 4.0) -> DistanceTask:
-    plan = DistancePlan(classes=2, things=(1,), spacing_mm=(1.0, 1.0), reach_mm=reach_mm)
+    plan = DistancePlan(classes=2, spacing_mm=(1.0, 1.0), reach_mm=reach_mm)
     return distance_task(plan, loss_plan("ce_dice"), CELLS)
 
 

@@ -173,7 +173,7 @@ def test_the_watch_finds_what_waits() -> None:
 def test_objects_are_learned_where_nothing_can_be_read() -> None:
     configuration = small_configuration()
     dims = configuration.model.spatial_dims
-    plan = DistancePlan(classes=2, things=(1,), spacing_mm=(1.0,) * dims, reach_mm=3)
+    plan = DistancePlan(classes=2, spacing_mm=(1.0,) * dims, reach_mm=3)
     model = configuration.model.model_copy(update={"task": plan})
     configuration = configuration.model_copy(update={"model": model})
     batch = batch_on_meta(configuration)
