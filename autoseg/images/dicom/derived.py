@@ -82,6 +82,9 @@ def new_object(findings: Findings, sop_class: str, kind: str, modality: str) -> 
             setattr(made, name, _plain(source[name].value))
         elif name in MAY_BE_EMPTY:
             setattr(made, name, "")
+    # Those that every object must have, though a source may have lost them.
+    if "StudyInstanceUID" not in made:
+        made.StudyInstanceUID = made_uid("study", series)
     if "FrameOfReferenceUID" not in made:
         made.FrameOfReferenceUID = made_uid("frame of reference", series)
     made.Modality = modality

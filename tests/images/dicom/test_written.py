@@ -91,6 +91,13 @@ def test_masks_come_back_on_the_series(
         np.testing.assert_array_equal(back.array, numbers(found), err_msg=path.name)
 
 
+def test_a_scan_that_lost_its_study_gets_one_for_all_that_is_made_of_it(tmp_path: Path) -> None:
+    write_series(tmp_path / "scan", Series(scan((3, 6, 7)), changes={"StudyInstanceUID": ""}))
+    made = [dcmread(path) for path in write_all(tmp_path / "masks", findings_of(tmp_path))]
+    [study] = {one.StudyInstanceUID for one in made}
+    assert study.startswith("2.25.")
+
+
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])
 def test_highdicom_reads_the_same(tmp_path: Path, kind: SegKind) -> None:
     series = Series(scan(), *ORIENTATIONS[7])
