@@ -25,7 +25,8 @@ from autoseg.records import Record, parse_record
 log = logging.getLogger(__name__)
 
 VOXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}  # of patches that are run together
-TRIAL_VOXELS = 2**17  # of a patch that is tried, where the network does the same at any size
+TRIAL_VOXELS = {"cpu": 2**17, "cuda": 2**22}  # of what is tried: more patches take as long for
+# each, and a network that does the same at any size is tried on a smaller one
 TRIAL_S = 1.0  # of measuring, after each way has run once
 ROUNDS = 5
 WORTHWHILE = 0.95  # of the time of what is simpler, or more exact
@@ -143,7 +144,8 @@ def on_trial(request: EngineRequest) -> EngineRequest:
     """The same for a smaller patch, where the network does the same at any size and its own would
     take long."""
     shape, divisors = list(request.patch_shape[1:]), request.example_shape[1:]
-    while prod(shape) > TRIAL_VOXELS and request.example_shape != request.patch_shape:
+    most = TRIAL_VOXELS[request.device.torch_device.type]
+    while prod(shape) > most and request.example_shape != request.patch_shape:
         longest = max(range(len(shape)), key=lambda axis: shape[axis] / divisors[axis])
         if shape[longest] <= divisors[longest]:
             break
@@ -170,15 +172,18 @@ def _at_once(way: Way, request: EngineRequest) -> list[Way]:
     """The same with one patch at a time, where there would be more."""
     if way.engine == "openvino" and streams_for(request.patch_shape) > 1:
         return [way.model_copy(update={"streams": 1})]
-    if way.engine == "torch" and _together(way, request) > 1:
+    if way.engine == "torch" and _tried_together(way, request) > 1:
         return [way.model_copy(update={"together": 1})]
     return []
 
 
-def _together(way: Way, request: EngineRequest) -> int:
-    """How many patches are given to the engine at once."""
-    device = request.device.torch_device
-    return way.together or patches_together(device, prod(request.patch_shape[1:]))
+def _tried_together(way: Way, request: EngineRequest) -> int:
+    """How many patches an engine is given on trial."""
+    if way.engine == "openvino":
+        return way.streams or streams_for(request.patch_shape)
+    voxels, device = prod(request.patch_shape[1:]), request.device.torch_device
+    together = way.together or patches_together(device, voxels)
+    return max(1, min(together, TRIAL_VOXELS[device.type] // voxels))
 
 
 def patches_together(device: torch.device, voxels: int) -> int:
@@ -220,10 +225,9 @@ class _Trial:
 def _trial(way: Way, request: EngineRequest) -> _Trial | None:
     """What tries a way, run once already; None, with a warning, where it does not run here."""
     asked = request_of(way, request)
-    count = _together(way, request)
-    if way.engine == "openvino":  # more would only take longer
-        count = way.streams or streams_for(request.patch_shape)
-    patches = torch.zeros(count, *request.patch_shape).to(request.device.torch_device)
+    patches = torch.zeros(_tried_together(way, request), *request.patch_shape).to(
+        request.device.torch_device
+    )
     try:
         trial = _Trial(ENGINES[way.engine](asked), patches, request.device)
         trial.seconds()

@@ -93,12 +93,25 @@ def test_an_engine_that_cannot_run_a_network_is_left_out(
 def test_large_patches_are_tried_smaller_where_the_network_does_the_same() -> None:
     large = replace(request_for(160, 192, 96, example=(32, 32, 16)), cache=Path("kept"))
     small = on_trial(large)
-    assert np.prod(small.patch_shape) <= ways.TRIAL_VOXELS
+    assert np.prod(small.patch_shape) <= ways.TRIAL_VOXELS["cpu"]
     assert all(size % 32 == 0 for size in small.patch_shape[1:3]) and small.cache is None
     whole = replace(large, example_shape=large.patch_shape)  # one that needs its own size
     assert on_trial(whole) == whole
     little = request_for(16, 16, 16)
     assert on_trial(little) == little
+
+
+def test_no_more_patches_are_tried_together_than_tell_what_each_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+
+    def remember(request: EngineRequest) -> Runner:
+        return lambda patches: given.append(len(patches)) or patches
+
+    monkeypatch.setitem(ENGINES, "torch", remember)
+    measured(Asked("torch", "fp32"), request_for(32, 32, 32))
+    assert set(given) == {4, 1}  # where 32 are run together
 
 
 def test_without_measuring_a_processors_flags_decide(monkeypatch: pytest.MonkeyPatch) -> None:
