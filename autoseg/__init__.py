@@ -9,8 +9,7 @@
     mask = predictor(autoseg.read_image("scan.nii.gz")).labels
     autoseg.write_labels("mask.nii.gz", mask)
 
-In a script this stands under `if __name__ == "__main__":`, since the stages start processes. Each
-name is loaded when it is first used. Rooms in the order in which data flow: images, dataset,
+Each name is loaded when it is first used. Rooms in the order in which data flow: images, dataset,
 inspection, planning, preprocessing; then networks, tasks, augmentation, training, inference,
 evaluation, reporting; pipeline calls them all.
 """

@@ -2,11 +2,13 @@
 
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -107,7 +109,8 @@ def _run_together(
             while waiting and not suspects and _may_start(waiting[0], running, workers, budget):
                 case_id = waiting.pop(0)
                 try:
-                    running[pool.submit(function, items[case_id])] = case_id
+                    with script_aside():
+                        running[pool.submit(function, items[case_id])] = case_id
                 except BrokenProcessPool as death:
                     if last_try:
                         yield case_id, death
@@ -145,6 +148,18 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def script_aside() -> Iterator[None]:
+    """Processes that are started here do not begin by running the user's script once more, as
+    Python's do, which scripts have to be written for."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _one_thread_each() -> None:

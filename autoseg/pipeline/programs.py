@@ -1,8 +1,5 @@
 """The stages for programs: one function each, silent, with the words of the command line.
 
-They work in processes, which begin by reading the program again: so what a script does must stand
-under `if __name__ == "__main__":`, as always with Python's multiprocessing.
-
 What the command line calls `--set`, `--like` and so on are fields of the same names in the jobs.
 """
 

@@ -19,6 +19,7 @@ from autoseg.device import Device, ran_out_of_memory, use_device
 from autoseg.machine import GIB
 from autoseg.networks import family_of
 from autoseg.networks.family import all_outputs
+from autoseg.parallel import script_aside
 from autoseg.planning.expectation import PASSES
 from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
 from autoseg.planning.network_plan import StagePlan, UNetPlan
@@ -67,7 +68,8 @@ def measured_rate(device: Device) -> float | None:
 def _in_a_process(work: Callable[..., Result], *given: Any) -> Result | None:
     """What a function finds in a process of its own; None when memory did not suffice."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        task = pool.submit(work, *given)
+        with script_aside():
+            task = pool.submit(work, *given)
         try:
             return task.result()
         except BrokenProcessPool:  # killed for want of memory

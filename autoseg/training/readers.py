@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from autoseg.augmentation.sample import RawSample
 from autoseg.errors import AutosegError
-from autoseg.parallel import explain_failure
+from autoseg.parallel import explain_failure, script_aside
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training.reading import (
     ChosenPatch,
@@ -186,7 +186,8 @@ class Readers:
         here, there = context.Pipe()
         arguments = (there, self.memory, self.cases)
         process = context.Process(target=serve, args=arguments, name="reader", daemon=True)
-        process.start()
+        with script_aside():
+            process.start()
         there.close()
         return _Reader(process, here)
 

@@ -22,7 +22,7 @@ from autoseg.augmentation.sample import RawSample
 from autoseg.augmentation.spatial import Patches
 from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3
-from autoseg.parallel import explain_failure
+from autoseg.parallel import explain_failure, script_aside
 from autoseg.preprocessing.parts import DamagedCaseError
 from autoseg.preprocessing.store import StoredCase
 from autoseg.training.prefetch import make_ahead
@@ -89,7 +89,9 @@ def make_batches(
 
     def submit(step: int) -> Future[list[RawSample]]:
         try:
-            return pool.submit(_make_step, sampler.choose(step, share))
+            chosen = sampler.choose(step, share)
+            with script_aside():
+                return pool.submit(_make_step, chosen)
         except DamagedCaseError as damage:  # found while choosing, to be raised at its step
             failed: Future[list[RawSample]] = Future()
             failed.set_exception(damage)

@@ -31,6 +31,20 @@ def test_one_import_does_the_whole_job(synthetic_dataset: Path, tmp_path: Path) 
     assert set(scores.cases) == {"case_000"}
 
 
+def test_a_script_needs_no_guard_though_processes_are_started(
+    synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import autoseg\n"
+        f"autoseg.plan({str(synthetic_dataset)!r}, 'work', workers=2, target='cpu')\n"
+        "print(autoseg.prepare('work'), 'prepared')\n"
+    )
+    command = [sys.executable, script.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "6 prepared\n" and "Error" not in done.stderr
+
+
 def test_a_name_is_loaded_when_it_is_used_first() -> None:
     code = (
         "import sys, autoseg; heavy = {'torch', 'numpy', 'pydantic'}; "
