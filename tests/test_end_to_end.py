@@ -14,6 +14,9 @@ from PIL import Image
 
 from autoseg.cli import main
 from autoseg.dataset.synthetic import make_scan, write_dataset, write_scan
+from tests.pipeline.tiny import SMALL_NETWORK, write_rules
+
+pytestmark = pytest.mark.usefixtures("torch_runs_networks")
 
 
 def run(*arguments: object) -> None:
@@ -21,21 +24,28 @@ def run(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Path) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rules for networks that are trained in no time."""
+    return write_rules(tmp_path_factory.mktemp("rules") / "tiny", SMALL_NETWORK)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Path, tiny: Path) -> Path:
     """A work folder with one fold trained for a few iterations."""
     folder = tmp_path_factory.mktemp("work") / "autoseg_work"
-    run("plan", synthetic_dataset, "--work", folder, "--workers", 1, "--for", "cpu")
+    run("plan", synthetic_dataset, "--work", folder, "--workers", 1, "--rules", tiny)
     run("train", "--fold", 0, "--iterations", 4, "--work", folder)
     return folder
 
 
 def test_training_leaves_model_metrics_and_the_held_out_scores(work: Path) -> None:
-    fold = work / "models" / "cpu" / "3d_fullres" / "fold_0"
+    fold = work / "models" / "tiny" / "3d_fullres" / "fold_0"
     splits = json.loads((work / "splits.json").read_text())
     held_out = splits["folds"][0]["validation"]
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert sorted(summary["cases"]) == held_out
     assert (fold / "model.safetensors").is_file()
+    assert (fold / "progress.png").is_file() and (fold / "examples.png").is_file()
     metrics = [json.loads(line) for line in (fold / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["iteration"] == 4
     assert set(metrics[-1]["patch_dice"]) == {"organ", "core", "lesion"}
@@ -51,7 +61,7 @@ def test_masks_lie_on_their_scans_grids_for_both_libraries(work: Path, tmp_path:
         )
         scan.affine_ras_mm[:3, :3] = rotation @ scan.affine_ras_mm[:3, :3] * (1, -1, 1)
         write_scan(scans / f"scan_{seed}_0000.nii.gz", scan.image, scan)
-    model = work / "models" / "cpu" / "3d_fullres" / "fold_0" / "model.safetensors"
+    model = work / "models" / "tiny" / "3d_fullres" / "fold_0" / "model.safetensors"
     run("predict", scans, masks, "--model", model)
     assert sorted(path.name for path in masks.glob("*.nii.gz")) == [
         "scan_0.nii.gz",
@@ -153,7 +163,7 @@ def test_processes_share_the_scans(
 
 
 def test_resuming_what_is_finished_does_nothing(work: Path) -> None:
-    fold = work / "models" / "cpu" / "3d_fullres" / "fold_0"
+    fold = work / "models" / "tiny" / "3d_fullres" / "fold_0"
     before = (fold / "model.safetensors").stat().st_mtime_ns
     run("train", "--fold", 0, "--resume", "--work", work)
     assert (fold / "model.safetensors").stat().st_mtime_ns == before
@@ -191,31 +201,30 @@ def test_a_trained_fold_is_not_written_over_unasked(
     assert "--fold 9: there is no such fold. Folds: 0 to 4, and all" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("torch_runs_networks")
-def test_overwriting_begins_anew(synthetic_dataset: Path, tmp_path: Path) -> None:
+def test_overwriting_begins_anew(synthetic_dataset: Path, tiny: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")
+    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--rules", tiny)
     for length in (2, 1):
         run("train", "--fold", 0, "--iterations", length, "--work", work, "--overwrite")
-    metrics = (work / "models" / "cpu" / "3d_fullres" / "fold_0" / "metrics.jsonl").read_text()
+    metrics = (work / "models" / "tiny" / "3d_fullres" / "fold_0" / "metrics.jsonl").read_text()
     assert [json.loads(line)["iteration"] for line in metrics.splitlines()] == [1]
 
 
 def test_models_keep_their_plan(
-    work: Path, synthetic_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, synthetic_dataset: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = [str(synthetic_dataset), "--work", str(work), "--workers", "1", "--for", "cpu"]
-    assert main(["plan", *plan]) == 0  # the same plan again
-    assert main(["plan", *plan, "--rules", "nnunet", "--name", "cpu"]) == 1
+    plan = ["plan", str(synthetic_dataset), "--work", str(work), "--workers", "1"]
+    assert main([*plan, "--rules", str(tiny)]) == 0  # the same plan again
+    assert main([*plan, "--rules", "nnunet", "--name", "tiny"]) == 1
     assert "holds models of another plan" in capsys.readouterr().err
-    assert main(["plan", *plan, "--rules", "nnunet"]) == 0
-    assert main(["plan", *plan]) == 0
+    assert main([*plan, "--rules", "nnunet"]) == 0
+    assert main([*plan, "--rules", str(tiny)]) == 0
 
 
 def test_evaluate_scores_the_validation_masks_again(
     work: Path, synthetic_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    validation = work / "models" / "cpu" / "3d_fullres" / "fold_0" / "validation"
+    validation = work / "models" / "tiny" / "3d_fullres" / "fold_0" / "validation"
     capsys.readouterr()
     run("evaluate", validation, synthetic_dataset / "labelsTr", "--json", "--workers", 1)
     again = json.loads(capsys.readouterr().out)
@@ -228,11 +237,10 @@ def test_evaluate_scores_the_validation_masks_again(
                 assert found["cases"][case_id][name].items() >= scores.items()
 
 
-@pytest.mark.usefixtures("torch_runs_networks")
-def test_sigterm_saves_and_the_training_goes_on(tmp_path: Path) -> None:
+def test_sigterm_saves_and_the_training_goes_on(tiny: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", 5, shape_vox=(24, 24, 10))
     work = tmp_path / "work"
-    run("plan", tmp_path / "data", "--work", work, "--workers", 1, "--for", "cpu")
+    run("plan", tmp_path / "data", "--work", work, "--workers", 1, "--rules", tiny)
     command = [sys.executable, "-m", "autoseg", "train", "--fold", "0", "--work", str(work)]
     process = subprocess.Popen(
         [*command, "--minutes", "10"],
@@ -240,7 +248,7 @@ def test_sigterm_saves_and_the_training_goes_on(tmp_path: Path) -> None:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    metrics = work / "models" / "cpu" / "3d_fullres" / "fold_0" / "metrics.jsonl"
+    metrics = work / "models" / "tiny" / "3d_fullres" / "fold_0" / "metrics.jsonl"
     deadline = time.monotonic() + 90
     state = metrics.parent / "resume" / "state.safetensors"  # saved as soon as it begins
     while not state.is_file() and time.monotonic() < deadline:
@@ -265,8 +273,9 @@ def test_hippocampus_reaches_its_dice_in_fifteen_minutes(hippocampus: Path, tmp_
     assert summary["mean"]["dice"] >= 0.85
 
 
-@pytest.mark.usefixtures("torch_runs_networks")
-def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Path) -> None:
+def test_slices_are_planned_trained_and_predicted_in_two_dimensions(
+    tiny: Path, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     for index in range(5):
         label = np.zeros((40, 48), np.uint8)
@@ -277,19 +286,20 @@ def test_slices_are_planned_trained_and_predicted_in_two_dimensions(tmp_path: Pa
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array.astype(np.uint8)).save(path)
     work = tmp_path / "work"
-    run("plan", tmp_path / "data", "--work", work, "--workers", 1, "--for", "cpu")
+    run("plan", tmp_path / "data", "--work", work, "--workers", 1, "--rules", tiny)
     run("train", "--fold", 0, "--iterations", 3, "--work", work)
-    model = work / "models" / "cpu" / "2d" / "fold_0" / "model.safetensors"
+    model = work / "models" / "tiny" / "2d" / "fold_0" / "model.safetensors"
     run("predict", tmp_path / "data" / "images", tmp_path / "out", "--model", model)
     mask = nib.load(tmp_path / "out" / "cell_0.nii.gz")
     assert mask.shape == (48, 40)
     assert set(np.unique(mask.dataobj)) <= {0, 255}
 
 
-@pytest.mark.usefixtures("torch_runs_networks")
-def test_volumes_can_be_segmented_slice_by_slice(synthetic_dataset: Path, tmp_path: Path) -> None:
+def test_volumes_can_be_segmented_slice_by_slice(
+    synthetic_dataset: Path, tiny: Path, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
-    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--for", "cpu")
+    run("plan", synthetic_dataset, "--work", work, "--workers", 1, "--rules", tiny)
     run("train", "--fold", 0, "--iterations", 2, "--work", work, "--configuration", "2d")
-    summary = work / "models" / "cpu" / "2d" / "fold_0" / "validation" / "summary.json"
+    summary = work / "models" / "tiny" / "2d" / "fold_0" / "validation" / "summary.json"
     assert set(json.loads(summary.read_text())["classes"]) == {"1", "2", "3"}

@@ -153,7 +153,7 @@ def check_prepare_survives_kills(tmp_path: Path, delays_s: list[float]) -> None:
 
 
 def test_a_killed_prepare_is_finished_by_running_it_again(tmp_path: Path) -> None:
-    check_prepare_survives_kills(tmp_path, [1.2, 1.6])
+    check_prepare_survives_kills(tmp_path, [1.4])
 
 
 def test_two_processes_that_prepare_at_once_both_write_whole_files(

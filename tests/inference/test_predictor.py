@@ -339,7 +339,10 @@ print("labels", predictor(scan).labels.array.shape)
 """
 
 
-@pytest.mark.parametrize("engine", COMPILING)
+@pytest.mark.parametrize(
+    "engine",
+    [COMPILING[0], pytest.param("onnxruntime", marks=[needs_onnxruntime, pytest.mark.slow])],
+)
 def test_engines_write_no_file_and_open_no_connection(
     tmp_path: Path, model: Path, engine: EngineName
 ) -> None:

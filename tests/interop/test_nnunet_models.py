@@ -56,10 +56,10 @@ def test_imported_models_make_nnunets_own_masks(
     trained: Path, hippocampus: Path, tmp_path: Path
 ) -> None:
     (model,) = import_models(MODEL, tmp_path / "models")
-    scans = [str(hippocampus / "imagesTr" / f"{case}_0000.nii.gz") for case in CASES]
+    scans = [str(hippocampus / "imagesTr" / f"{case}_0000.nii.gz") for case in CASES[:2]]
     arguments = ["predict", *scans, str(tmp_path / "out"), "--model", str(model)]
     assert main([*arguments, "--precision", "fp32", "--device", "cpu"]) == 0
-    for case in CASES:
+    for case in CASES[:2]:
         ours = nib.load(tmp_path / "out" / f"{case}.nii.gz")
         theirs = nib.load(trained / "fold_0" / "validation" / f"{case}.nii.gz")
         np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-6)

@@ -119,6 +119,7 @@ def test_graphs_of_volumes_give_the_mirrored_mean(
     np.testing.assert_allclose(found, expected, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-4), ("fp16", 2e-2)])
 def test_graphs_of_slices_give_the_mirrored_mean(

@@ -18,14 +18,15 @@ QUICK = (
     "inference.mirror_axes=[]",
     "inference.step_fraction=1",
 )
-RULES = """
+LITTLE_MEMORY = """
 [[rule]]
 id = "memory.tiny"
 decides = "memory_gib"
 value = { fixed_gib = 0.005 }
 because = "a patch so small that a coarser configuration helps"
 source = "this test"
-
+"""
+SMALL_NETWORK = """
 [[rule]]
 id = "network.tiny"
 decides = "network"
@@ -43,11 +44,11 @@ deep_supervision = true
 """
 
 
-def write_rules(folder: Path) -> Path:
+def write_rules(folder: Path, rules: str = LITTLE_MEMORY + SMALL_NETWORK) -> Path:
     """A rule set of tiny networks."""
     folder.mkdir()
     (folder / "ruleset.toml").write_text('title = "tiny"\nextends = "cpu"\n')
-    (folder / "tiny.toml").write_text(RULES)
+    (folder / "tiny.toml").write_text(rules)
     return folder
 
 

@@ -54,7 +54,7 @@ def evaluation_of(cases: dict[str, dict[str, Score]]) -> Evaluation:
     return pool_folds([Evaluation(mean={}, classes=classes, cases=cases, names=names)], {})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     """Ten cases of rising Dice; the first has no tumour in either map."""
     return evaluation_of(
@@ -74,7 +74,7 @@ def planned_only(synthetic_dataset: Path) -> ReportContent:
     return ReportContent("T", "Asked.", planned(fingerprint), fingerprint)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def content(planned_only: ReportContent, evaluation: Evaluation) -> ReportContent:
     labels = np.zeros((6, 20, 20), np.uint8)
     labels[2:4, 5:15, 5:15] = 1
@@ -85,6 +85,12 @@ def content(planned_only: ReportContent, evaluation: Evaluation) -> ReportConten
     return replace(
         planned_only, folds=folds, scored=[scored], answer=scored, made_on=[("torch", "2.0")]
     )
+
+
+@pytest.fixture(scope="module")
+def page(content: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of all that a report may hold."""
+    return render(content, tmp_path_factory.mktemp("page"))
 
 
 def render(content: ReportContent, folder: Path) -> str:
@@ -99,11 +105,10 @@ def section(html: str, name: str) -> Element:
     return found
 
 
-def test_a_report_stands_on_its_own(content: ReportContent, tmp_path: Path) -> None:
-    html = render(content, tmp_path)
-    assert_stands_on_its_own(html)
-    assert "http:" not in html and "https:" not in html
-    assert html.count("data:image/png") == 6
+def test_a_report_stands_on_its_own(page: str) -> None:
+    assert_stands_on_its_own(page)
+    assert "http:" not in page and "https:" not in page
+    assert page.count("data:image/png") == 6
 
 
 def test_sections_without_content_are_not_there(planned_only: ReportContent) -> None:
@@ -111,29 +116,23 @@ def test_sections_without_content_are_not_there(planned_only: ReportContent) -> 
     assert [s.name for s in made if s] == ["summary", "data", "plan", "reasons", "origins"]
 
 
-def test_names_are_escaped_wherever_scores_and_pictures_show_them(
-    content: ReportContent, tmp_path: Path
-) -> None:
-    html = render(content, tmp_path)
-    assert ODD not in html
+def test_names_are_escaped_wherever_scores_and_pictures_show_them(page: str) -> None:
+    assert ODD not in page
     for name in ("summary", "training", "scores", "volumes", "cases", "pictures"):
-        assert ODD in section(html, name).text, name
+        assert ODD in section(page, name).text, name
 
 
-def test_only_the_script_of_the_page_may_run(content: ReportContent, tmp_path: Path) -> None:
+def test_only_the_script_of_the_page_may_run(page: str) -> None:
     from base64 import b64encode
     from hashlib import sha256
 
-    html = render(content, tmp_path)
-    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = b64encode(sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in html
+    assert f"script-src 'sha256-{digest}'" in page
 
 
-def test_the_table_of_cases_lists_each_with_the_worst_first(
-    content: ReportContent, tmp_path: Path
-) -> None:
-    (table,) = section(render(content, tmp_path), "cases").all("table")
+def test_the_table_of_cases_lists_each_with_the_worst_first(page: str) -> None:
+    (table,) = section(page, "cases").all("table")
     rows = table_rows(table)
     assert rows[0] == ["case_1", "0.325", "0.550", "0.100"]  # the mean of both classes
     assert rows[-1] == ["case_9", "0.925", "0.950", "0.900"]
@@ -149,10 +148,8 @@ def test_the_best_the_median_and_the_worst_case_are_found(evaluation: Evaluation
     assert list(telling_cases(alone)) == ["a"]
 
 
-def test_scores_have_intervals_and_say_what_was_missed(
-    content: ReportContent, tmp_path: Path
-) -> None:
-    part = section(render(content, tmp_path), "scores")
+def test_scores_have_intervals_and_say_what_was_missed(content: ReportContent, page: str) -> None:
+    part = section(page, "scores")
     found = content.scored[0].evaluation.statistics["1"]["dice"]
     assert found.mean is not None and found.interval_95 is not None
     low, high = found.interval_95
@@ -162,7 +159,7 @@ def test_scores_have_intervals_and_say_what_was_missed(
     spread = np.percentile([0.5 + i / 20 for i in range(10)], (50, 5, 95))
     assert [float(text) for text in organ[3:6]] == pytest.approx(spread, abs=6e-4)
     assert tumour[:2] == [ODD, "9"] and tumour[6:] == ["0", "0", "1"]  # case_0 has it in neither
-    assert f"{low:.3f} to {high:.3f}" in section(render(content, tmp_path), "summary").text
+    assert f"{low:.3f} to {high:.3f}" in section(page, "summary").text
 
 
 def test_volumes_agree_as_bland_and_altman_say(evaluation: Evaluation) -> None:

@@ -46,10 +46,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("option", OPTIONS)
 def test_any_training_learns_and_resumes_to_the_bit(tmp_path: Path, option: str) -> None:
     changes = OPTIONS[option]
-    whole, first, second = Recorder(), Recorder(stop_at=12), Recorder()
-    training = training_with(tmp_path / "whole", 25, **changes)
+    whole, first, second = Recorder(), Recorder(stop_at=7), Recorder()
+    training = training_with(tmp_path / "whole", 15, **changes)
     network, _ = train_model(training, whole, Event(), resume=False)
-    parts = training_with(tmp_path / "parts", 25, **changes)
+    parts = training_with(tmp_path / "parts", 15, **changes)
     train_model(parts, first, first.stop, resume=False)
     resumed, _ = train_model(parts, second, Event(), resume=True)
     for name, weight in network.state_dict().items():

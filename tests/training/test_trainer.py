@@ -26,12 +26,12 @@ def test_training_learns_a_bright_blob(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path, dims: int) -> None:
     whole = Recorder()
-    training = training_in(tmp_path / "whole", 25, dims=dims)
+    training = training_in(tmp_path / "whole", 15, dims=dims)
     network, _ = train_model(training, whole, Event(), resume=False)
-    first, second = Recorder(stop_at=12), Recorder()
-    training = training_in(tmp_path / "parts", 25, dims=dims)
+    first, second = Recorder(stop_at=7), Recorder()
+    training = training_in(tmp_path / "parts", 15, dims=dims)
     _, position = train_model(training, first, first.stop, resume=False)
-    assert 12 <= position.iteration < 25
+    assert 7 <= position.iteration < 15
     resumed, _ = train_model(training, second, Event(), resume=True)
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
