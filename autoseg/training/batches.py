@@ -106,7 +106,8 @@ class TrainingBatches:
 
 
 class HeldOutPatches:
-    """Plain patches of the held-out cases, always the same; read once, unless they are large."""
+    """Plain patches of the held-out cases, always the same; read once, unless they are large. Each
+    process has a share of them."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -115,9 +116,11 @@ class HeldOutPatches:
         self.kept_bytes = 0
 
     def batches(self) -> Iterator[Batch]:
-        """All of them, in batches of any size."""
-        size = self.training.run.batch_size
-        for step in range(self.training.run.training.validation_iterations):
+        """This process's, in batches of any size."""
+        size, group = self.training.run.batch_size, self.training.group
+        for step in range(self.training.run.training.validation_iterations)[
+            group.rank :: group.world_size
+        ]:
             samples = self._samples(step)
             for first in range(0, len(samples), size):
                 yield on_device(self.training, samples[first : first + size])

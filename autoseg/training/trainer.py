@@ -76,8 +76,8 @@ def train_model(
             books.end_step(StepOutcome(torch.stack(losses).mean(), norm, tuple(case_ids)))
             if books.epoch_ends:
                 books.look_at_last()
-                end = partial(_end_epoch, books, held_out, task, rate)
-                group.main_alone(end, "looking at held-out patches")
+                found = _look(held_out, learner.model, task)
+                group.main_alone(partial(books.end_epoch, found, rate), "ending an epoch")
                 books.forget_epoch()
             books.save_if_due()
     books.save()
@@ -131,10 +131,6 @@ def draws_of(training: Training, iteration: int, left: int) -> Iterator[None]:
         yield
 
 
-def _end_epoch(books: Bookkeeping, held_out: HeldOutPatches, task: Task, rate: float) -> None:
-    books.end_epoch(_look(held_out, books.learner.model, task), rate)
-
-
 def _look(held_out: HeldOutPatches, network: nn.Module, task: Task) -> PatchScores:
     """Scores of patches of the held-out cases; nothing where none is held out."""
     training = held_out.training
@@ -142,7 +138,11 @@ def _look(held_out: HeldOutPatches, network: nn.Module, task: Task) -> PatchScor
         return PatchScores()
     network.eval()
     found = score_patches(
-        held_out.batches(), lambda batch: _forward(training, network, batch, "eager"), task
+        held_out.batches(),
+        lambda batch: _forward(training, network, batch, "eager"),
+        task,
+        training.device.torch_device,
+        training.group.all_reduce,
     )
     network.train()
     return found

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.augmentation.batch import Batch
-from autoseg.tasks.task import Task
+from autoseg.tasks.task import SumUp, Task
 
 EXAMPLES = 3
 
@@ -35,29 +35,32 @@ class PatchScores:
 
 
 @torch.no_grad()
-def score_patches(batches: Iterable[Batch], forward: Forward, task: Task) -> PatchScores:
-    """Scores over batches; the fold's own figure comes from whole scans."""
-    losses: list[torch.Tensor] = []
+def score_patches(
+    batches: Iterable[Batch], forward: Forward, task: Task, device: torch.device, across: SumUp
+) -> PatchScores:
+    """Scores over batches, summed over all processes, which have some each; the fold's own figure
+    comes from whole scans."""
     examples: list[Example] = []
-    counts: torch.Tensor | None = None  # [overlap and total, name]
+    losses = torch.zeros(2, 1, dtype=torch.double, device=device)  # sum, and of how many
+    counts = torch.zeros(2, len(task.names), dtype=torch.double, device=device)  # overlap, total
     for batch in batches:
         outputs, targets = forward(batch), task.targets(batch.label, batch.objects)
-        losses.append(task.loss(outputs, targets))
+        loss = task.loss(outputs, targets).reshape(1).double()
+        losses = losses + torch.stack((loss, torch.ones_like(loss)))
         annotated = task.annotated(targets)[:, None]
         predicted = task.decision(outputs) & annotated  # [batch, name, *space]
         truth = task.truth(targets) & annotated
         space = (0, *range(2, truth.ndim))
         overlap, total = 2 * (predicted & truth).sum(space), predicted.sum(space) + truth.sum(space)
-        counted = torch.stack((overlap, total))
-        counts = counted if counts is None else counts + counted
+        counts = counts + torch.stack((overlap, total))
         if len(examples) < EXAMPLES:
             examples.append(_example(batch, truth, predicted))
-    assert counts is not None
+    (loss_sum, *overlaps), (batch_count, *totals) = across(torch.cat((losses, counts), 1)).tolist()
     dice = {
         name: overlap / total if total else None
-        for name, overlap, total in zip(task.names, *counts.tolist(), strict=True)
+        for name, overlap, total in zip(task.names, overlaps, totals, strict=True)
     }
-    return PatchScores(float(torch.stack(losses).mean()), dice, tuple(examples))
+    return PatchScores(loss_sum / batch_count, dice, tuple(examples))
 
 
 def _example(batch: Batch, truth: torch.Tensor, predicted: torch.Tensor) -> Example:

@@ -54,7 +54,8 @@ def train_in_group(rank: int, port: int, folder: Path, kind: str) -> None:
     recorder = Recorder()
     network, _ = train_model(training, recorder, Event(), resume=False)
     weights = torch.cat([p.detach().flatten() for p in network.parameters()])
-    torch.save((recorder.losses, weights), folder / f"process_{rank}.pt")
+    looks = [(epoch.validation_loss, epoch.patch_dice) for epoch in recorder.epochs]
+    torch.save((recorder.losses, weights, looks), folder / f"process_{rank}.pt")
 
 
 def free_port() -> int:
@@ -79,10 +80,13 @@ def test_two_processes_train_as_one_with_the_same_batch(tmp_path: Path, kind: st
     folder.mkdir()
     spawn(train_in_group, (free_port(), folder, kind), PROCESSES)  # type: ignore[no-untyped-call]
     for rank in range(PROCESSES):
-        losses, weights = torch.load(folder / f"process_{rank}.pt")
+        losses, weights, looks = torch.load(folder / f"process_{rank}.pt")
         if rank == 0:
             assert len(losses) == STEPS
             np.testing.assert_allclose(losses, alone.losses, atol=1e-5, rtol=0)
+            ((loss, dice),) = looks  # at patches that the processes share
+            assert loss == pytest.approx(alone.epochs[0].validation_loss, abs=1e-4)
+            assert dice == pytest.approx(alone.epochs[0].patch_dice, abs=1e-2)
         expected = torch.cat([p.detach().flatten() for p in network.parameters()])
         torch.testing.assert_close(weights, expected, atol=1e-4, rtol=0)
 
