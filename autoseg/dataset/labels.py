@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from autoseg.images.dicom.codes import Structure
 from autoseg.records import Record
 
 # Class indices fit into a byte, together with three that are no classes.
@@ -33,7 +34,7 @@ class LabelScheme(Record):
     in their order, each with its value of `region_order`. `ignore` is the value of voxels that
     nobody annotated. With `instances` label files number objects: the classes are the object and
     the border where objects touch. `things` are the names of classes whose objects count one by
-    one.
+    one; `codes` are what DICOM calls some of the classes.
     """
 
     values: tuple[int, ...] = Field(max_length=MAX_CLASSES)
@@ -43,6 +44,7 @@ class LabelScheme(Record):
     ignore: int | None = None
     instances: bool = False
     things: tuple[str, ...] = ()
+    codes: tuple[Structure, ...] = ()
 
     @property
     def declared_count(self) -> int:

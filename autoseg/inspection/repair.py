@@ -225,6 +225,8 @@ def _manifest(dataset: Dataset, kept: Sequence[Task]) -> dict[str, Any]:
         declared["labels"] = labels_as_declared(labels)
         if labels.things:
             declared["things"] = list(labels.things)
+        if labels.codes:
+            declared["label_codes"] = [one.model_dump(mode="json") for one in labels.codes]
         if labels.regions:
             declared["regions_class_order"] = list(labels.region_order)
     trained = {task.case.case_id for task in kept if task.group == "train"}

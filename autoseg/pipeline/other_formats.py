@@ -89,12 +89,14 @@ class OtherWriter:
 
 
 def segments(labels: LabelScheme, codes: CodeTable | None = None) -> tuple[Segment, ...]:
-    """The segments of a label scheme: all its classes but the background, or its regions."""
+    """The segments of a label scheme: all its classes but the background, or its regions; codes of
+    a table come before those of the scheme."""
     if labels.regions:
         values, names = labels.region_order, tuple(region.name for region in labels.regions)
     else:
         values, names = labels.values[1:], labels.names[1:]
-    return segments_of(values, names, [codes_of(name, codes) for name in names])
+    own = CodeTable(structure=(*(codes.structure if codes else ()), *labels.codes))
+    return segments_of(values, names, [codes_of(name, own) for name in names])
 
 
 def _with_fractions(findings: Findings, probabilities: Path) -> Findings:

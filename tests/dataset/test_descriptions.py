@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.layouts.description import declared_tolerances
+from autoseg.dataset.layouts.description import declared_labels, declared_tolerances
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.layouts.tidying import tidy_description
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
+from autoseg.images.dicom.codes import CodeTable
+from autoseg.pipeline.other_formats import segments
 from tests.dataset.made_up import (
     DESCRIPTION,
     cases_of,
@@ -208,6 +210,18 @@ def test_tolerances_are_lengths_by_name(stated: object) -> None:
     good = {"tolerances_mm": {"liver": 5, "kidney": 2.5}}
     assert declared_tolerances(good, Path("dataset.json")) == {"liver": 5, "kidney": 2.5}
     assert declared_tolerances({}, Path("dataset.json")) == {}
+
+
+def test_what_dicom_calls_classes_may_be_stated() -> None:
+    stated = {"names": ["mets"], "category": ["1", "SCT", "a"], "type": ["2", "SCT", "b"]}
+    description = {"labels": {"background": 0, "mets": 1}, "label_codes": [stated]}
+    labels = declared_labels(description, Path("dataset.json"))
+    (segment,) = segments(labels)
+    assert segment.codes.type == ("2", "SCT", "b")
+    first = CodeTable(structure=(labels.codes[0].model_copy(update={"type": ("3", "SCT", "c")}),))
+    assert segments(labels, first)[0].codes.type.value == "3"
+    with pytest.raises(AutosegError, match=r"label_codes: structure\.0\.type: Field required"):
+        declared_labels(description | {"label_codes": [{"names": ["mets"]}]}, Path("d.json"))
 
 
 def test_a_misspelt_tolerance_is_a_warning(tmp_path: Path) -> None:

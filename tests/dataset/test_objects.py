@@ -69,10 +69,13 @@ def test_a_sidecar_of_something_else_tells_no_classes(tmp_path: Path) -> None:
 
 
 def test_a_corrected_copy_keeps_what_things_are_or_is_refused(tmp_path: Path) -> None:
-    plain = open_dataset(beside_labels(tmp_path / "plain", things=["cell"]))
+    codes = [{"names": ["cell"], "category": ["1", "SCT", "a"], "type": ["2", "SCT", "b"]}]
+    stated = {"things": ["cell"], "label_codes": codes}
+    plain = open_dataset(beside_labels(tmp_path / "plain", **stated))
     write_repaired(plain, [], tmp_path / "copy", 1)
     copied = open_dataset(tmp_path / "copy").labels
     assert copied is not None and copied.things == ("cell",)
+    assert [one.names for one in copied.codes] == [("cell",)]
     numbered = open_dataset(nndetection(tmp_path / "numbered", {"3": 0, "7": 1, "300": 1}))
     with pytest.raises(AutosegError, match="numbered in files of their own"):
         write_repaired(numbered, [], tmp_path / "other", 1)

@@ -7,9 +7,12 @@ from typing import Any
 from autoseg.dataset.labels import MAX_CLASSES, MAX_LABEL_VALUE, LabelScheme, Region
 from autoseg.dataset.layouts.json_files import read_written_json
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.images.dicom.codes import CodeTable, Structure
+from autoseg.records import parse_record
 
 IGNORE = "ignore"
 THINGS = "things"  # classes whose objects count one by one
+CODES = "label_codes"  # of classes in DICOM
 TOLERANCES = "tolerances_mm"  # of the normalised surface Dice
 
 
@@ -85,6 +88,7 @@ def declared_labels(description: dict[str, Any], path: Path) -> LabelScheme:
         region_order=order,
         ignore=ignore[0] if ignore else None,
         things=things,
+        codes=declared_codes(description, path),
     )
 
 
@@ -100,6 +104,12 @@ def declared_things(description: dict[str, Any], path: Path) -> tuple[str, ...]:
             '["nucleus"].'
         )
     return tuple(dict.fromkeys(stated))
+
+
+def declared_codes(description: dict[str, Any], path: Path) -> tuple[Structure, ...]:
+    """What DICOM calls classes, as in a table of codes. Raises AutosegError when it is none."""
+    table = {"structure": description.get(CODES, [])}
+    return parse_record(CodeTable, table, f"{path}: {CODES}").structure
 
 
 def declared_tolerances(description: dict[str, Any], path: Path) -> dict[str, float]:
