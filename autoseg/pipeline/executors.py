@@ -1,24 +1,31 @@
-"""Where jobs are run: here, or one process for each GPU, one fold after the other in each."""
+"""Where jobs are run: here, or one process for each GPU, one fold after the other in each, or each
+with a share of the scans."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from threading import Event
 
-from autoseg.errors import raise_if_any
+from autoseg.errors import AutosegError, raise_if_any
 from autoseg.machine import available_cores
-from autoseg.parallel import Progress, silent
+from autoseg.parallel import Progress, script_aside, silent
 from autoseg.pipeline.jobs import TrainJob
+from autoseg.pipeline.predict import Part, PredictJob, PredictResult, predict_files
 from autoseg.pipeline.prepare import Resources, prepare
 from autoseg.work_folder import WorkFolder
 
 POLL_S = 0.2
 
 
-def training_devices() -> list[str]:
+def gpus_here() -> list[str]:
     """The GPUs of this machine, in torch's order."""
     from autoseg.device import gpus  # torch takes seconds to import
 
@@ -103,3 +110,88 @@ def _run(words: list[str], processes: int, stop: Event) -> int:
             if stop.is_set() and not asked:
                 process.terminate()
                 asked = True
+
+
+def predict_on(
+    devices: Sequence[str], job: PredictJob, progress: Progress = silent
+) -> PredictResult:
+    """Segment scans on all devices at once, each process having its share of them.
+
+    Raises AutosegError when a process fails as a whole, or is lost; masks that are written stay.
+    """
+    parts = [
+        job.model_copy(update={"device": device, "part": Part(index=index, count=len(devices))})
+        for index, device in enumerate(devices, 1)
+    ]
+    counts: dict[Connection, tuple[int, int]] = {}
+    results: dict[Connection, PredictResult] = {}
+    with _predicting(parts) as lines:
+        while waiting := [line for line in lines if line not in results]:
+            for line in wait(waiting):
+                assert isinstance(line, Connection)
+                said = _heard(line, devices[lines.index(line)])
+                if isinstance(said, PredictResult):
+                    results[line] = said
+                else:
+                    counts[line] = said
+                    done, total = (sum(each) for each in zip(*counts.values(), strict=True))
+                    progress(done, total, "predicting scans")
+    return _together([results[line] for line in lines])
+
+
+@contextmanager
+def _predicting(parts: Sequence[PredictJob]) -> Iterator[list[Connection]]:
+    """A process for each part, and a line to each; none is left when the body ends."""
+    context = multiprocessing.get_context("spawn")
+    lines: list[Connection] = []
+    processes: list[SpawnProcess] = []
+    try:
+        for part in parts:
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(target=_predict_part, args=(part, there))
+            with script_aside():
+                process.start()
+            there.close()
+            lines.append(here)
+            processes.append(process)
+        yield lines
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _predict_part(part: PredictJob, line: Connection) -> None:
+    """Say how far this is, then the result, or what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
+    try:
+        line.send(predict_files(part, lambda done, total, what: line.send((done, total))))
+    except AutosegError as error:
+        line.send(error)
+
+
+def _heard(line: Connection, device: str) -> tuple[int, int] | PredictResult:
+    try:
+        said = line.recv()
+    except EOFError:
+        raise AutosegError(
+            f"The process that predicted on {device} was lost. It says why above, or memory did "
+            "not suffice. The same command goes on."
+        ) from None
+    if isinstance(said, AutosegError):
+        raise said
+    heard: tuple[int, int] | PredictResult = said
+    return heard
+
+
+def _together(results: Sequence[PredictResult]) -> PredictResult:
+    """What all found; every process says the same of inputs that none of them can use."""
+    return PredictResult(
+        done=[one for result in results for one in result.done],
+        kept=sum(result.kept for result in results),
+        problems=list(dict.fromkeys(one for result in results for one in result.problems)),
+        notes=list(dict.fromkeys(one for result in results for one in result.notes)),
+        left_out=list(dict.fromkeys(one for result in results for one in result.left_out)),
+    )

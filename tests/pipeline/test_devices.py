@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.synthetic import make_scan, write_scan
 from autoseg.device import Device, choose_device, machine_of
+from autoseg.errors import AutosegError
 from autoseg.machine import Machine
 from autoseg.pipeline import fitting, jobs, train
-from autoseg.pipeline.executors import training_devices
+from autoseg.pipeline.executors import gpus_here, predict_on
 from autoseg.pipeline.fitting import FoldRun
 from autoseg.pipeline.jobs import Rank, TrainJob
 from autoseg.pipeline.plan import PlanJob, plan_dataset
+from autoseg.pipeline.predict import PredictJob
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.training.measure import Measurement
+from tests.inference.model_files import small_configuration, write_model
 from tests.made_up_gpus import MadeUpGpu, install
 
 BUSY, LARGE = MadeUpGpu("NVIDIA RTX 4090", 24, others_gib=4), MadeUpGpu("NVIDIA H100", 80)
@@ -50,6 +54,26 @@ def test_plans_are_made_for_what_is_free_on_the_gpu_that_torch_sees(
     assert decided[0] == pytest.approx(0.9 * 20)
     given = plan(synthetic_dataset, tmp_path / "given", target="gpu:24")
     assert given.machine.gpu_planned_gib == 24
+
+
+def test_devices_share_the_scans_and_say_together_what_was_done(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.safetensors", small_configuration())
+    for name in "abc":
+        scan = make_scan(ord(name), (24, 20, 8))
+        write_scan(tmp_path / "in" / f"{name}.nii.gz", scan.image, scan)
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no scan")
+    job = PredictJob(
+        inputs=(tmp_path / "in",), output=tmp_path / "out", models=(model,), engine="torch"
+    )
+    told: list[tuple[int, int]] = []
+    result = predict_on(["cpu", "cpu"], job, lambda done, total, what: told.append((done, total)))
+    assert sorted(one.case_id for one in result.done) == ["a", "c"]
+    assert len(result.problems) == 1 and "b.nii.gz" in result.problems[0]
+    assert told[-1] == (3, 3)
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    wrong = job.model_copy(update={"models": (tmp_path / "in" / "b.nii.gz",)})
+    with pytest.raises(AutosegError, match=r"b\.nii\.gz"):
+        predict_on(["cpu"], wrong)
 
 
 def test_measuring_may_use_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +148,7 @@ def test_training_elsewhere_than_planned_is_said_in_our_words(
 
 def test_folds_are_dealt_to_gpus_by_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, BUSY, LARGE)
-    assert training_devices() == ["gpu:0", "gpu:1"]
+    assert gpus_here() == ["gpu:0", "gpu:1"]
 
 
 @pytest.mark.parametrize("typed", [None, "gpu", "cuda"])

@@ -120,14 +120,19 @@ def run(options: argparse.Namespace) -> None:
     """Raises AutosegError, once all else is written and shown, for scans that could not be."""
     from autoseg.cli.progress import ProgressBars
     from autoseg.errors import raise_if_any
+    from autoseg.pipeline.executors import gpus_here, predict_on
     from autoseg.pipeline.predict import predict_files
 
     chosen = _chosen_models(options)
     if chosen.told:
         print(chosen.told, file=sys.stderr)
     job = _job(options, chosen)
+    devices = gpus_here() if job.device is None and job.part is None else []
     with ProgressBars() as progress:
-        result = predict_files(job, progress)
+        if len(devices) > 1:
+            result = predict_on(devices, job, progress)
+        else:
+            result = predict_files(job, progress)
     _show(result, job, options.json)
     failed = len(result.problems)
     scans = failed + len(result.done)

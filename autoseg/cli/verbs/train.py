@@ -79,14 +79,14 @@ def _seed(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """0, or the exit code of the signal that stopped it."""
     from autoseg.cli.progress import ProgressBars
-    from autoseg.pipeline.executors import train_on, training_devices
+    from autoseg.pipeline.executors import gpus_here, train_on
     from autoseg.pipeline.jobs import jobs_in_order
 
     jobs = jobs_in_order(train_jobs(options))
     stop = Event()
     caught = stop_gently(stop)
     if jobs[0].rank.world_size == 1 and options.device is None and len(jobs) > 1:
-        devices = training_devices()
+        devices = gpus_here()
         if len(devices) > 1:
             with ProgressBars() as progress:
                 train_on(devices, jobs, stop, interruptible(progress, stop))
