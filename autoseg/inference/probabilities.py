@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -55,14 +56,17 @@ def probability_file(path: Path, shape: tuple[int, ...]) -> Iterator[Probability
 def rewrite_probabilities(
     path: Path, change: Callable[[NDArray[np.float16]], NDArray[np.float16]]
 ) -> None:
-    """Put what a function makes of each output [z, y, x] in the place of a file's."""
-    with np.load(path) as stored:
-        held = stored[NAME]
-    changed = [change(output) for output in held]
-    del held
-    with probability_file(path, (len(changed), *changed[0].shape)) as file:
-        for index, output in enumerate(changed):
-            file.array[index] = output
+    """Put what a function makes of each output [z, y, x] in the place of a file's, one by one."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{NAME}.npy") as entry:
+        np.lib.format.read_magic(entry)
+        (count, *space), _, dtype = np.lib.format.read_array_header_2_0(entry)
+        size = dtype.itemsize * prod(space)
+        outputs = (np.frombuffer(entry.read(size), dtype).reshape(space) for _ in range(count))
+        first = change(next(outputs))
+        with probability_file(path, (count, *first.shape)) as file:
+            for index, output in enumerate(chain([first], map(change, outputs))):
+                file.array[index] = output
+                file.settle()
 
 
 def _reserve(file: int, size: int) -> None:
