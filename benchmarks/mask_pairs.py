@@ -14,6 +14,7 @@ from autoseg.images.volume import read_labels
 
 EVERY = 9  # of pairs, whose prediction or reference is emptied
 SHIFT_VOX = (1, 2, 1)
+LESION_SCANS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Scan:
 
 
 def scans(shared: Path) -> Iterator[Scan]:
-    """Of real masks, and of 25 organs in 512 x 512 x 300 voxels."""
+    """Of real masks, of made lesions, and of 25 organs in 512 x 512 x 300 voxels."""
     for path in sorted((shared / "hippocampus" / "labelsTr").glob("*.nii.gz"))[::4]:
         yield from_file(f"hippocampus-{path.name.split('.')[0]}", path)
     for path in sorted((shared / "sarcoma").glob("*/CT_mask.nii.gz")):
@@ -45,6 +46,7 @@ def scans(shared: Path) -> Iterator[Scan]:
     for path in sorted((shared / "nuclei" / "instances").iterdir())[::8]:
         yield from_file(f"nuclei-{path.stem}", path)
     yield from_file("lung_ct-P113", shared / "lung_ct" / "4DLung_P113.nii.gz")
+    yield from (made_lesions(seed) for seed in range(LESION_SCANS))
     organs = made_organs()
     maps = MapPair(moved(organs), organs, None, (1.5, 0.8, 0.8), probabilities=waves(organs.shape))
     yield Scan("organs-made", maps, tuple(range(1, 26)))
@@ -105,3 +107,21 @@ def made_organs() -> NDArray[np.uint8]:
         inside = (z / half[0]) ** 2 + (y / half[1]) ** 2 + (x / half[2]) ** 2 <= 1
         organs[tuple(map(slice, centre - half, centre + half + 1))][inside] = value
     return organs
+
+
+def made_lesions(seed: int) -> Scan:
+    """60 balls of 1 to 7 voxels, so close that some touch once dilated; the prediction misses a
+    fifth, has another fifth of its own, and is moved."""
+    rng = np.random.default_rng(seed)
+    shape = (72, 120, 120)
+    balls = np.zeros(shape, np.uint8)  # by number
+    for number in range(1, 61):
+        radius = int(rng.integers(1, 8))
+        z, y, x = np.ogrid[tuple(slice(-radius, radius + 1) for _ in range(3))]
+        centre = rng.integers(radius, np.array(shape) - radius)
+        box = tuple(map(slice, centre - radius, centre + radius + 1))
+        balls[box][z**2 + y**2 + x**2 <= radius**2] = number
+    reference = np.uint8((balls > 0) & (balls <= 48))
+    prediction = np.uint8(moved(balls) > 12)
+    maps = MapPair(prediction, reference, None, (1.2, 1.0, 0.9), probabilities=waves(shape))
+    return Scan(f"lesions-made_{seed}", maps, (1,))

@@ -1,15 +1,18 @@
 """Scores of autoseg's metrics against those of other libraries, on real masks, and their times.
 
-    python -m benchmarks.metrics_parity SHARED_DATA --peers PEER_PYTHON PANOPTICA_PYTHON
+    python -m benchmarks.metrics_parity SHARED_DATA --peers PEER_PYTHON PANOPTICA_PYTHON \
+        BRATS_PYTHON
 
 PEER_PYTHON has surface-distance 0.1, monai 1.6.1, medpy 0.5.2, SimpleITK 2.5.7, torchmetrics 1.9.0
-and pycocotools 2.0.11; PANOPTICA_PYTHON has panoptica 2.1.7, which needs older packages. References
-are real masks (of every fourth hippocampus), predictions are the same shifted and partly eroded,
-and here and there empty; a scan of 25 organs is made. Others see masks cut to where either is,
-which changes none of their scores but saves their time; autoseg starts from whole maps. Seconds are
-of processor time, on one core.
+and pycocotools 2.0.11; PANOPTICA_PYTHON has panoptica 2.1.7, which needs older packages;
+BRATS_PYTHON has the code of the BraTS 2023 challenge, by peer/metric_lesions.py, which needs pandas
+1.5. References are real masks (of every fourth hippocampus), predictions are the same shifted and
+partly eroded, and here and there empty; probabilities are waves; a scan of 25 organs is made.
+Others see masks cut to where either is, which changes none of their scores but saves their time;
+autoseg starts from whole maps. Seconds are of processor time, on one core.
 
-A comparison with another library is a row of COMPARISONS and a function in peer/metrics.py.
+A comparison with another library is a row of COMPARISONS, in metric_comparisons.py, and a function
+in peer/.
 """
 
 import argparse
@@ -26,106 +29,26 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from autoseg.evaluation.mask_pair import Convention
+from autoseg.evaluation.detection import detections_of, froc
+from autoseg.evaluation.mask_pair import Convention, MaskPair
 from autoseg.evaluation.metrics import METRICS
 from autoseg.evaluation.surfaces import SurfaceKind
 from benchmarks.mask_pairs import Scan, scans
+from benchmarks.metric_comparisons import COMPARISONS, LIBRARIES, TOLERANCE_MM, Comparison
 
 RESULTS = Path(__file__).parent / "results" / "metrics_parity.json"
 PEER = Path(__file__).parent / "peer" / "metrics.py"
-TOLERANCE_MM = 1.5
 EQUAL = 2e-6  # of the larger; some libraries answer in single precision
 SURFACE_METRICS = ("hd_mm", "hd95_mm", "asd_mm", "nsd")
 KINDS: tuple[SurfaceKind, ...] = ("voxel", "area")
-LIBRARIES = {  # by which of the two interpreters runs them
-    "surface-distance": 0,
-    "surface-distance, one search": 0,
-    "monai": 0,
-    "medpy": 0,
-    "SimpleITK": 0,
-    "torchmetrics": 0,
-    "pycocotools": 0,
-    "panoptica": 1,
-}
-
-POOLED = "one percentile of both directions together; ours is the larger of two"
-AT_HALF = "an IoU of exactly 0.5 matches as well; ours must be above, as in the paper"
-MEANS = "mean of the two directions' means (MASD); ours is over all elements together"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A metric of ours and what another library calls it; `differs` says how, if it is another."""
-
-    metric: str
-    surfaces: SurfaceKind
-    library: str
-    function: str
-    differs: str = ""
+def mean_froc(pair: MaskPair) -> float | None:
+    curve = froc([detections_of(pair)])
+    return None if curve is None else curve.mean
 
 
-COMPARISONS = (
-    Comparison("hd_mm", "area", "surface-distance", "compute_robust_hausdorff(100)"),
-    Comparison("hd95_mm", "area", "surface-distance", "compute_robust_hausdorff(95)"),
-    Comparison("asd_mm", "area", "surface-distance", "compute_average_surface_distance"),
-    Comparison("nsd", "area", "surface-distance", "compute_surface_dice_at_tolerance"),
-    Comparison("nsd", "area", "monai", "compute_surface_dice(use_subvoxels=True)"),
-    Comparison("hd_mm", "voxel", "monai", "compute_hausdorff_distance"),
-    Comparison("hd95_mm", "voxel", "monai", "compute_hausdorff_distance(percentile=95)"),
-    Comparison("asd_mm", "voxel", "monai", "compute_average_surface_distance(symmetric=True)"),
-    Comparison("nsd", "voxel", "monai", "compute_surface_dice"),
-    Comparison("hd_mm", "voxel", "medpy", "hd"),
-    Comparison("hd95_mm", "voxel", "medpy", "hd95", POOLED),
-    Comparison("asd_mm", "voxel", "medpy", "assd"),
-    Comparison("hd_mm", "voxel", "SimpleITK", "LabelContour, max"),
-    Comparison("hd95_mm", "voxel", "SimpleITK", "LabelContour, percentile"),
-    Comparison("asd_mm", "voxel", "SimpleITK", "LabelContour, mean"),
-    Comparison("nsd", "voxel", "SimpleITK", "LabelContour, share"),
-    Comparison(
-        "hd_mm",
-        "voxel",
-        "SimpleITK",
-        "HausdorffDistanceImageFilter",
-        "between whole masks, voxels in both being 0 away; ours is between their surfaces",
-    ),
-    Comparison(
-        "hd_mm",
-        "voxel",
-        "torchmetrics",
-        "hausdorff_distance",
-        "right for square pictures only, as rows are taken to be as long as the picture is high",
-    ),
-    Comparison("hd_mm", "voxel", "panoptica", "hausdorff_distance"),
-    Comparison("hd95_mm", "voxel", "panoptica", "hausdorff_distance95", POOLED),
-    Comparison("asd_mm", "voxel", "panoptica", "average_symmetric_surface_distance", MEANS),
-    Comparison(
-        "nsd",
-        "voxel",
-        "panoptica",
-        "normalized_surface_dice",
-        "by its own formula, which its documentation says is not the published one",
-    ),
-    Comparison("cldice", "voxel", "panoptica", "centerline_dice"),
-    Comparison("dice", "voxel", "surface-distance", "compute_dice_coefficient"),
-    Comparison("dice", "voxel", "monai", "compute_dice"),
-    Comparison("iou", "voxel", "monai", "compute_iou"),
-    Comparison("dice", "voxel", "medpy", "dc"),
-    Comparison("iou", "voxel", "medpy", "jc"),
-    Comparison("precision", "voxel", "medpy", "precision"),
-    Comparison("sensitivity", "voxel", "medpy", "recall"),
-    Comparison("dice", "voxel", "SimpleITK", "GetDiceCoefficient"),
-    Comparison("iou", "voxel", "SimpleITK", "GetJaccardCoefficient"),
-    Comparison("dice", "voxel", "torchmetrics", "dice_score"),
-    Comparison("dice", "voxel", "panoptica", "volumetric_dice"),
-    Comparison("iou", "voxel", "panoptica", "iou"),
-    # Objects: those that nuclei have by number, components of the others.
-    Comparison("pq", "voxel", "torchmetrics", "panoptic_quality"),
-    Comparison("pq", "voxel", "panoptica", "Panoptica_Evaluator, pq", AT_HALF),
-    Comparison("sq", "voxel", "panoptica", "Panoptica_Evaluator, sq", AT_HALF),
-    Comparison("rq", "voxel", "panoptica", "Panoptica_Evaluator, rq", AT_HALF),
-    Comparison("map", "voxel", "pycocotools", "COCOeval, AP"),
-    Comparison("ap50", "voxel", "pycocotools", "COCOeval, AP50"),
-)
+OURS = {name: metric.score for name, metric in METRICS.items()} | {"froc": mean_froc}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +87,9 @@ def answer_ourselves(scan: Scan, kind: SurfaceKind, answers: Answers) -> None:
     pairs = list(maps.masks({str(value): (value,) for value in scan.classes}))
     _add(answers.seconds, "cut", dataset, time.process_time() - started)
     for value, pair in pairs:
-        for name, metric in METRICS.items():
+        for name, scored_by in OURS.items():
             started = time.process_time()
-            score = metric.score(pair)
+            score = scored_by(pair)
             _add(answers.seconds, name, dataset, time.process_time() - started)
             scored = answers.scores.setdefault(name, {})
             scored[f"{scan.name}-{value}"] = "undefined" if score is None else score
@@ -258,7 +181,7 @@ def _summed(answers: Answers, names: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--peers", nargs=2, required=True, metavar="PYTHON")
+    parser.add_argument("--peers", nargs=3, required=True, metavar="PYTHON")
     options = parser.parse_args()
     ours = {kind: Answers({}, {}) for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:

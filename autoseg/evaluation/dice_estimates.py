@@ -21,8 +21,8 @@ class Observations:
     """Of one class, an entry for each mask that was compared with its reference.
 
     `expected_dice` is NaN where the mask is empty, `dice` where neither has the class, or where it
-    is not known. Spoilt copies of a case have its fold; in a single fold they are one each of its
-    first cases, in the same order.
+    is not known. Spoilt copies of a case have its fold, of which they are one each of its first
+    cases, in the same order.
     """
 
     expected_dice: Floats
@@ -33,11 +33,14 @@ class Observations:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """What is left out together: folds, or parts of the only one, copies with their cases."""
-        if len(np.unique(self.fold)) > 1:
+        """What is left out together: folds, or parts of the only one where anything is known,
+        copies with their cases."""
+        folds = np.unique(self.fold[self.known])
+        if len(folds) != 1:
             return self.fold
-        case = np.where(self.is_spoilt, np.cumsum(self.is_spoilt), np.cumsum(~self.is_spoilt)) - 1
-        return case % GROUPS
+        here = self.fold == folds[0]
+        spoilt, clean = np.cumsum(here & self.is_spoilt), np.cumsum(here & ~self.is_spoilt)
+        return (np.where(self.is_spoilt, spoilt, clean) - 1) % GROUPS
 
     @property
     def known(self) -> NDArray[np.bool_]:

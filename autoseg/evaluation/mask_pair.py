@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import ndimage
 
 from autoseg.evaluation.joined_lesions import JoinedLesions, join_lesions
 from autoseg.evaluation.objects import Mask, Numbers, PairedObjects, number_objects, pair_objects
 from autoseg.evaluation.saved_probabilities import SavedProbabilities
 from autoseg.evaluation.surfaces import Distances, SurfaceKind, surface_distances, surface_of
 from autoseg.geometry import Spacing3
+from autoseg.images.value_boxes import ValueBoxes, joined
 from autoseg.records import Record
 
 Shape3 = tuple[int, int, int]
@@ -154,9 +154,8 @@ class MapPair:
     probabilities: SavedProbabilities | None = None
 
     @cached_property
-    def _boxes(self) -> tuple[list[Any], list[Any]]:
-        """Bounding boxes of every value from 1 in either map; None for those that are absent."""
-        return ndimage.find_objects(self.prediction), ndimage.find_objects(self.reference)
+    def _boxes(self) -> tuple[ValueBoxes, ValueBoxes]:
+        return ValueBoxes.of(self.prediction), ValueBoxes.of(self.reference)
 
     def masks(self, classes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, MaskPair]]:
         """A pair of masks for each class, or region of several values."""
@@ -189,20 +188,8 @@ class MapPair:
 
     def _box_of(self, values: tuple[int, ...]) -> tuple[slice, ...]:
         """The smallest box that holds some values in both maps; a single voxel where none is."""
-        found = [
-            boxes[value - 1]
-            for boxes in self._boxes
-            for value in values
-            if 0 < value <= len(boxes) and boxes[value - 1] is not None
-        ]
-        if min(values) <= 0:  # background is everywhere, and boxes are of values from 1
-            return tuple(slice(0, size) for size in self.prediction.shape)
-        if not found:
-            return (slice(0, 1),) * 3
-        return tuple(
-            slice(min(part.start for part in parts), max(part.stop for part in parts))
-            for parts in zip(*found, strict=True)
-        )
+        found = [box for box in (boxes.around(values) for boxes in self._boxes) if box is not None]
+        return joined(found) or (slice(0, 1),) * 3
 
 
 def _cut(whole: NDArray[Scalar] | None, box: tuple[slice, ...]) -> NDArray[Scalar] | None:

@@ -12,6 +12,7 @@ from autoseg.evaluation.corrections import CorrectedCase, scored_classes
 from autoseg.images.volume import read_labels
 from autoseg.postprocessing.steps import (
     FOREGROUND,
+    ROUNDING,
     Absent,
     Confidence,
     Holes,
@@ -135,5 +136,6 @@ def _above(values: NDArray[np.float64], quantiles: Sequence[float], digits: int)
     found = set()
     for value in np.quantile(values, quantiles, method="lower"):
         unit = 10.0 ** (np.floor(np.log10(value)) - digits + 1)
-        found.add(float(f"{(np.floor(value / unit) + 1) * unit:.{digits}g}"))
+        units = np.floor(value / unit + ROUNDING) + 1  # 1.2 / 0.1 is a little less than 12
+        found.add(float(f"{units * unit:.{digits}g}"))
     return sorted(found)

@@ -61,6 +61,8 @@ from autoseg.postprocessing.quality import QualityModel
 from autoseg.records import Record, load_record, save_record
 from autoseg.work_folder import WorkFolder
 
+OF_PROBABILITIES = ("ece", "brier")  # which held-out masks are kept without
+
 
 class SelectJob(Record):
     """What to choose from, by which metric and rules, and where networks run.
@@ -99,6 +101,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
     held_out = _held_out(work, found, job.rules)
     predict_held_out(held_out, job.running, progress)
     scored = _scored(held_out, job.metric, workers, progress)
+    _check_scores(scored, job.metric)
     candidates = _candidates(scored)
     choice = choose_as_nnunet(candidates) if job.rules == "nnunet" else choose_candidate(candidates)
     subset = held_out.subsets[choice.index]
@@ -122,14 +125,27 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
 
 
 def _check_metric(job: SelectJob) -> None:
-    usable = [name for name, metric in METRICS.items() if metric.better is not None]
+    usable = [n for n, metric in METRICS.items() if metric.better and n not in OF_PROBABILITIES]
     if job.metric not in usable:
         raise AutosegError(
-            f"--metric {job.metric}: there is no such metric with a better end. Choose of "
+            f"--metric {job.metric}: there is no such metric of masks with a better end. Choose of "
             f"{', '.join(usable)}."
         )
     if job.rules == "nnunet" and job.metric != COUNTED:
         raise AutosegError(f"--as nnunet: nnU-Net selects by {COUNTED}. Leave --metric out.")
+
+
+def _check_scores(scored: Scored, metric: str) -> None:
+    """Every candidate has a score by the metric in some case."""
+    without = [s for s, own in scored.scores.items() if np.isnan(own).all()]
+    members = scored.held_out.found.members
+    names = [" + ".join(members[index].name for index in subset) for subset in without]
+    if names:
+        raise AutosegError(
+            f"--metric {metric}: {', '.join(names)} {'has' if len(names) == 1 else 'have'} no "
+            "score in any held-out case, as where masks and references are all empty. Choose by "
+            "another metric, or check the references: autoseg check."
+        )
 
 
 def _held_out(work: WorkFolder, found: Found, rules: RulesName) -> HeldOut:

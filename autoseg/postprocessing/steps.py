@@ -9,9 +9,9 @@ import fill_voids
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import ndimage
 
 from autoseg.geometry import Spacing3
+from autoseg.images.value_boxes import ValueBoxes
 from autoseg.records import Record
 
 FOREGROUND = "foreground"  # what a step is of that takes all classes together
@@ -130,7 +130,7 @@ class Parts:
         self.labels = np.ascontiguousarray(labels)
         self.voxel_mm3 = float(np.prod(spacing_mm))
         self.confidences = confidences
-        self.boxes = ndimage.find_objects(self.labels)
+        self.boxes = ValueBoxes.of(self.labels)
         self.found: dict[tuple[int, ...], _Components | None] = {}
 
     def changed_by(self, step: Step) -> NDArray[np.intp]:
@@ -166,7 +166,7 @@ class Parts:
         return self.found[values]
 
     def _look_for(self, values: tuple[int, ...]) -> _Components | None:
-        box = self._box(values)
+        box = self.boxes.around(values)
         if box is None:
             return None
         # Bytes, since cc3d 4.1 fails on lines of booleans.
@@ -177,7 +177,7 @@ class Parts:
         return _Components(box, keys, sizes_vox)
 
     def _if_improbable(self, step: Absent) -> NDArray[np.intp]:
-        confidence, box = self.confidences.get(step.of), self._box(step.values)
+        confidence, box = self.confidences.get(step.of), self.boxes.around(step.values)
         if confidence is None or box is None:
             return np.empty(0, np.intp)
         probability = measured(confidence, step.measure)
@@ -186,7 +186,7 @@ class Parts:
         return self._indices(box, self._inside(box, step.values))
 
     def _holes(self, step: Holes) -> NDArray[np.intp]:
-        box = self._box(step.values)
+        box = self.boxes.around(step.values)
         if box is None:
             return np.empty(0, np.intp)
         mask = self._inside(box, step.values)
@@ -195,16 +195,6 @@ class Parts:
         if filled[deep].ndim >= 2:  # a line encloses nothing
             filled[deep] = fill_voids.fill(np.ascontiguousarray(mask[deep]))
         return self._indices(box, filled & (self.labels[box] == 0))
-
-    def _box(self, values: tuple[int, ...]) -> tuple[slice, ...] | None:
-        """The smallest box that holds all voxels of some values."""
-        boxes = [self.boxes[v - 1] for v in values if v <= len(self.boxes) and self.boxes[v - 1]]
-        if not boxes:
-            return None
-        return tuple(
-            slice(min(part.start for part in parts), max(part.stop for part in parts))
-            for parts in zip(*boxes, strict=True)
-        )
 
     def _inside(self, box: tuple[slice, ...], values: tuple[int, ...]) -> NDArray[np.bool_]:
         part = self.labels[box]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+LOWEST = -1.0  # of confidences, of what is missed
+RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # false positives a scan
 VOXELS_IN_TURN = 1_000_000  # which torchmetrics looks at one by one
 Function = Callable[[Any, Any, tuple[float, ...], float], float]
 
@@ -103,7 +105,45 @@ def pycocotools_objects() -> dict[str, Function]:
     return {"COCOeval, AP": of(0), "COCOeval, AP50": of(1)}
 
 
+def monai_objects() -> dict[str, Function]:
+    """Which detections touch what is said here; the curve and its mean are MONAI's.
+
+    Its curve has no point at the lowest confidence that there is, so another one is put below.
+    """
+    from monai.metrics.froc import compute_froc_curve_data, compute_froc_score
+
+    def confident(prediction: Any, reference: Any, confidences: Any) -> tuple[Any, Any]:
+        """Confidences of those that touch nothing, and of the surest one of each reference."""
+        numbers = [number for number in np.unique(prediction) if number]
+        sure = dict(zip(numbers, confidences, strict=True))
+        touching = {
+            real: [sure[n] for n in np.unique(prediction[reference == real]) if n]
+            for real in np.unique(reference)
+            if real
+        }
+        false = [sure[n] for n in numbers if not reference[prediction == n].any()]
+        return np.array(false), np.array([max(own, default=LOWEST) for own in touching.values()])
+
+    def froc(prediction: Any, reference: Any, confidences: Any, below: bool) -> float:
+        false, true = confident(prediction, reference, confidences)
+        if not len(true):
+            return math.nan
+        curve = compute_froc_curve_data(
+            np.append(false, LOWEST) if below else false,
+            true if below else np.maximum(true, 0),  # which it gives what is missed
+            len(true),
+            1,
+        )
+        return float(compute_froc_score(*curve, eval_thresholds=RATES))
+
+    return {
+        "compute_froc_score": lambda p, r, c, _: froc(p, r, c, below=False),
+        "compute_froc_score, a point more": lambda p, r, c, _: froc(p, r, c, below=True),
+    }
+
+
 OBJECTS = {
+    "monai": monai_objects,
     "torchmetrics": torchmetrics_objects,
     "panoptica": panoptica_objects,
     "pycocotools": pycocotools_objects,

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from metric_lesions import brats_2023  # isort: skip
 from metric_objects import OBJECTS, Function, TooLargeError  # isort: skip
+from metric_probabilities import torchmetrics_probabilities  # isort: skip
 
 PIXELS_BY_PIXELS = 30_000  # of which torchmetrics makes a table of each by each
 
@@ -218,25 +220,47 @@ LIBRARIES = {
     "SimpleITK": simpleitk,
     "torchmetrics": torchmetrics,
     "panoptica": panoptica,
+    "BraTS-2023-Metrics": brats_2023,
+}
+TABLES: dict[str, Any] = {  # of functions by library, by what they look at
+    "masks": LIBRARIES,
+    "objects": OBJECTS,
+    "probabilities": {"torchmetrics": torchmetrics_probabilities},
 }
 
 
-def arguments(question: Any, of_objects: bool) -> tuple[Any, ...]:
-    """What functions are called with: masks, spacing, tolerance.
+def arguments_of(question: Any) -> dict[str, tuple[Any, ...]]:
+    """What functions are called with, by what they look at."""
+    return {
+        "masks": _masks(question),
+        "objects": _objects(question),
+        "probabilities": _probabilities(question),
+    }
 
-    Those of objects get maps of numbers for masks, and confidences of the predicted ones, which are
-    mean probabilities, for the spacing.
-    """
+
+def _masks(question: Any) -> tuple[Any, ...]:
+    """Masks, spacing, tolerance."""
+    spacing = tuple(float(step) for step in question["spacing"])
+    return question["prediction"], question["reference"], spacing, float(question["tolerance"])
+
+
+def _objects(question: Any) -> tuple[Any, ...]:
+    """Maps of numbers, and confidences of the predicted ones, which are mean probabilities."""
     masks = question["prediction"], question["reference"]
-    if not of_objects:
-        spacing = tuple(float(step) for step in question["spacing"])
-        return *masks, spacing, float(question["tolerance"])
     touching = np.ones((3,) * masks[0].ndim)
     ids = [question.get(name) for name in ("predicted_ids", "reference_ids")]
     if ids[0] is None:
         ids = [ndimage.label(mask, touching)[0] for mask in masks]
     present = np.unique(ids[0][ids[0] > 0])
     return *ids, ndimage.mean(question["probability"], ids[0], present), 0.0
+
+
+def _probabilities(question: Any) -> tuple[Any, ...]:
+    """The probability and the reference where either mask is; without voxels where none is."""
+    either = question["prediction"] | question["reference"]
+    boxes = ndimage.find_objects(either.view(np.uint8))
+    box = boxes[0] if boxes else (slice(0),) * either.ndim
+    return question["probability"][box], question["reference"][box], (), 0.0
 
 
 def score(function: Function, given: tuple[Any, ...]) -> float | str:
@@ -250,18 +274,22 @@ def score(function: Function, given: tuple[Any, ...]) -> float | str:
 def main() -> None:
     library, folder, answer = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     warnings.simplefilter("ignore")
-    of_masks = LIBRARIES[library]() if library in LIBRARIES else {}
-    functions = of_masks | (OBJECTS[library]() if library in OBJECTS else {})
+    functions = {
+        name: (looked_at, function)
+        for looked_at, table in TABLES.items()
+        if library in table
+        for name, function in table[library]().items()
+    }
     scores: dict[str, dict[str, float | str]] = {name: {} for name in functions}
     seconds: dict[str, dict[str, float]] = {name: {} for name in functions}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as file:
             question = dict(file)
         dataset = path.stem.split("-")[0]
-        for name, function in functions.items():
-            given = arguments(question, name not in of_masks)
+        given = arguments_of(question)
+        for name, (looked_at, function) in functions.items():
             started = time.process_time()
-            scores[name][path.stem] = score(function, given)
+            scores[name][path.stem] = score(function, given[looked_at])
             spent = time.process_time() - started
             seconds[name][dataset] = seconds[name].get(dataset, 0.0) + spent
     answer.write_text(json.dumps({"scores": scores, "seconds": seconds}))

@@ -13,7 +13,7 @@ from scipy import ndimage
 from autoseg.dataset.labels import LabelScheme, Region
 from autoseg.evaluation.corrections import CorrectedCase, correct_case
 from autoseg.evaluation.evaluate import evaluate_pairs
-from autoseg.evaluation.step_candidates import look_at_case, steps_to_try, value_around
+from autoseg.evaluation.step_candidates import CaseParts, look_at_case, steps_to_try, value_around
 from autoseg.images.volume import read_labels, write_labels
 from autoseg.postprocessing.steps import Confidence, Holes, SmallComponents, apply_steps
 
@@ -102,6 +102,18 @@ def test_sizes_are_swept_over_components_that_are_not_the_largest(tmp_path: Path
     steps = [s for group in steps_to_try(CLASSES, [parts], [none]) for s in group]
     sizes = [s.min_volume_mm3 for s in steps if isinstance(s, SmallComponents)]
     assert sizes == [2.1, 3.1]
+
+
+@pytest.mark.parametrize("voxel_mm3", [0.01, 0.29, 1.2, 0.75])
+def test_sizes_that_are_swept_are_above_those_of_components(voxel_mm3: float) -> None:
+    """1.2 mm³ is a size of two digits: as the least one it would remove nothing of that size."""
+    none = {n: Confidence(largest_probability=0, mean_probability=None) for n in CLASSES.names[1:]}
+    for voxels in range(1, 100):
+        spare = {"organ": np.array([voxels * voxel_mm3]), "lesion": np.array([])}
+        parts = CaseParts(spare, {"organ": True, "lesion": True})
+        steps = [s for group in steps_to_try(CLASSES, [parts], [none]) for s in group]
+        (found,) = [s for s in steps if isinstance(s, SmallComponents)]
+        assert voxels * voxel_mm3 < found.min_volume_mm3 <= 1.1001 * voxels * voxel_mm3
 
 
 def test_a_voxel_out_of_a_region_becomes_part_of_the_smallest_around_it() -> None:

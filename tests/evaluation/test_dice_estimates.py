@@ -77,6 +77,20 @@ def test_in_a_single_fold_cases_are_left_out_with_their_spoilt_copies() -> None:
     assert all(len(group) == 1 for group in groups) and len(set.union(*groups)) == 5
 
 
+def test_a_class_of_one_fold_alone_is_left_out_in_parts_as_in_a_single_fold() -> None:
+    """Else there is nothing to learn its line from, and soft Dice is taken as it is."""
+    one = made_up(count=60, folds=1)
+    nothing = np.full(30, np.nan)
+    seen = Observations(
+        np.append(one.expected_dice, nothing),
+        np.append(one.dice, nothing),
+        np.repeat([0, 1], [60, 30]),
+        np.append(one.is_spoilt, np.zeros(30, bool)),
+        np.append(one.has_class, np.zeros(30, bool)),
+    )
+    np.testing.assert_array_equal(cross_estimates(seen)[:60], cross_estimates(one))
+
+
 def test_empty_masks_and_a_single_fold_are_no_hindrance() -> None:
     seen = made_up(count=100, folds=1)
     seen.expected_dice[:10] = np.nan

@@ -152,3 +152,15 @@ def test_a_value_below_zero_is_scored_as_any_other() -> None:
     found = score_classes(maps, {"-1": (-1,)}, {"dice": METRICS["dice"]})
     assert found["-1"].sizes_vox == (4, 3)
     assert found["-1"].scores["dice"] == pytest.approx(6 / 7)
+
+
+def test_values_are_scored_that_are_as_large_as_their_type_holds() -> None:
+    """As of objects that have numbers of their own in all scans together."""
+    labels = np.zeros((3, 8, 8), np.uint32)
+    labels[0, 0, :2], labels[1, 2, 3:6] = 3, 2**32 - 1
+    moved = np.roll(labels, 1, axis=2)
+    classes = {"a": (3,), "b": (2**32 - 1,), "c": (5,)}
+    dice = {"dice": METRICS["dice"]}
+    scores = score_classes(MapPair(moved, labels, None, SPACING_MM), classes, dice)
+    found = [one.scores["dice"] for one in scores.values()]
+    assert found == [pytest.approx(0.5), pytest.approx(2 / 3), None]

@@ -361,8 +361,23 @@ def test_other_metrics_may_decide(work: WorkFolder, monkeypatch: pytest.MonkeyPa
     assert selection.candidates[0].score > 0  # as the metric is, though less of it is better
     interval = selection.candidates[0].interval
     assert interval.low <= selection.candidates[0].score <= interval.high
-    with pytest.raises(AutosegError, match="no such metric with a better end"):
+    with pytest.raises(AutosegError, match="no such metric of masks with a better end"):
         select(SelectJob(work=work.root, metric="volume_ml"), 1)
+    with pytest.raises(AutosegError, match="ece: there is no such metric of masks"):
+        select(SelectJob(work=work.root, metric="ece"), 1)
+
+
+def test_a_candidate_without_any_score_is_told_before_anything_is_chosen(
+    work: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where masks and references are all empty: the mean would be no number, which wins every
+    comparison that it comes first in."""
+    before = work.selection.read_bytes()
+    nothing = np.full((1, 3), np.nan)
+    monkeypatch.setattr("autoseg.pipeline.select.correct_case", lambda case: nothing)
+    with pytest.raises(AutosegError, match="have no score in any held-out case"):
+        select(SelectJob(work=work.root), 1)
+    assert work.selection.read_bytes() == before
 
 
 def test_folds_that_were_trained_on_other_cases_are_left_out(work: WorkFolder) -> None:

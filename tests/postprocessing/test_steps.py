@@ -144,3 +144,11 @@ def test_a_recipe_comes_back_from_a_file_as_it_was() -> None:
     )
     recipe = Recipe(members=("p/2d",), steps=steps)
     assert parse_record(Recipe, recipe.model_dump(mode="json"), "here") == recipe
+
+
+def test_values_may_have_gaps_and_be_as_large_as_their_type_holds() -> None:
+    labels = np.zeros((1, 3, 6), np.uint32)
+    labels[0, 0, :3] = labels[0, 2, 5] = 2**32 - 1
+    labels[0, 2, 0] = 7
+    kept = corrected(labels, LargestComponent(of="organ", values=(2**32 - 1, 7, 9)))
+    assert np.flatnonzero(kept).tolist() == [0, 1, 2]
