@@ -7,6 +7,10 @@ synthetic CT of 512x512x100 voxels, with untrained networks of 8 features and 5 
 without mirroring. `huge` is one of 512x512x300 and 100 classes, within 8 GiB; nnU-Net is stopped
 after `--patience` seconds there. Memory is the largest sum over all processes of what each holds
 alone and its share of what several hold.
+
+The floor is what the multiply-adds of all patches would take at the rate of a large matrix
+product, in the precision in which that is fastest here. Of autoseg's seconds the rest are its start
+(the same command, when all masks are there), and whatever else is slower than the floor.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from benchmarks import processes
 RESULTS = Path(__file__).parent / "results"
 NOWHERE = {"nnUNet_raw": "", "nnUNet_preprocessed": "", "nnUNet_results": ""}
 LIMIT_GIB = 8
+MATRIX = 2048  # rows and columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +207,25 @@ def floor_seconds(part: Part, rate: float) -> float:
     return work * patches * 2 ** len(plan.inference.mirror_axes) / rate
 
 
-def matrix_rate() -> float:
-    """Multiply-adds a second of a large bfloat16 matrix product, the best of several."""
-    a, b = (torch.randn(4096, 4096, dtype=torch.bfloat16) for _ in range(2))
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a matrix product, the best of several."""
+    a, b = (torch.randn(MATRIX, MATRIX, dtype=dtype) for _ in range(2))
     best = 0.0
     for _ in range(5):
         started = time.perf_counter()
         a @ b
-        best = max(best, 4096**3 / (time.perf_counter() - started))
+        best = max(best, MATRIX**3 / (time.perf_counter() - started))
     return best
+
+
+def parts_of(seconds: float, start: float, floor: float) -> dict[str, float]:
+    """Where autoseg's seconds went."""
+    return {
+        "floor_seconds": floor,
+        "start_seconds": start,
+        "other_seconds": seconds - start - floor,
+        "share_of_floor": floor / seconds,
+    }
 
 
 def compare(part: Part, options: argparse.Namespace, rate: float) -> dict[str, Any]:
@@ -232,7 +247,9 @@ def compare(part: Part, options: argparse.Namespace, rate: float) -> dict[str, A
         name: {key: statistics.median(r[key] for r in runs) for key in ("seconds", "peak_gib")}
         for name, runs in rounds.items()
     }
-    result = {"rounds": rounds, "median": median, "floor_seconds": floor_seconds(part, rate)}
+    start = run([w for w in ours(part, outputs["ours"], None) if w != "--overwrite"], float("inf"))
+    where = parts_of(median["autoseg"]["seconds"], start["seconds"], floor_seconds(part, rate))
+    result = {"rounds": rounds, "median": median, **where}
     if all(r["ended"] == "done" for runs in rounds.values() for r in runs):
         a, b = median["autoseg"], median["nnunetv2"]
         result["times_faster"] = b["seconds"] / a["seconds"]
@@ -255,12 +272,13 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     small = hippocampus(options.folder, options.shared)
-    rate = matrix_rate()
+    rates = {str(dtype): matrix_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    print("multiply-adds a second:", rates)
     path = RESULTS / "prediction.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     result["machine"] = machine_of(choose_device()).model_dump(mode="json") | {
         "amx": "amx_bf16" in cpu_flags(),
-        "bf16_multiply_adds_per_s": rate,
+        "multiply_adds_per_s": rates,
         "cores": available_cores(),
     }
     for name in options.parts:
@@ -275,7 +293,7 @@ def main() -> None:
             part = large(name, scan, classes, small.ours, options.folder)
         if name == "huge":
             part = Part(name, part.scans, part.ours, part.theirs, False, LIMIT_GIB)
-        result[name] = compare(part, options, rate)
+        result[name] = compare(part, options, max(rates.values()))
         print(json.dumps({k: v for k, v in result[name].items() if k != "rounds"}, indent=2))
         path.write_text(json.dumps(result, indent=2) + "\n")
 
