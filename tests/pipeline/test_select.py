@@ -314,6 +314,16 @@ def test_a_pack_predicts_as_the_selection_does(work: WorkFolder, tmp_path: Path)
     assert 2 in plain(scan).labels.array and 2 not in found.labels.array
 
 
+def test_a_pack_counts_for_the_models_that_it_holds(
+    work: WorkFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = tmp_path / "pack.safetensors"
+    pack_models(work.root, pack, configuration="2d")
+    scan, out = str(scan_of(work, "case_000")), str(tmp_path / "out")
+    assert main(["predict", scan, out, "--model", str(pack)]) == 0
+    assert "Wrote 1 mask" in (said := capsys.readouterr().out) and "with 3 models" in said
+
+
 def test_what_takes_single_models_refuses_a_pack(
     work: WorkFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

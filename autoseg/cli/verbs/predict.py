@@ -219,7 +219,9 @@ def _in_a_line(result: "PredictResult", job: "PredictJob") -> str:
     also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
     if kept and job.extras != MASKS_ALONE:
         also += ", and wrote nothing else for those"
-    masks, models = _counted(len(result.done), "mask"), _counted(len(job.models), "model")
+    # one file may hold several models
+    used = len(result.done[0].models) if result.done else len(job.models)
+    masks, models = _counted(len(result.done), "mask"), _counted(used, "model")
     return f"Wrote {masks} to {job.output} with {models}{also}."
 
 
