@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from types import ModuleType
 from typing import Protocol, TypeVar
 
@@ -18,6 +19,7 @@ from autoseg.errors import AutosegError, raise_if_any
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # cases that wait in the workers' queue, so that none is idle
+_aside = Lock()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -154,12 +156,13 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def script_aside() -> Iterator[None]:
     """Processes that are started here do not begin by running the user's script once more, as
     Python's do, which scripts have to be written for."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
+    with _aside:  # of two threads the second would take the stand-in for the script
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 def _one_thread_each() -> None:

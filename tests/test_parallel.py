@@ -1,12 +1,14 @@
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.parallel import MemoryBudget, map_cases
+from autoseg.parallel import MemoryBudget, map_cases, script_aside
 
 
 def halve(number: int) -> float:
@@ -43,6 +45,23 @@ def die_if_odd(number: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
     return number
+
+
+def test_the_script_comes_back_whatever_threads_start_processes_at_once() -> None:
+    script, began = sys.modules["__main__"], Event()
+
+    def start() -> None:
+        with script_aside():
+            began.set()
+            time.sleep(0.02)
+
+    threads = [Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        began.wait()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is script
 
 
 def test_a_worker_that_is_killed_names_its_case_and_the_others_finish() -> None:
