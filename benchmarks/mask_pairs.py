@@ -123,5 +123,5 @@ def made_lesions(seed: int) -> Scan:
         balls[box][z**2 + y**2 + x**2 <= radius**2] = number
     reference = np.uint8((balls > 0) & (balls <= 48))
     prediction = np.uint8(moved(balls) > 12)
-    maps = MapPair(prediction, reference, None, (1.2, 1.0, 0.9), probabilities=waves(shape))
+    maps = MapPair(prediction, reference, None, (1.3, 1.0, 0.9), probabilities=waves(shape))
     return Scan(f"lesions-made_{seed}", maps, (1,))
