@@ -177,7 +177,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     )
     cases = [case for case in cases if case.case_id not in refused]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = _with_objects(job.extras, card.labels)
+    extras = extras_of_things(job.extras, card.labels)
     writer = MaskWriter(
         output,
         extras,
@@ -202,7 +202,7 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     )
 
 
-def _with_objects(extras: Extras, labels: LabelScheme) -> Extras:
+def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
     """Objects are written of all models of things; they are told apart by the border that the
     network learned, where it learned one."""
     if extras.instances is None and not labels.things:
