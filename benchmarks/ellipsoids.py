@@ -2,8 +2,8 @@
 
     python -m benchmarks.ellipsoids FOLDER
 
-writes 40 volumes of 48 x 96 x 96 voxels (2 x 1 x 1 mm), of which a fold holds out 8, as `images/` and
-`instances/`. All ellipsoids are equally bright: only their shape tells them apart where they touch.
+writes 40 volumes of 48 x 96 x 96 voxels (2 x 1 x 1 mm), of which a fold holds out 8, as `images/`
+and `instances/`. All ellipsoids are equally bright: only shape tells apart those that touch.
 """
 
 import sys

@@ -4,7 +4,8 @@
 
 DATASET has `images/` and `instances/`, as nuclei, or what `benchmarks.ellipsoids` makes. Fold 0 is
 trained with each task, for equal iterations (or `--minutes`); scores are those of its held-out
-images, as training writes them. The floor is a watershed of the border model's mask, so that only the parting differs.
+images, as training writes them. The floor is a watershed of the border model's mask, so that only
+the parting differs.
 Results are put into benchmarks/results/objects.json under the dataset's name.
 """
 
@@ -117,6 +118,10 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> None:
     (rules / "task.toml").write_text(
         f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{TASKS[task]}"\n'
         'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
+        '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
+        'changes = { kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], '
+        "decoder_blocks = 2 }\n"
+        'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
     length = f"training.iterations_per_epoch={options.iterations // EPOCHS}"
     steps = [f"training.epochs={EPOCHS}", length, "training.validation_iterations=1"]
