@@ -203,9 +203,10 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
 
 
 def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
-    """Objects are written of all models of things; they are told apart by the border that the
-    network learned, where it learned one."""
-    if extras.instances is None and not labels.things:
+    """Objects are written of all models of things, and for COCO; they are told apart by the border
+    that the network learned, where it learned one."""
+    wanted = labels.things or "coco" in extras.other_formats.formats
+    if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()
     if labels.instances:
@@ -290,7 +291,7 @@ class MaskWriter:
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
-            self._write_instances(case_id, segmentation, self.extras.instances)
+            self._write_instances(case, segmentation, self.extras.instances)
         if self.pictures is not None:
             self.pictures.write(case, segmentation.labels)
         if self.others is not None:
@@ -302,10 +303,12 @@ class MaskWriter:
         _append(self.folder / PROVENANCE, segmentation.provenance)
 
     def _write_instances(
-        self, case_id: str, segmentation: "Segmentation", rule: InstanceRule
+        self, case: Case, segmentation: "Segmentation", rule: InstanceRule
     ) -> None:
         numbers, found = find_objects(segmentation, rule, self.labels)
-        folder = self.folder / INSTANCES
+        folder, case_id = self.folder / INSTANCES, case.case_id
+        if self.others is not None:
+            self.others.write_objects(case, numbers, found)
         write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
         save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
 

@@ -1,4 +1,4 @@
-"""Covers: layouts.coco."""
+"""Covers: layouts.coco, coco_results."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autoseg.dataset.coco_results import CocoObject, write_coco
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.recognition import open_dataset, survey_dataset
 from autoseg.dataset.objects import read_objects
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
+from autoseg.geometry import Box
+from autoseg.images.coco import path_of_map
+from autoseg.images.volume import read_labels
 from autoseg.pipeline.check import check_dataset
 from autoseg.preprocessing.prepare import source_files
 from tests.images.test_coco import CATEGORIES, SHAPE, SQUARE, annotation, written
@@ -90,3 +95,20 @@ def test_a_change_of_annotations_is_read_anew(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": CATEGORIES[:1]}))
     labels = open_dataset(tmp_path).labels
     assert labels is not None and labels.things == ("cell",)
+
+
+def test_written_objects_are_read_again_as_they_were(tmp_path: Path) -> None:
+    numbers = np.zeros((1, *SHAPE), np.uint8)
+    numbers[0, 2:8, 2:9], numbers[0, 5:9, 9:20] = 1, 2
+    boxes = [Box(start=(0, 2, 2), stop=(1, 8, 9)), Box(start=(0, 5, 9), stop=(1, 9, 20))]
+    objects = [CocoObject(1, 2, boxes[0], 0.75), CocoObject(2, 1, boxes[1], None)]
+    scheme = LabelScheme(values=(0, 1, 2), names=("background", "a", "b"), things=("a", "b"))
+    path = tmp_path / "instances.json"
+    write_coco(path, "a.png", numbers, objects, scheme)
+    for kind, expected in (("objects", numbers), ("classes", np.array([0, 2, 1])[numbers])):
+        np.testing.assert_array_equal(read_labels(path_of_map(path, 1, kind)).array, expected)
+    first, second = json.loads(path.read_text())["annotations"]
+    assert (first["bbox"], first["area"], first["score"]) == ([2, 2, 7, 6], 42, 0.75)
+    assert "score" not in second
+    with pytest.raises(AutosegError, match="COCO is of 2D images"):
+        write_coco(path, "a.nii.gz", np.zeros((3, 4, 5), np.uint8), [], scheme)
