@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import evaluate_pairs
 from autoseg.evaluation.evaluation import Evaluation
@@ -27,6 +27,7 @@ OF_COCO = {  # by class: AP at IoUs of 0.50 to 0.95, at 0.5, and at 0.1
     "1": (0.05001923075105888, 0.17094814777820783, 0.7819136065188391),
     "2": (0.07032389492467046, 0.2169276951704774, 0.7358402328244606),
 }
+OF_ALL = (0.055485372424834874, 0.18527781683524255, 0.7567734142131656)  # whatever the class
 
 
 def discs(rng: np.random.Generator, shift: float) -> list[tuple[float, ...]]:
@@ -133,3 +134,11 @@ def test_what_is_told_of_objects_must_be_what_predict_writes(tmp_path: Path) -> 
     (tmp_path / "a.json").write_text('[{"number": 1}]')
     with pytest.raises(AutosegError, match="must be a list of objects, each with a number"):
         told_objects(tmp_path / "a.nii.gz")
+
+
+def test_numbered_objects_of_one_class_are_ranked_by_their_scores(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    places = [tmp_path / "out/instances", tmp_path / "instances"]
+    pairs = {n: (places[0] / f"{n}.nii.gz", places[1] / f"{n}.nii.gz") for n in SCANS}
+    found = evaluate_pairs(pairs, INSTANCE_SCHEME, 1).classes["1"]
+    assert [found[name] for name in ("map", "ap50", "ap10")] == pytest.approx(OF_ALL, abs=1e-12)
