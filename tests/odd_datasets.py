@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 
 from tests.dataset.folders import decathlon, instances, nnunet, plain, table, write
-from tests.dataset.test_coco import OTHER, SQUARE, annotation, coco
+from tests.dataset.test_coco import OTHER, coco
 from tests.dataset.test_objects import nndetection
+from tests.images.test_coco import SQUARE, annotation
 from tests.odd_files import Outcome, Row
 
 

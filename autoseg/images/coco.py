@@ -25,6 +25,7 @@ from autoseg.images.raw import Format, Oddity, RawImage, nifti_header_of
 MAP_OF_IMAGE = re.compile(r"(.+\.json)#(\d+)\.(classes|objects)")
 BEYOND_PIXELS = 1.0  # by which corners may lie outside: on the last pixel's edge, or rounded
 LOST_SHARE = 0.1  # of an object that others may cover without a word
+MOST_PIXELS = 2**30
 SHOWN = 5
 PARTS = ("images", "categories", "annotations")
 
@@ -202,6 +203,8 @@ def _painted(file: Path, number: int, annotations: Annotations) -> Painted:
     image = next((one for one in annotations.images if one.number == number), None)
     if image is None:
         raise AutosegError(f"{file}: lists no image {number}.")
+    if not 0 < image.shape[0] * image.shape[1] <= MOST_PIXELS:
+        raise AutosegError(f"{file}: image {number} cannot be {image.shape} pixels (y, x) large.")
     drawn = tuple(annotations.drawn.get(number, ()))
     parts = [_part(_mask(file, one, image.shape)) for one in drawn]
     areas = np.array([np.count_nonzero(mask) for _, mask in parts], np.int64)

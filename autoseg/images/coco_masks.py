@@ -14,6 +14,7 @@ FIRST_CHARACTER = 48
 DIGIT_BITS, DIGIT, MORE, SIGN = 5, 0x1F, 0x20, 0x10  # of a character
 AGAINST_TWO_BEFORE = 3  # compressed runs are differences from there on
 FEWEST_NUMBERS = 6  # of a polygon: three corners
+FARTHEST = 2**20  # pixels: a corner beyond was never drawn
 
 Plane = NDArray[np.bool_]  # [y, x]
 Shape2 = tuple[int, int]
@@ -44,10 +45,12 @@ def fill_polygon(corners: Sequence[float], shape: Shape2) -> Plane:
     """The pixels [y, x] of a polygon x, y, x, y, …, in which pixel 0 reaches from 0 to 1.
 
     The outline crosses the middles of columns; between its crossings of one column, in turn, pixels
-    lie in and out. Raises ValueError where it has fewer than three corners.
+    lie in and out. Raises ValueError where it has fewer than three corners, or one far away.
     """
     if len(corners) < FEWEST_NUMBERS or len(corners) % 2:
         raise ValueError(f"has a polygon of {len(corners)} numbers; three corners have six")
+    if not (np.abs(np.array(corners, float)) <= FARTHEST).all():
+        raise ValueError("has a corner that is no place in an image")
     height, width = shape
     x, y = np.concatenate([_followed(a, b) for a, b in _sides(corners)], axis=1)
     crosses = np.flatnonzero(x[1:] != x[:-1])

@@ -51,6 +51,11 @@ def test_images_and_objects_are_found_where_coco_puts_them(tmp_path: Path, folde
     assert {Path(one.path).name for one in source_files(case)} == {"a.png", "instances_val.json"}
 
 
+def test_a_file_beside_its_images_may_have_any_name(tmp_path: Path) -> None:
+    coco(tmp_path).rename(tmp_path / "_annotations.coco.json")
+    assert open_dataset(tmp_path).layout == "coco"
+
+
 def test_crowds_are_not_annotated(tmp_path: Path) -> None:
     coco(tmp_path, annotation(1, [SQUARE], iscrowd=1), annotation(2, [OTHER]))
     dataset = open_dataset(tmp_path)

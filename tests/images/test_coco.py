@@ -110,6 +110,8 @@ def test_the_smaller_of_objects_that_overlap_counts_and_all_is_told(tmp_path: Pa
         ({"counts": [5], "size": [5, 1]}, r"its mask is of \(5, 1\) pixels"),
         ([[1, 2, 3, 4]], "a polygon of 4 numbers"),
         ({"size": list(SHAPE)}, "'counts'"),
+        ([[1, 2, 1e9, 4, 5, 6]], "a corner that is no place"),
+        ([[1, 2, float("nan"), 4, 5, 6]], "a corner that is no place"),
     ],
 )
 def test_masks_that_cannot_be_drawn_are_refused(
@@ -131,6 +133,12 @@ def test_masks_that_cannot_be_drawn_are_refused(
 def test_files_that_are_not_cocos_are_refused(tmp_path: Path, parts: Any, message: str) -> None:
     with pytest.raises(AutosegError, match=message):
         read_annotations(written(tmp_path, **parts))
+
+
+def test_an_image_of_endless_size_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, images=[{"id": 42, "file_name": "a", "height": 10**9, "width": 9}])
+    with pytest.raises(AutosegError, match=r"image 42 cannot be \(1000000000, 9\) pixels"):
+        read_labels(path_of_map(path, 42, "classes"))
 
 
 def test_annotations_of_nothing_that_is_listed_are_told(tmp_path: Path) -> None:

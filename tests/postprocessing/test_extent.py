@@ -12,7 +12,8 @@ OBLIQUE = np.array([[0.4, 0.3, 2.5], [0.1, 0.9, 0.0], [0.8, -0.2, 0.1]])
 def blob(shape: tuple[int, int, int], seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=shape)
     smooth = ndimage.gaussian_filter(noise, [1.0 if size > 1 else 0 for size in shape])
-    return smooth > np.quantile(smooth, 0.8)
+    mask: np.ndarray = smooth > np.quantile(smooth, 0.8)
+    return mask
 
 
 @pytest.mark.parametrize("steps_mm", [UPRIGHT, OBLIQUE])

@@ -23,7 +23,6 @@ from autoseg.images.coco import (
 from autoseg.images.formats import count_channels, file_ending
 
 FOLDER = "annotations"
-BESIDE_IMAGES = ("instances*.json", "annotations.json", "_annotations.coco.json")
 IMAGE_FOLDERS = ("", "images", "data")
 
 
@@ -60,9 +59,8 @@ def read_coco(root: Path, problems: list[Problem]) -> Dataset:
 
 def _annotation_files(root: Path) -> list[Path]:
     """Of several the ones that are called instances: COCO puts captions and keypoints beside."""
-    named = [*sorted((root / FOLDER).glob("*.json"))]
-    named += [path for name in BESIDE_IMAGES for path in sorted(root.glob(name))]
-    files = [path for path in dict.fromkeys(named) if _has_all_parts(path)]
+    named = [path for folder in (root / FOLDER, root) for path in sorted(folder.glob("*.json"))]
+    files = [path for path in named if path.is_file() and _has_all_parts(path)]
     return [path for path in files if path.name.startswith("instances")] or files
 
 

@@ -175,8 +175,8 @@ LAYOUTS: dict[str, Layout] = {
     "coco": Layout(
         is_coco,
         read_coco,
-        "COCO: annotations/*.json, or instances.json, with images, categories and annotations "
-        "(polygons or runs); 2D images beside it, or in images/",
+        "COCO: a .json file in annotations/ or beside 2D images, which lists images, categories "
+        "and annotations (polygons or runs)",
     ),
     "bids": Layout(
         is_bids,
