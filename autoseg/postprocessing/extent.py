@@ -38,4 +38,5 @@ def _corners(points: Points) -> Points:
     if wide < 2:
         along = around @ ways[0]
         return points[[along.argmin(), along.argmax()]]
-    return points[ConvexHull(around @ ways[:wide].T).vertices]
+    corners: Points = points[ConvexHull(around @ ways[:wide].T).vertices]
+    return corners
