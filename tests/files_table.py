@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoseg.errors import AutosegError
 from autoseg.pipeline.check import check_dataset
-from tests.odd_datasets import rows_of_layouts, rows_of_other_layouts
+from tests.odd_datasets import rows_of_layouts, rows_of_object_layouts, rows_of_other_layouts
 from tests.odd_dicom import rows_of_dicom
 from tests.odd_files import Outcome, Row, rows_of_itk, rows_of_nifti, rows_of_pictures
 
@@ -22,7 +22,7 @@ BEGIN, END = "<!-- made by tests/files_table.py -->\n", "<!-- end -->\n"
 def rows() -> list[Row]:
     """Every kind of file of the table."""
     files = [*rows_of_nifti(), *rows_of_itk(), *rows_of_pictures(), *rows_of_dicom()]
-    return [*files, *rows_of_layouts(), *rows_of_other_layouts()]
+    return [*files, *rows_of_layouts(), *rows_of_other_layouts(), *rows_of_object_layouts()]
 
 
 @cache

@@ -9,6 +9,9 @@ import nibabel as nib
 import numpy as np
 
 from tests.dataset.folders import decathlon, instances, nnunet, plain, table, write
+from tests.dataset.test_coco import OTHER, coco
+from tests.dataset.test_objects import nndetection
+from tests.images.test_coco import SQUARE, annotation
 from tests.odd_files import Outcome, Row
 
 
@@ -62,6 +65,10 @@ def relabel(make: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 def moved(label: Any) -> Any:
     return nib.Nifti1Image(np.asarray(label.dataobj), label.affine + np.eye(4)[:, [3, 0, 1, 2]] * 9)
+
+
+CLASSES = {"3": 0, "7": 1, "300": 1}
+INNER = [3, 3, 6, 3, 6, 6, 3, 6]  # within the square
 
 
 def raw(folder: Path) -> Path:
@@ -153,3 +160,36 @@ def rows_of_other_layouts() -> Iterator[Row]:
     yield row("table", "as spreadsheets write it", changed(table, spreadsheet), "read")
     gone = changed(table, lambda folder: (folder / "scans" / "a.nii.gz").unlink())
     yield row("table", "a file that is not there", gone, "refused")
+
+
+def rows_of_object_layouts() -> Iterator[Row]:
+    """nnDetection's, and COCO's: a square and what touches it, of two categories."""
+    first, second = annotation(1, [SQUARE], category=7), annotation(2, [OTHER], category=3)
+    runs = {"counts": [18 * 16 + 2, 6, 18 * 8 - 8], "size": [18, 24]}
+
+    def detection(what: str, classes: dict[str, Any], outcome: Outcome) -> Row:
+        return Row("nnDetection", what, lambda folder: nndetection(folder, classes), outcome)
+
+    def row(what: str, outcome: Outcome, *more: dict[str, Any], **parts: Any) -> Row:
+        def make(folder: Path) -> Path:
+            coco(folder, first, second, *more, **parts)
+            return folder
+
+        return Row("COCO", what, make, outcome)
+
+    yield detection("numbered objects, and a file of their classes", CLASSES, "read")
+    yield detection("an object of which no class is told", {"3": 0}, "refused")
+    yield row("polygons", "read")
+    yield row("runs, compressed or not", "read", annotation(3, runs))
+    yield row("a crowd: not annotated", "read", annotation(3, runs, iscrowd=1))
+    yield row("objects that overlap: the smaller one counts", "warned", annotation(3, [INNER]))
+    beyond = annotation(3, [[20, 2, 40, 2, 40, 8, 20, 8]])
+    yield row("a polygon that reaches out of the image: cut off", "warned", beyond)
+    yield row("an object without a pixel: left out", "warned", annotation(3, []))
+    lost = annotation(3, [SQUARE]) | {"image_id": 9}
+    yield row("an annotation of an image that is not listed", "warned", lost)
+    yield row("an annotation of a category that is not listed", "refused", annotation(3, [], 9))
+    other = annotation(3, {"counts": [20], "size": [4, 5]})
+    yield row("a mask of another size than its image", "refused", other)
+    listed = [{"id": n, "file_name": f"{n}.png", "height": 18, "width": 24} for n in (42, 43)]
+    yield row("an image that is not there", "refused", images=listed)

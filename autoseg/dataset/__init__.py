@@ -2,5 +2,6 @@
 
 Read `labels`, `dataset` and `problems`, which are the records; then `layouts`, which finds them on
 disk, `reading` of one case, its `objects` and their `object_classes`, `inputs` to predict, `splits`
-into folds, `synthetic` scans, and `bids_derivatives`, which are masks as BIDS has them.
+into folds, `synthetic` scans; `bids_derivatives` are masks as BIDS has them, and `coco_results`
+objects as COCO does.
 """

@@ -7,7 +7,7 @@ from typing import Literal
 from autoseg.dataset.labels import LabelScheme
 
 LayoutName = Literal[
-    "nnunet_raw", "msd", "plain", "instances", "manifest", "nndetection", "bids", "dicom"
+    "nnunet_raw", "msd", "plain", "instances", "manifest", "nndetection", "coco", "bids", "dicom"
 ]
 
 

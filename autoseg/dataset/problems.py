@@ -46,6 +46,7 @@ PROBLEMS: dict[str, Severity] = {
     "empty_label": "warning",
     "unused_label": "warning",
     "objects": "error",
+    "empty_object": "warning",
     "object_in_pieces": "warning",
     "object_of_two_classes": "warning",
     "object_of_one_voxel": "warning",

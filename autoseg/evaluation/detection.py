@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from autoseg.evaluation.lesions import LESIONS
 from autoseg.evaluation.mask_pair import MaskPair
+from autoseg.evaluation.objects import LEAST_IOU
 from autoseg.records import Record
 
 Floats = NDArray[np.float64]
@@ -23,6 +24,7 @@ class CocoRule(Record):
 
 
 COCO = CocoRule()
+LOOSE_IOU = 0.1  # at which nnDetection counts lesions as found
 FALSE_POSITIVES_PER_SCAN = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # as in LUNA16
 
 
@@ -38,14 +40,17 @@ class Froc(Record):
 class Detections:
     """Predicted objects of one class in one scan, so that scans can be looked at together.
 
-    `ious` are with the reference object that matches, or 0; `touches` says whether any reference is
+    `ious` are with the reference object that matches, or 0; `loose_ious` the same where an IoU of
+    0.1 makes a match; `touches` says whether any reference is
     touched. `found_at` is the confidence of the surest detection that touches a reference object,
-    below 0 where none does. Without probabilities (`ranked` is false) all confidences are 1.
+    below 0 where none does. Without scores or probabilities (`ranked` is false) all confidences
+    are 1.
     """
 
     confidences: Floats  # [detection]
     sizes_vox: NDArray[np.int64]  # [detection]
     ious: Floats  # [detection]
+    loose_ious: Floats  # [detection]
     touches: NDArray[np.bool_]  # [detection]
     may_be_false: NDArray[np.bool_]  # [detection]
     found_at: Floats  # [reference]
@@ -66,10 +71,11 @@ def detections_of(pair: MaskPair) -> Detections:
         objects.confidences,
         objects.predicted_vox,
         objects.matched_ious,
+        objects.matched_from(LOOSE_IOU),
         touches,
         objects.may_be_false,
         found_at,
-        pair.probability is not None,
+        pair.is_ranked,
     )
 
 
@@ -88,13 +94,19 @@ def average_precision_50(scans: Sequence[Detections]) -> float | None:
     return average_precision(scans, 0.5)
 
 
+def average_precision_10(scans: Sequence[Detections]) -> float | None:
+    """The same at an IoU of 0.1, as nnDetection reports it, there of boxes and here of masks."""
+    return average_precision(scans, LOOSE_IOU)
+
+
 def average_precision(scans: Sequence[Detections], iou: float) -> float | None:
     """Mean precision at 101 recalls, of the detections of all scans by confidence.
 
     Precision at a recall is the best at that or a higher one. Detections of one confidence count at
     once, so the order of scans does not matter, which in COCO's own code it does; where all are
     equal, as without probabilities, the curve is a single point. Of more than 100 detections in a
-    scan the most confident count, and of those alike the largest. None without any reference.
+    scan the most confident count, and of those alike the largest. Below an IoU of 0.5 objects match
+    from 0.1 on. None without any reference.
     """
     references = sum(len(scan.found_at) for scan in scans)
     if not references:
@@ -111,8 +123,8 @@ def froc(scans: Sequence[Detections]) -> Froc | None:
     """Sensitivity at 1/8 to 8 false positives a scan, over all scans (Setio 2017).
 
     A lesion is found by a voxel in common, at the confidence of its surest detection; between the
-    points of the curve lines are drawn. None without references, or where a scan has no
-    probabilities: there is nothing to rank by.
+    points of the curve lines are drawn. None without references, or where a scan has neither
+    scores nor probabilities: there is nothing to rank by.
     """
     found_at = np.concatenate([scan.found_at for scan in scans])
     if not len(found_at) or not all(scan.ranked for scan in scans):
@@ -135,7 +147,8 @@ def _pooled(scans: Sequence[Detections], iou: float) -> tuple[Floats, NDArray[np
     confidences, right = [np.zeros(0)], [np.zeros(0, bool)]
     for scan in scans:
         best = np.lexsort((-scan.sizes_vox, -scan.confidences))[: COCO.detections]
-        matched = scan.ious[best] >= iou
+        ious = scan.ious if iou >= LEAST_IOU else scan.loose_ious
+        matched = ious[best] >= iou
         counts = matched | scan.may_be_false[best]
         confidences.append(scan.confidences[best][counts])
         right.append(matched[counts])

@@ -1,7 +1,7 @@
 """One class in both label maps of a scan, which is what every metric sees."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -49,8 +49,9 @@ class MaskPair:
     whole scan, of which `scored_vox` are annotated. `beyond` is what of the prediction lies where
     nobody has looked, by which objects are judged that lie there in part.
 
-    Objects are components, or those of maps that number them, `predicted_ids` and `reference_ids`.
-    `probability` is the class's, from 0 to 1.
+    Objects are components, or those of maps that number them, `predicted_ids` and `reference_ids`;
+    `predicted_scores` [number] say how sure predicted ones are, else their mean `probability` does,
+    which is the class's, from 0 to 1.
     """
 
     predicted: NDArray[np.bool_]
@@ -65,6 +66,12 @@ class MaskPair:
     predicted_ids: Numbers | None = None
     reference_ids: Numbers | None = None
     probability: NDArray[np.floating[Any]] | None = None
+    predicted_scores: NDArray[np.float64] | None = None
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether anything says which predicted objects are surer than others."""
+        return self.probability is not None or self.predicted_scores is not None
 
     @cached_property
     def sizes_vox(self) -> tuple[int, int]:
@@ -97,12 +104,18 @@ class MaskPair:
         self, predicted_ids: Numbers | None, reference_ids: Numbers | None
     ) -> PairedObjects:
         predicted = self.predicted if self.beyond is None else self.predicted | self.beyond
-        return pair_objects(
-            number_objects(predicted, predicted_ids),
+        numbers = number_objects(predicted, predicted_ids)
+        paired = pair_objects(
+            numbers,
             number_objects(self.reference, reference_ids),
             None if self.beyond is None else self.annotated,
             self.probability,
         )
+        if predicted_ids is None or self.predicted_scores is None:
+            return paired
+        first = np.zeros(len(paired.confidences) + 1, np.int64)
+        first[numbers] = predicted_ids  # any voxel's, since all of an object have one
+        return replace(paired, confidences=self.predicted_scores[first[1:]])
 
     @property
     def volumes_ml(self) -> tuple[float, float]:
@@ -152,6 +165,7 @@ class MapPair:
     predicted_ids: Numbers | None = None
     reference_ids: Numbers | None = None
     probabilities: SavedProbabilities | None = None
+    predicted_scores: NDArray[np.float64] | None = None
 
     @cached_property
     def _boxes(self) -> tuple[ValueBoxes, ValueBoxes]:
@@ -183,6 +197,7 @@ class MapPair:
                     _cut(self.predicted_ids, box),
                     _cut(self.reference_ids, box),
                     _cut(probability, box),
+                    self.predicted_scores,
                 ),
             )
 

@@ -187,6 +187,15 @@ METRICS: dict[str, Metric] = {
         pooled=detection.average_precision_50,
         of_probabilities=True,
     ),
+    "ap10": Metric(
+        lambda pair: detection.average_precision_10([detections_of(pair)]),
+        "COCO's AP at IoU 0.1",
+        "",
+        "higher",
+        OF_EITHER,
+        pooled=detection.average_precision_10,
+        of_probabilities=True,
+    ),
     # Undefined without probabilities.
     "ece": Metric(
         calibration.expected_calibration_error,

@@ -46,7 +46,7 @@ class PairedObjects:
     Sizes and maps are of what is annotated. `may_be_false` tells of predicted objects whether they
     count as false where they match nothing: those that lie by more than half where nobody has
     annotated do not, as in panopticapi. `confidences` are mean probabilities inside predicted
-    objects; without probabilities all of them are 1.
+    objects, or the scores that are told of them; without either all are 1.
     """
 
     predicted: Numbers  # [z, y, x]
@@ -69,14 +69,19 @@ class PairedObjects:
     def matched_ious(self) -> NDArray[np.float64]:
         """The IoU [predicted] of each predicted object with the reference that is its own, or 0.
 
-        An IoU of at least 0.5 makes a match, each object in one. Above 0.5 there is no choice; of
-        two that are half a reference each, the more confident has it.
+        Above 0.5 there is no choice; of two that are half a reference each, the more confident has
+        it.
         """
+        return self.matched_from(LEAST_IOU)
+
+    def matched_from(self, least_iou: float) -> NDArray[np.float64]:
+        """The same where at least an IoU makes a match, each object in one: the most confident
+        predicted object chooses first, and takes the reference that it overlaps most."""
         matched = np.zeros(len(self.predicted_vox))
         taken = np.zeros(len(self.reference_vox), bool)
-        pairs = np.flatnonzero(self.ious >= LEAST_IOU)
+        pairs = np.flatnonzero(self.ious >= least_iou)
         first, second = self.overlaps.first[pairs], self.overlaps.second[pairs]
-        for i in np.argsort(-self.confidences[first], kind="stable"):
+        for i in np.lexsort((-self.ious[pairs], first, -self.confidences[first])):
             if not matched[first[i]] and not taken[second[i]]:
                 matched[first[i]] = self.ious[pairs[i]]
                 taken[second[i]] = True

@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import fastremap
 import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme, instance_classes
 from autoseg.dataset.reading import aligned, grid_differences, read_label_map
+from autoseg.errors import AutosegError
 from autoseg.evaluation.mask_pair import Convention, MapPair
-from autoseg.evaluation.metrics import METRICS, ClassScores, score_classes
+from autoseg.evaluation.metrics import METRICS, OVERLAPS, ClassScores, score_classes
+from autoseg.evaluation.numbered import (
+    FOLDER,
+    numbers_of_mask,
+    numbers_of_reference,
+    told_objects,
+)
 from autoseg.evaluation.saved_probabilities import SavedProbabilities, find_probabilities
 from autoseg.evaluation.scoring import ALL_METRICS
 from autoseg.geometry import Grid, same_space
@@ -18,7 +27,6 @@ from autoseg.images.volume import Volume, read_labels
 
 ACCURACY = "pixel_accuracy"
 OBJECT = 1  # the class of objects that are numbered
-NUMBERED_FOLDER = "instances"  # where `predict --instances` puts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +65,13 @@ class ScoredCase:
 
 def score_case(pair: CasePair) -> ScoredCase:
     """Read both files, and score every class of either."""
-    stored, truth = read_labels(pair.mask), read_label_map(pair.reference)
+    stored, truth = _read_mask(pair), read_label_map(pair.reference)
     mask = aligned(stored, truth)
     laid, placed = mask is not stored, stored.is_placed and truth.is_placed
     if not same_space(mask.grid, truth.grid):
         return ScoredCase({}, problem=_apart(pair.mask, mask.grid, pair.reference, truth.grid))
     values = _values_of(mask), _values_of(truth)
-    maps = _maps_of(mask, truth, pair)
+    maps = _with_objects(_maps_of(mask, truth, pair), truth, pair)
     if not laid:
         maps = replace(maps, probabilities=_probabilities_of(mask, pair))
     classes = _single_classes([OBJECT]) if pair.numbered else _classes_of(pair.labels, *values)
@@ -76,16 +84,54 @@ def score_case(pair: CasePair) -> ScoredCase:
     )
 
 
+def _read_mask(pair: CasePair) -> Volume:
+    """The mask's classes; of one that numbers things, those that are told beside it."""
+    mask = read_labels(pair.mask)
+    if pair.mask.parent.name != FOLDER or not _has_things(pair):
+        return mask
+    numbers = numbers_of_mask(pair.mask)
+    if numbers is None:
+        return mask
+    return replace(mask, array=told_objects(numbers).classes(mask.array))
+
+
+def _has_things(pair: CasePair) -> bool:
+    return pair.labels is not None and bool(pair.labels.things) and not pair.labels.instances
+
+
+def _with_objects(maps: MapPair, truth: Volume, pair: CasePair) -> MapPair:
+    """The maps with the numbers of things, and the scores of predicted ones, where these are told;
+    else things are components."""
+    if set(pair.metrics) <= set(OVERLAPS):
+        return maps
+    numbers = numbers_of_mask(pair.mask) if pair.numbered or _has_things(pair) else None
+    if numbers is not None:
+        told = told_objects(numbers)
+        ids = _on_grid(numbers, truth)
+        maps = replace(maps, predicted_ids=ids, predicted_scores=told.score_table(ids))
+    if _has_things(pair) and (path := numbers_of_reference(pair.reference)) is not None:
+        maps = replace(maps, reference_ids=_on_grid(path, truth))
+    return maps
+
+
+def _on_grid(numbers: Path, truth: Volume) -> NDArray[np.integer[Any]]:
+    """Numbered objects [z, y, x] in the voxels of a reference."""
+    found = aligned(read_labels(numbers), truth)
+    if not same_space(found.grid, truth.grid):
+        raise AutosegError(
+            f"{numbers}: lies on another grid than the reference: "
+            f"{grid_differences(found.grid, truth.grid)}."
+        )
+    return found.array
+
+
 def numbers_objects(masks: Iterable[Path]) -> bool:
     """Whether masks of a data set that numbers objects number them, and are not of its classes.
 
     They do if they lie where `predict --instances` writes, or any has a value beyond the classes'.
     """
     last = INSTANCE_SCHEME.values[-1]
-    return any(
-        mask.parent.name == NUMBERED_FOLDER or read_labels(mask).array.max() > last
-        for mask in masks
-    )
+    return any(mask.parent.name == FOLDER or read_labels(mask).array.max() > last for mask in masks)
 
 
 def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:

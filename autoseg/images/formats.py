@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from autoseg.errors import AutosegError
+from autoseg.images.coco import COCO
 from autoseg.images.dicom.format import DICOM
 from autoseg.images.itk import METAIMAGE, NRRD
 from autoseg.images.nifti import MGZ, NIFTI
@@ -10,7 +11,7 @@ from autoseg.images.pictures import PICTURES
 from autoseg.images.raw import Format, RawImage
 from autoseg.images.tiff import TIFF
 
-FORMATS: tuple[Format, ...] = (NIFTI, MGZ, NRRD, METAIMAGE, TIFF, PICTURES, DICOM)
+FORMATS: tuple[Format, ...] = (NIFTI, MGZ, NRRD, METAIMAGE, TIFF, PICTURES, COCO, DICOM)
 ENDINGS: tuple[str, ...] = tuple(ending for kind in FORMATS for ending in kind.endings)
 
 
@@ -23,7 +24,9 @@ def format_of(path: Path) -> Format:
     """The format that a file's name promises. Raises AutosegError when its ending is unknown."""
     kind = _format_of(path)
     if kind is None:
-        known = ", ".join(f"{kind.name} ({', '.join(kind.endings)})" for kind in FORMATS)
+        known = ", ".join(
+            f"{kind.name} ({', '.join(kind.endings)})" for kind in FORMATS if kind.endings
+        )
         raise AutosegError(f"{path}: unknown image format. Known are {known}.")
     return kind
 

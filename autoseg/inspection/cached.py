@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -111,10 +112,18 @@ def _key(task: Task) -> str:
     scheme = task.scheme.model_dump_json() if task.scheme else ""
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {task.case} {scheme}".encode(), digest_size=12)
     for path in _files(task):
-        with path.open("rb") as stream:
-            while block := stream.read(BYTES_AT_ONCE):
-                digest.update(block)
+        status = path.stat()
+        digest.update(_content_hash(path, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)  # all cases of a dataset may have one file of annotations
+def _content_hash(path: Path, size_bytes: int, modified_ns: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.digest()
 
 
 def _files(task: Task) -> list[Path]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.geometry import Box, Grid
+from autoseg.postprocessing.extent import feret_diameter_mm
 from autoseg.postprocessing.instances import Instance, InstanceRule, label_instances
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class FoundObject(Instance):
     """An object as it is told to users: what it is, how sure that is, and where it lies.
 
     The score is the mean over its voxels of how probable their likeliest class is. The diameter is
-    that of a ball of this volume, or in a single slice of a disc of this area. Voxels count from 0,
+    that of a ball of this volume, or in a single slice of a disc of this area; Feret's is the
+    largest distance between the centres of two voxels. An object at the image's border may go on
+    beyond it. Voxels count from 0,
     along (z, y, x), which is the file's order from its last axis to its first; mm are RAS, those of
     corners of the box the outer corners of its voxels.
     """
@@ -29,6 +32,8 @@ class FoundObject(Instance):
     score: float | None
     volume_ml: float
     diameter_mm: float
+    feret_diameter_mm: float
+    at_image_border: bool
     centroid_ras_mm: tuple[float, float, float]
     box_ras_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -50,7 +55,7 @@ def find_objects(
         values = np.where(np.isin(values, things), values, 0)
     numbers, found = label_instances(values, grid.spacing_mm, rule, depth)
     scores = _scores(numbers, segmentation, len(found))
-    return numbers, [_told(one, scores, grid, labels) for one in found]
+    return numbers, [_told(one, numbers, scores, grid, labels) for one in found]
 
 
 def _scores(
@@ -67,7 +72,11 @@ def _scores(
 
 
 def _told(
-    one: Instance, scores: NDArray[np.float64] | None, grid: Grid, labels: LabelScheme | None
+    one: Instance,
+    numbers: NDArray[Any],
+    scores: NDArray[np.float64] | None,
+    grid: Grid,
+    labels: LabelScheme | None,
 ) -> FoundObject:
     known = labels is not None and one.value in labels.values
     name = labels.names[labels.values.index(one.value)] if labels and known else str(one.value)
@@ -83,8 +92,23 @@ def _told(
         score=None if scores is None else round(float(scores[one.number]), 4),
         volume_ml=size_mm / MM3_PER_ML,
         diameter_mm=round(float(diameter_mm), 4),
+        feret_diameter_mm=round(_feret_mm(one, numbers, grid), 4),
+        at_image_border=_is_at_border(one.box, grid),
         centroid_ras_mm=_ras_mm(one.centroid_vox, grid),
         box_ras_mm=_box_ras_mm(one.box, grid),
+    )
+
+
+def _feret_mm(one: Instance, numbers: NDArray[Any], grid: Grid) -> float:
+    steps_mm = grid.affine_ras_mm[:3, 2::-1].T  # of z, y and x; the affine's columns are x, y, z
+    return feret_diameter_mm(numbers[one.box.slices] == one.number, steps_mm)
+
+
+def _is_at_border(box: Box, grid: Grid) -> bool:
+    """Whether a box ends where the image does, along any axis but that across a single slice."""
+    return any(
+        size > 1 and (start == 0 or stop == size)
+        for start, stop, size in zip(box.start, box.stop, grid.shape_vox, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, and BIDS derivatives."""
+"""Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, BIDS derivatives, COCO's objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.bids_derivatives import write_derivative
+from autoseg.dataset.coco_results import CocoObject, write_coco
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
 from autoseg.images.dicom.codes import CodeTable, codes_of
@@ -16,12 +17,13 @@ from autoseg.images.dicom.derived import Findings, Segment, segments_of
 from autoseg.images.dicom.series import recognise, stack_of
 from autoseg.images.dicom.write_contours import write_rtstruct
 from autoseg.images.dicom.write_seg import SegKind, write_seg
+from autoseg.pipeline.objects import FoundObject
 from autoseg.records import Record
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Segmentation
 
-OtherFormat = Literal["dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids"]
+OtherFormat = Literal["dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids", "coco"]
 OTHER_FORMATS: tuple[OtherFormat, ...] = get_args(OtherFormat)
 SEG_KINDS: dict[str, SegKind] = {
     "dicom-seg": "binary",
@@ -43,7 +45,7 @@ class OtherFormats(Record):
 
 def not_dicom(cases: Sequence[Case], wanted: OtherFormats) -> dict[str, str]:
     """Cases that the formats cannot be written of, before any network runs."""
-    if not set(wanted.formats) - {"bids"}:
+    if not set(wanted.formats) - {"bids", "coco"}:
         return {}
     refusal = (
         "its scan is not DICOM, to which alone DICOM masks can refer. Leave --format out, or give "
@@ -64,6 +66,8 @@ class OtherWriter:
     def write(self, case: Case, found: "Segmentation", probabilities: Path | None) -> None:
         """DICOM is written of DICOM alone, as `not_dicom` tells."""
         for name in self.wanted.formats:
+            if name == "coco":  # of objects, which `write_objects` is given
+                continue
             if name == "bids":
                 write_derivative(self.folder / name, case, found.labels, self.labels)
                 continue
@@ -76,6 +80,16 @@ class OtherWriter:
                 assert probabilities is not None
                 findings = _with_fractions(findings, probabilities)
             write_seg(path, findings, SEG_KINDS[name])
+
+    def write_objects(
+        self, case: Case, numbers: NDArray[Any], objects: Sequence[FoundObject]
+    ) -> None:
+        """The objects of a 2D image, where they are wanted as COCO has them."""
+        if "coco" not in self.wanted.formats:
+            return
+        told = [CocoObject(one.number, one.value, one.box, one.score) for one in objects]
+        path = self.folder / "coco" / f"{case.case_id}.json"
+        write_coco(path, case.files()[0].name, numbers, told, self.labels)
 
     def _findings(self, case: Case, found: "Segmentation") -> Findings:
         from autoseg.checkpoint import content_hash

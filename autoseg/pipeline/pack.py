@@ -6,8 +6,7 @@ from pathlib import Path
 from autoseg.checkpoint import read_card, save_pack
 from autoseg.errors import AutosegError
 from autoseg.machine import GIB
-from autoseg.pipeline.predict import models_to_use
-from autoseg.pipeline.selected import read_selection
+from autoseg.pipeline.selected import models_to_use, read_selection
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import describe
 from autoseg.work_folder import WorkFolder

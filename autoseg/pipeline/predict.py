@@ -20,11 +20,10 @@ from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter, not_dicom
 from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
-from autoseg.pipeline.selected import ModelsToUse, selected_models
 from autoseg.postprocessing.instances import InstanceRule
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
-from autoseg.work_folder import PROVENANCE, WorkFolder, mask_path
+from autoseg.work_folder import PROVENANCE, mask_path
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
@@ -100,54 +99,6 @@ class PredictResult:
     left_out: Sequence[LeftOut] = ()
 
 
-def models_to_use(
-    root: Path, plan_name: str | None = None, configuration_name: str | None = None
-) -> ModelsToUse:
-    """What was selected in a work folder; else, or where a plan or configuration is named, its
-    trained models.
-
-    A selection that is of other models than there are now is not followed, and that is told. Raises
-    AutosegError as `trained_models` does.
-    """
-    told = None
-    if plan_name is None and configuration_name is None:
-        selected = selected_models(WorkFolder(root))
-        if selected is not None and selected.recipe is not None:
-            return selected
-        told = None if selected is None else selected.told
-    try:
-        models = trained_models(root, plan_name, configuration_name)
-    except AutosegError as error:
-        raise AutosegError(f"{error} {told or ''}".strip()) from None
-    return ModelsToUse(tuple(models), None, told)
-
-
-def trained_models(
-    root: Path, plan_name: str | None = None, configuration_name: str | None = None
-) -> list[Path]:
-    """Model files of a work folder's plan, the first stage of a cascade among them.
-
-    Raises AutosegError when nothing is planned there, or trained yet.
-    """
-    work = WorkFolder(root)
-    if not work.root.is_dir():
-        raise AutosegError(
-            f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
-            "name the work folder with --work, or model files with --model."
-        )
-    plan = work.plan(plan_name)
-    configuration = plan.configuration(configuration_name)
-    models = work.trained_models(plan.name, configuration.name)
-    if not models:
-        raise AutosegError(
-            f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
-            "yet. Run `autoseg train` first, or name model files with --model."
-        )
-    if configuration.previous_stage is not None:
-        models += work.trained_models(plan.name, configuration.previous_stage)
-    return models
-
-
 def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult:
     """Segment files, or all images of folders.
 
@@ -177,7 +128,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     )
     cases = [case for case in cases if case.case_id not in refused]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = _with_objects(job.extras, card.labels)
+    extras = extras_of_things(job.extras, card.labels)
     writer = MaskWriter(
         output,
         extras,
@@ -202,10 +153,11 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     )
 
 
-def _with_objects(extras: Extras, labels: LabelScheme) -> Extras:
-    """Objects are written of all models of things; they are told apart by the border that the
-    network learned, where it learned one."""
-    if extras.instances is None and not labels.things:
+def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
+    """Objects are written of all models of things, and for COCO; they are told apart by the border
+    that the network learned, where it learned one."""
+    wanted = labels.things or "coco" in extras.other_formats.formats
+    if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()
     if labels.instances:
@@ -290,7 +242,7 @@ class MaskWriter:
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
-            self._write_instances(case_id, segmentation, self.extras.instances)
+            self._write_instances(case, segmentation, self.extras.instances)
         if self.pictures is not None:
             self.pictures.write(case, segmentation.labels)
         if self.others is not None:
@@ -302,10 +254,12 @@ class MaskWriter:
         _append(self.folder / PROVENANCE, segmentation.provenance)
 
     def _write_instances(
-        self, case_id: str, segmentation: "Segmentation", rule: InstanceRule
+        self, case: Case, segmentation: "Segmentation", rule: InstanceRule
     ) -> None:
         numbers, found = find_objects(segmentation, rule, self.labels)
-        folder = self.folder / INSTANCES
+        folder, case_id = self.folder / INSTANCES, case.case_id
+        if self.others is not None:
+            self.others.write_objects(case, numbers, found)
         write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
         save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
 

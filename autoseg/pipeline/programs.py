@@ -14,14 +14,10 @@ from autoseg.machine import available_cores
 from autoseg.pipeline.evaluate import EvaluateJob, evaluate_masks
 from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
-from autoseg.pipeline.predict import (
-    PredictJob,
-    PredictResult,
-    models_to_use,
-    predict_files,
-)
+from autoseg.pipeline.predict import PredictJob, PredictResult, predict_files
 from autoseg.pipeline.prepare import Resources
 from autoseg.pipeline.prepare import prepare as prepare_cases
+from autoseg.pipeline.selected import models_to_use
 from autoseg.pipeline.train import FoldResult, train_fold
 from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder

@@ -1,4 +1,4 @@
-"""selection.json: reading it, and whether it still holds."""
+"""Which models are used: those of selection.json while it holds, or all that are trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +18,54 @@ class ModelsToUse:
     models: tuple[Path, ...]
     recipe: Recipe | None
     told: str | None = None
+
+
+def models_to_use(
+    root: Path, plan_name: str | None = None, configuration_name: str | None = None
+) -> ModelsToUse:
+    """What was selected in a work folder; else, or where a plan or configuration is named, its
+    trained models.
+
+    A selection that is of other models than there are now is not followed, and that is told. Raises
+    AutosegError as `trained_models` does.
+    """
+    told = None
+    if plan_name is None and configuration_name is None:
+        selected = selected_models(WorkFolder(root))
+        if selected is not None and selected.recipe is not None:
+            return selected
+        told = None if selected is None else selected.told
+    try:
+        models = trained_models(root, plan_name, configuration_name)
+    except AutosegError as error:
+        raise AutosegError(f"{error} {told or ''}".strip()) from None
+    return ModelsToUse(tuple(models), None, told)
+
+
+def trained_models(
+    root: Path, plan_name: str | None = None, configuration_name: str | None = None
+) -> list[Path]:
+    """Model files of a work folder's plan, the first stage of a cascade among them.
+
+    Raises AutosegError when nothing is planned there, or trained yet.
+    """
+    work = WorkFolder(root)
+    if not work.root.is_dir():
+        raise AutosegError(
+            f"{work.root}: nothing is planned here yet. Run `autoseg plan DATASET` first, or "
+            "name the work folder with --work, or model files with --model."
+        )
+    plan = work.plan(plan_name)
+    configuration = plan.configuration(configuration_name)
+    models = work.trained_models(plan.name, configuration.name)
+    if not models:
+        raise AutosegError(
+            f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
+            "yet. Run `autoseg train` first, or name model files with --model."
+        )
+    if configuration.previous_stage is not None:
+        models += work.trained_models(plan.name, configuration.previous_stage)
+    return models
 
 
 def selected_models(work: WorkFolder) -> ModelsToUse | None:

@@ -18,7 +18,7 @@ from autoseg.pipeline.cascade import with_previous_masks
 from autoseg.pipeline.figures import WithFigures
 from autoseg.pipeline.fitting import FoldRun, Place, caveats, fitted_run, memory_advice
 from autoseg.pipeline.jobs import ResolvedJob, TrainJob, held_fold, resolve_job
-from autoseg.pipeline.predict import MaskWriter, predict_cases
+from autoseg.pipeline.predict import MASKS_ALONE, MaskWriter, extras_of_things, predict_cases
 from autoseg.pipeline.prepare import in_memory_if_small, prepared_cases
 from autoseg.pipeline.remarks import (
     in_words,
@@ -304,7 +304,9 @@ def validate_fold(found: ResolvedJob, progress: Progress = silent) -> Evaluation
     first = found.folder_of_first_stage()
     models = [found.folder.model, *([] if first is None else [first.model])]
     predictor = Predictor.load(models, found.job.device, cache=found.job.cache)
-    writer = MaskWriter(found.folder.validation)
+    labels = found.plan.labels
+    extras = extras_of_things(MASKS_ALONE, labels)
+    writer = MaskWriter(found.folder.validation, extras, labels=labels)
     _, problems = predict_cases(predictor, held_out, writer, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")
     pairs = {
@@ -314,6 +316,6 @@ def validate_fold(found: ResolvedJob, progress: Progress = silent) -> Evaluation
     }
     patients = {case.case_id: case.patient_id for case in held_out}
     scoring = Scoring(metrics=OVERLAPS, patients=patients)
-    evaluation = evaluate_pairs(pairs, found.plan.labels, 1, progress, scoring)
+    evaluation = evaluate_pairs(pairs, labels, 1, progress, scoring)
     save_record(evaluation, found.folder.summary)
     return evaluation

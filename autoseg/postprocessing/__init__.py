@@ -1,6 +1,7 @@
 """What is made of a finished mask: a corrected one, and the objects in it, counted one by one.
 
 Read `steps`, which correct masks, and `recipe`, which says with what models; then `instances`,
-where `touching` takes apart those that share faces by their shape, `valleys` by a learned depth.
+where `touching` takes apart those that share faces by their shape, `valleys` by a learned depth,
+and `extent` measures how far they reach.
 `quality` says what Dice to expect of a mask.
 """

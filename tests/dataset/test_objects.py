@@ -39,7 +39,7 @@ def nndetection(root: Path, classes: dict[str, Any]) -> Path:
     save(root / "raw_splitted/imagesTr/a_0000.nii.gz", scan())
     save(root / "raw_splitted/labelsTr/a.nii.gz", numbers())
     (root / "raw_splitted/labelsTr/a.json").write_text(json.dumps({"instances": classes}))
-    described = {"labels": {"0": "nodule", "1": "mass"}, "modalities": {"0": "CT"}}
+    described = {"labels": {"0": "nodule", "1": "mass"}, "modalities": {"0": "MRI"}}
     (root / "dataset.json").write_text(json.dumps(described))
     return root
 

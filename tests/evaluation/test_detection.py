@@ -40,7 +40,7 @@ def scan(detections: list[tuple[float, float]], references: int, ranked: bool = 
     found_at[: matched.sum()] = confidences[matched]
     every = np.ones(len(ious), bool)
     sizes = np.ones(len(ious), np.int64)
-    return Detections(confidences, sizes, ious, matched, every, found_at, ranked)
+    return Detections(confidences, sizes, ious, ious, matched, every, found_at, ranked)
 
 
 def random_pair(seed: int) -> MaskPair:

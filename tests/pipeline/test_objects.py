@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from PIL import Image
+from scipy.spatial.distance import pdist
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
 from autoseg.dataset.labels import LabelScheme
+from autoseg.images.coco import path_of_map
+from autoseg.images.volume import read_labels
 from autoseg.planning.model_plan import DistancePlan
 from tests.inference.model_files import small_configuration, with_labels
 
@@ -40,6 +44,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_objects_of_a_picture_are_written_as_coco_has_them(tmp_path: Path, model: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 200, (21, 27)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise).save(tmp_path / "in/a.png")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "in"), str(out), "--model", str(model), "--device", "cpu"]
+    fixed = ["--precision", "fp32", "--engine", "torch"]
+    assert main([*command, *fixed, "--format", "coco"]) == 0
+    objects = json.loads((out / "instances/a.json").read_text())
+    content = json.loads((out / "coco/a.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "cell"}]
+    scores = {one["id"]: one["score"] for one in content["annotations"]}
+    assert scores == {one["number"]: one["score"] for one in objects}
+    written = read_labels(path_of_map(out / "coco/a.json", 1, "objects")).array
+    np.testing.assert_array_equal(written, read_labels(out / "instances/a.nii.gz").array)
+
+
 def test_a_model_of_things_writes_objects_that_lie_where_the_scan_does(
     tmp_path: Path, model: Path
 ) -> None:
@@ -68,10 +89,15 @@ def test_a_model_of_things_writes_objects_that_lie_where_the_scan_does(
         assert one["volume_ml"] * 1000 == pytest.approx(size_mm3, rel=1e-4)
         radius_mm = shapes.GetEquivalentSphericalRadius(one["number"])
         assert one["diameter_mm"] == pytest.approx(2 * radius_mm, rel=1e-3)
+        places = np.argwhere(numbers == one["number"])[:, ::-1] @ AFFINE[:3, :3].T
+        farthest = pdist(places).max() if len(places) > 1 else 0
+        assert one["feret_diameter_mm"] == pytest.approx(farthest, abs=1e-3)
         x, y, z = shapes.GetCentroid(one["number"])  # LPS
         assert one["centroid_ras_mm"] == pytest.approx([-x, -y, z], abs=1e-3)
         box = shapes.GetBoundingBox(one["number"])  # of the file's order
         assert one["box"]["start"] == list(box[2::-1])
+        ends = np.add(box[:3], box[3:]) == scan.GetSize()
+        assert one["at_image_border"] == (0 in box[:3] or ends.any())
         low, high = one["box_ras_mm"]
         sides = np.abs(AFFINE[:3, :3]) @ np.array(box[3:])
         assert np.subtract(high, low) == pytest.approx(sides, abs=1e-3)

@@ -41,8 +41,8 @@ from autoseg.pipeline.candidates import find_candidates
 from autoseg.pipeline.held_out import HeldOutCase
 from autoseg.pipeline.pack import pack_models
 from autoseg.pipeline.postprocess import postprocessing_as_nnunet
-from autoseg.pipeline.predict import models_to_use
 from autoseg.pipeline.select import SelectJob, select
+from autoseg.pipeline.selected import models_to_use
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, LargestComponent
 from autoseg.records import load_record, save_record

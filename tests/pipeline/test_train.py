@@ -129,6 +129,21 @@ def test_regions_and_an_ignore_label_go_all_the_way(tmp_path: Path, rules: Path)
     assert whole is not None and whole > 0.3
 
 
+def test_objects_of_held_out_scans_are_written(tmp_path: Path, rules: Path) -> None:
+    write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
+    path = tmp_path / "data" / "dataset.json"
+    content = json.loads(path.read_text())
+    things = [name for name in content["labels"] if name != "background"][:1]
+    path.write_text(json.dumps(content | {"things": things}))
+    work = WorkFolder(tmp_path / "work")
+    plan_quickly(tmp_path / "data", work, rules)
+    folder = FoldFolder(train(work, fold=0, budget=Budget(iterations=2)).folder)
+    [case_id] = work.splits().folds[0].validation
+    told = json.loads((folder.validation / "instances" / f"{case_id}.json").read_text())
+    numbers = np.asarray(nib.load(folder.validation / "instances" / f"{case_id}.nii.gz").dataobj)
+    assert len(told) == numbers.max()
+
+
 @pytest.mark.slow
 def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> None:
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))

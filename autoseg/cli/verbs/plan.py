@@ -54,6 +54,7 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
         "--set",
         dest="settings",
         nargs="+",
+        action="extend",
         metavar="KEY=VALUE",
         default=[],
         help="replace what the rules decided, such as training.epochs=50",

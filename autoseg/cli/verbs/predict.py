@@ -66,7 +66,7 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         "--format",
         nargs="+",
         default=[],
-        choices=("dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids"),
+        choices=("dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids", "coco"),
         help="also write masks in these formats, each in a folder of its name",
     )
     parser.add_argument(
@@ -140,8 +140,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _chosen_models(options: argparse.Namespace) -> "ModelsToUse":
-    from autoseg.pipeline.predict import models_to_use
-    from autoseg.pipeline.selected import ModelsToUse
+    from autoseg.pipeline.selected import ModelsToUse, models_to_use
 
     if options.model:
         return ModelsToUse(tuple(options.model), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.bids import is_bids, read_bids
+from autoseg.dataset.layouts.coco import is_coco, read_coco
 from autoseg.dataset.layouts.dicom import is_dicom_folder, read_dicom_folder
 from autoseg.dataset.layouts.manifest import is_manifest, read_manifest
 from autoseg.dataset.layouts.msd import is_msd, read_msd
@@ -170,6 +171,12 @@ LAYOUTS: dict[str, Layout] = {
         is_instances,
         read_instances,
         "instances: as plain, with instances/ in place of labels/, where objects are numbered",
+    ),
+    "coco": Layout(
+        is_coco,
+        read_coco,
+        "COCO: a .json file in annotations/ or beside 2D images, which lists images, categories "
+        "and annotations (polygons or runs)",
     ),
     "bids": Layout(
         is_bids,
