@@ -1,10 +1,11 @@
 """What every kind of network promises, whatever it is.
 
-Covers: deeplab_family, fcn_family, mednext_family, segformer_family, traced_search.
+Covers: deeplab_family, fcn_family, mask_queries_family, mednext_family, segformer_family, traced_search.
 """
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import all_outputs
@@ -42,8 +43,9 @@ def test_logits_are_of_the_patchs_size_and_every_parameter_learns(kind: str, dim
     torch.manual_seed(0)
     model = model_of(kind, dims)
     network = family_of(kind).build(model.network, CHANNELS, OUTPUTS)
-    outputs = all_outputs(network, torch.randn(2, CHANNELS, *PATCHES[dims]), model.network)
-    assert outputs[0].shape == (2, OUTPUTS, *PATCHES[dims])
+    with torch.no_grad():
+        logits = network(torch.randn(2, CHANNELS, *PATCHES[dims]))
+    assert logits.shape == (2, OUTPUTS, *PATCHES[dims])
     for parameter in network.parameters():  # what begins at 0 keeps gradients from what is before
         if parameter.requires_grad and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -51,7 +53,8 @@ def test_logits_are_of_the_patchs_size_and_every_parameter_learns(kind: str, dim
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout2d | torch.nn.Dropout3d):
             module.p = 0.0  # else some features of these few learn nothing
-    total = sum(output.square().sum() for output in all_outputs(network, image, model.network))
+    outputs = tree_leaves(all_outputs(network, image, model.network))
+    total = sum(output.square().sum() for output in outputs)
     assert isinstance(total, torch.Tensor)
     total.backward()  # type: ignore[no-untyped-call]
     learning = {n: p.grad for n, p in network.named_parameters() if p.requires_grad}
