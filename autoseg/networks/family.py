@@ -24,8 +24,9 @@ class Family:
     `build` makes one for so many input channels and outputs, initialised from torch's random state.
     It takes images [batch, channel, *patch] and gives logits [batch, output, *patch]; if its plan
     says `deep_supervision` it also takes `all_resolutions=True`, and then gives a list of what its
-    task learns from: logits, highest resolution first, or what is more than them. `search` fills the memory to plan for with a patch and a network. A
-    patch must be a multiple of the `patch_divisor`, per axis.
+    task learns from: logits, highest resolution first, or what is more than them. `search` fills
+    the memory to plan for with a patch and a network. A patch must be a multiple of the
+    `patch_divisor`, per axis.
 
     `levels_from_output` says how many resolutions lie between a parameter and the output, for
     learning rates that differ by layer; `sees_inputs` which parameters [feature, channel, *kernel]

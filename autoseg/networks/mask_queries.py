@@ -30,13 +30,14 @@ class QueryOutputs(NamedTuple):
 
 
 def class_scores(found: QueryOutputs) -> torch.Tensor:
-    """The logarithm of how much of each voxel the queries give to each class [batch, class, *space]:
-    the sum of a query's probability of the class times that of its mask (section 3.4 of
+    """Logarithms of how much of each voxel the queries give to each class [batch, class, *space].
+
+    That is the sum of a query's probability of the class times that of its mask (section 3.4 of
     MaskFormer)."""
     probability = found.classes.float().softmax(-1)[..., :-1]
     masks = found.masks.float().sigmoid()
-    share = torch.einsum("bqc,bqv->bcv", probability, masks.flatten(2))
-    return share.clamp_min(LEAST_SHARE).log().unflatten(2, masks.shape[2:])
+    share = probability.mT @ masks.flatten(2)  # [batch, class, voxel]
+    return share.clamp_min(LEAST_SHARE).log().view(*share.shape[:2], *masks.shape[2:])
 
 
 class MaskQueries(nn.Module):
@@ -69,6 +70,22 @@ class MaskQueries(nn.Module):
         return layers
 
 
+class PackedQueries(nn.Module):
+    """What each query finds, as one tensor, which any engine can give.
+
+    For a patch [batch, channel, *patch] it is [batch, query, class + 1 + voxel]: logits of the
+    classes and of none, then those of the mask.
+    """
+
+    def __init__(self, network: MaskQueries) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        last = self.network.found(image)[0]
+        return torch.cat((last.classes, last.masks.flatten(2)), dim=2)
+
+
 class QueryDecoder(nn.Module):
     """Queries look at the maps in turn, each within the mask that it has found so far."""
 
@@ -98,7 +115,7 @@ class QueryDecoder(nn.Module):
             for x, level in zip(maps, self.level_embed.weight, strict=True)
         ]  # [batch, token, feature]
         keys = [value + _positions(x) for x, value in zip(maps, values, strict=True)]
-        queries = self.features.weight.expand(len(mask_features), -1, -1)
+        queries = self.features.weight.expand(mask_features.shape[0], -1, -1)
         outputs = [self._outputs(queries, mask_features)]
         for index, layer in enumerate(self.layers):
             level = index % len(maps)
@@ -112,8 +129,9 @@ class QueryDecoder(nn.Module):
     def _outputs(self, queries: torch.Tensor, mask_features: torch.Tensor) -> QueryOutputs:
         queries = self.norm(queries)
         classes = torch.cat((self.classes(queries), self.no_object(queries)), dim=-1)
-        masks = torch.bmm(self.mask(queries), mask_features.flatten(2))
-        return QueryOutputs(classes.float(), masks.float().unflatten(2, mask_features.shape[2:]))
+        masks = torch.bmm(self.mask(queries), mask_features.flatten(2)).float()
+        masks = masks.view(*masks.shape[:2], *mask_features.shape[2:])
+        return QueryOutputs(classes.float(), masks)
 
 
 def _positions(x: torch.Tensor) -> torch.Tensor:
@@ -184,4 +202,5 @@ class Attention(nn.Module):
         return result
 
     def _by_head(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, count, width = tokens.shape
+        return tokens.view(batch, count, self.heads, width // self.heads).transpose(1, 2)

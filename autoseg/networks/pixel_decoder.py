@@ -99,8 +99,10 @@ class PixelDecoder(nn.Module):
         tokens = torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2)
         for layer in self.layers:
             tokens = layer(tokens, where, sizes)
-        parts = tokens.transpose(1, 2).split([size.numel() for size in sizes], dim=2)
-        return [part.unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+        parts = torch.split(tokens.transpose(1, 2), [size.numel() for size in sizes], dim=2)
+        return [
+            part.reshape(*part.shape[:2], *size) for part, size in zip(parts, sizes, strict=True)
+        ]
 
 
 def _layer(plan: QueryNetworkPlan, dims: int) -> DeformableLayer:

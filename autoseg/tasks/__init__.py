@@ -3,7 +3,7 @@
 `task` says what a task brings to training and prediction, `semantic` is one, `losses` are its
 losses; `distance` is it with objects that are told apart, `depth` what it measures. `mask_queries`
 finds masks as wholes: `mask_targets` are those to find, `matching` says which query is to find
-which, `mask_losses` what that costs.
+which, `mask_losses` what that costs, and `query_layout` how engines give what was found.
 """
 
 from collections.abc import Callable

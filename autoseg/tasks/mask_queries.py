@@ -29,7 +29,11 @@ class MaskQueriesTask:
     plan: MaskQueriesPlan
     matching: MatchingPlan
     semantic: SemanticTask
-    merging: Merging = "dense"
+
+    @property
+    def merging(self) -> Merging:
+        """Without things there are no objects to join."""
+        return "queries" if self.plan.things else "dense"
 
     @property
     def class_outputs(self) -> int:

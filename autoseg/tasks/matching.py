@@ -1,5 +1,4 @@
-"""Which query is to find which mask: the assignment of the least cost, and the points at which masks
-are compared.
+"""Which query is to find which mask: the assignment of the least cost, and points to compare at.
 
 Carion et al. 2020 (arXiv:2005.12872) match so; at points, Cheng et al. 2022 (arXiv:2112.01527).
 """

@@ -126,7 +126,7 @@ def pixel_weights(theirs: Weights, plan: QueryNetworkPlan) -> Weights:
 
 
 def query_weights(theirs: Weights, plan: QueryNetworkPlan) -> Weights:
-    named = {}
+    named: Weights = {}
     top = "decoder.decoder"
     for index in range(plan.query_layers):
         layer = f"{top}.layers.{index}"

@@ -1,6 +1,6 @@
 """What every kind of network promises, whatever it is.
 
-Covers: deeplab_family, fcn_family, mask_queries_family, mednext_family, segformer_family, traced_search.
+Covers: deeplab_family, fcn_family, mednext_family, segformer_family, traced_search.
 """
 
 import pytest

@@ -87,7 +87,7 @@ def test_a_volume_of_one_slice_is_seen_as_the_slice(variant: str) -> None:
 
 
 def as_slice(volume: MaskQueries, flat: MaskQueries) -> None:
-    """Give a network of volumes the weights of one of slices; its points never leave their slice."""
+    """Give a network of volumes the weights of one of slices; its points stay in their slice."""
     own = volume.state_dict()
     for name, weight in flat.state_dict().items():
         if ".attention.offsets." in name:
