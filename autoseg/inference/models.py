@@ -150,26 +150,26 @@ class ModelGroup:
 
     def no_objects(self) -> SeenObjects | None:
         """Where objects of a scan are to be added; None of models that find none as wholes."""
-        if self.ensemble.queries is None:
+        layout, inference = self.ensemble.queries, self.card.configuration.inference
+        if layout is None:
             return None
-        inference = self.card.configuration.inference
-        weight = gaussian_weight(self.ensemble.queries.patch_vox, inference.gaussian_sigma_fraction)
-        return SeenObjects(weight.numpy(), self.ensemble.queries.plan.kept_share)
+        weight = gaussian_weight(layout.patch_vox, inference.gaussian_sigma_fraction)
+        return SeenObjects(weight.numpy(), layout.plan.kept_share)
 
     def joined(self, objects: SeenObjects, shape_vox: Shape3) -> JoinedObjects:
         """The objects of a scan [z, y, x] of a shape, once all of its blocks are there."""
         configuration = self.card.configuration
         patch = configuration.model.patch_box_vox
         padding = tile(shape_vox, patch, configuration.inference.step_fraction).padding
-        crop = [slice(a, a + n) for (a, _), n in zip(padding, shape_vox, strict=True)]
-        padded = [a + n + b for (a, b), n in zip(padding, shape_vox, strict=True)]
-        return objects.joined((padded[0], padded[1], padded[2]), (crop[0], crop[1], crop[2]))
+        z, y, x = (slice(a, a + n) for (a, _), n in zip(padding, shape_vox, strict=True))
+        depth, height, width = (a + n + b for (a, b), n in zip(padding, shape_vox, strict=True))
+        return objects.joined((depth, height, width), (z, y, x))
 
     def _merger(self, objects: SeenObjects | None) -> MakeMerger:
-        if self.ensemble.queries is None:
+        layout, shown = self.ensemble.queries, self.ensemble.shows_disagreement
+        if layout is None:
             return DenseSums
-        ensemble = self.ensemble
-        return QueryMerging(self.ensemble.queries, self.task, ensemble.shows_disagreement, objects)
+        return QueryMerging(layout, self.task, shown, objects)
 
 
 @dataclass(frozen=True, slots=True)
