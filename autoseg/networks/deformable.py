@@ -6,7 +6,8 @@ Places are shares of a map's extent, from 0 at its first edge to 1 at its last, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
 
 import torch
@@ -18,9 +19,40 @@ def sampled_at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Values [n, feature, row, point] of maps [n, feature, *space] at places [n, row, point, axis],
     interpolated linearly between the centres of voxels; beyond the map all is 0."""
     dims = places.shape[-1]
+    if dims == 3 and (torch.jit.is_tracing() or torch.compiler.is_exporting()):
+        return _gathered(maps, places)  # graphs of other engines cannot sample volumes
     grid = (2 * places - 1).view(*places.shape[:3], *[1] * (dims - 2), dims)
     found = functional.grid_sample(maps, grid, mode="bilinear", align_corners=False)
     return found.view(*found.shape[:4])
+
+
+def _gathered(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The same, of the voxels around each place one after another."""
+    batch, features, *size = maps.shape
+    flat = maps.flatten(2)
+    found = torch.zeros((), device=maps.device)
+    for index, weight in corners(size, places):
+        index = index.flatten(1)[:, None].expand(-1, features, -1)
+        values = flat.gather(2, index).view(batch, features, *weight.shape[1:])
+        found = found + values * weight[:, None]
+    return found
+
+
+def corners(
+    size: Sequence[int], places: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The voxels around places [..., axis]: their indices [...] in a flat map of a size, and the
+    weights that linear interpolation gives them, 0 beyond the map."""
+    spots = [places[..., i] * n - 0.5 for i, n in enumerate(reversed(size))]
+    steps = [prod(size[len(size) - i :]) for i in range(len(size))]
+    for sides in product((0, 1), repeat=len(size)):
+        index, weight = torch.zeros((), device=places.device), torch.ones((), device=places.device)
+        for spot, side, n, step in zip(spots, sides, reversed(size), steps, strict=True):
+            at = spot.floor() + side
+            share = 1 - (spot - at).abs()
+            weight = weight * share * ((at >= 0) & (at < n))
+            index = index + at.clamp(0, n - 1) * step
+        yield index.long(), weight
 
 
 def centres(sizes: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:

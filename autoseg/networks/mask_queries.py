@@ -36,7 +36,7 @@ def class_scores(found: QueryOutputs) -> torch.Tensor:
     MaskFormer)."""
     probability = found.classes.float().softmax(-1)[..., :-1]
     masks = found.masks.float().sigmoid()
-    share = probability.mT @ masks.flatten(2)  # [batch, class, voxel]
+    share = probability.transpose(1, 2) @ masks.flatten(2)  # [batch, class, voxel]
     return share.clamp_min(LEAST_SHARE).log().view(*share.shape[:2], *masks.shape[2:])
 
 
@@ -112,7 +112,7 @@ class QueryDecoder(nn.Module):
         maps = maps[: self.level_embed.num_embeddings]
         values = [
             x.flatten(2).transpose(1, 2) + level
-            for x, level in zip(maps, self.level_embed.weight, strict=True)
+            for x, level in zip(maps, self.level_embed.weight.unbind(), strict=True)
         ]  # [batch, token, feature]
         keys = [value + _positions(x) for x, value in zip(maps, values, strict=True)]
         queries = self.features.weight.expand(mask_features.shape[0], -1, -1)

@@ -93,7 +93,7 @@ class PixelDecoder(nn.Module):
         where = torch.cat(
             [
                 sine_positions(size, self.plan.features, maps[0].device).flatten(1).T + level
-                for size, level in zip(sizes, levels, strict=True)
+                for size, level in zip(sizes, levels.unbind(), strict=True)
             ]
         )  # [token, feature]
         tokens = torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2)

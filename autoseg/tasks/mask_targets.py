@@ -1,13 +1,12 @@
 """Which masks a patch holds, and what they are at any place in it, on the device, without asking it
 anything."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 
 from autoseg.dataset.labels import IGNORED
+from autoseg.networks.deformable import corners
 from autoseg.planning.model_plan import MaskQueriesPlan
 
 UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
@@ -105,29 +104,7 @@ class Corners:
 def corners_at(masks: torch.Tensor, places: torch.Tensor, samples: torch.Tensor) -> Corners:
     """What lies around places [n, place, axis], along (x, y) or (x, y, z), in the maps of masks
     [batch, *space] that `samples` [n] name; as `sampled_at` interpolates."""
-    sizes = masks.shape[:0:-1]  # along (x, y[, z])
-    steps = _strides(masks.shape[1:])
-    spots = torch.stack([places[..., i] * n - 0.5 for i, n in enumerate(sizes)], dim=-1)
-    low = spots.floor()
-    share = spots - low
-    indices, weights = [], []
-    for corner in product((0, 1), repeat=len(sizes)):
-        index = samples[:, None] * masks[0].numel()
-        weight = torch.ones_like(places[..., 0])
-        for i, (side, size, step) in enumerate(zip(corner, sizes, steps, strict=True)):
-            at = low[..., i] + side
-            weight = weight * (share[..., i] if side else 1 - share[..., i])
-            weight = weight * ((at >= 0) & (at < size))
-            index = index + at.clamp(0, size - 1).long() * step
-        indices.append(index)
-        weights.append(weight)
-    found = masks.flatten()[torch.stack(indices, dim=-1)]
-    return Corners(found, torch.stack(weights, dim=-1))
-
-
-def _strides(shape: Sequence[int]) -> list[int]:
-    """How far apart neighbours along (x, y[, z]) are in a map that is flat."""
-    steps = [1]
-    for size in reversed(shape[1:]):
-        steps.append(steps[-1] * size)
-    return steps
+    first = samples[:, None] * masks[0].numel()
+    around = list(corners(masks.shape[1:], places))
+    found = torch.stack([masks.flatten()[first + index] for index, _ in around], dim=-1)
+    return Corners(found, torch.stack([weight for _, weight in around], dim=-1))

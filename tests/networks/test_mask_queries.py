@@ -53,6 +53,12 @@ def test_places_are_sampled_as_a_plane_is() -> None:
     assert float(between) == pytest.approx(100 + 15 + 2)
 
 
+def test_graphs_sample_volumes_as_torch_does() -> None:
+    maps, places = torch.randn(2, 3, 4, 5, 6), torch.rand(2, 7, 2, 3) * 1.2 - 0.1
+    traced = torch.jit.trace(sampled_at, (maps, places))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(traced(maps, places), sampled_at(maps, places))
+
+
 def test_queries_look_within_their_masks_or_everywhere() -> None:
     masks = torch.full((1, 2, 4, 4), -1.0)
     masks[0, 0, :2, :2] = 1.0

@@ -108,7 +108,12 @@ def test_queries_are_planned_trained_and_predicted_with(
     (tmp_path / "rules/tiny.toml").write_text(RULES)
     work = ["--work", str(tmp_path / "work")]
     plan = ["plan", str(tmp_path / "data"), "--rules", str(tmp_path / "rules"), "--for", "cpu"]
-    quick = ["--set", "training.iterations_per_epoch=3", "--set", "validation_iterations=1"]
+    quick = [
+        "--set",
+        "training.iterations_per_epoch=3",
+        "--set",
+        "training.validation_iterations=1",
+    ]
     assert main([*plan, "--name", "q", "--workers", "1", *quick, *work]) == 0
     assert "mask_queries" in capsys.readouterr().out
     assert main(["train", "--fold", "0", "--iterations", "6", *work]) == 0
