@@ -19,11 +19,16 @@ def sampled_at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Values [n, feature, row, point] of maps [n, feature, *space] at places [n, row, point, axis],
     interpolated linearly between the centres of voxels; beyond the map all is 0."""
     dims = places.shape[-1]
-    if dims == 3 and (torch.jit.is_tracing() or torch.compiler.is_exporting()):
+    if dims == 3 and _becomes_a_graph():
         return _gathered(maps, places)  # graphs of other engines cannot sample volumes
     grid = (2 * places - 1).view(*places.shape[:3], *[1] * (dims - 2), dims)
     found = functional.grid_sample(maps, grid, mode="bilinear", align_corners=False)
     return found.view(*found.shape[:4])
+
+
+def _becomes_a_graph() -> bool:
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(traced or torch.compiler.is_exporting())
 
 
 def _gathered(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Objects on seams between patches: synthetic scans whose objects are known."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,7 @@ from autoseg.inference.sliding_window import gaussian_weight, tile
 Numbers = NDArray[np.int32]
 
 
-def balls(shape: Shape3, centres: list[tuple[float, ...]], radius: float) -> Numbers:
+def balls(shape: Shape3, centres: Sequence[tuple[float, ...]], radius: float) -> Numbers:
     """Balls, or in a single slice disks, numbered from 1; the nearest where two meet."""
     place = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
     numbers = np.zeros(shape, np.int32)

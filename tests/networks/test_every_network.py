@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from autoseg.machine import Machine
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import all_outputs
 from autoseg.networks.tracing import trace
@@ -21,6 +22,17 @@ from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint
 EVERY = pytest.mark.parametrize("kind", SMALL)
 BOTH = pytest.mark.parametrize("dims", [2, 3])
 CHANNELS, OUTPUTS = 2, 5
+LONG_TRACED = [("mask_queries", gpu(11))]  # 15 layers of attention
+PLANNED = [
+    pytest.param(
+        kind,
+        machine,
+        id=f"{machine.device}-{kind}",
+        marks=pytest.mark.slow if (kind, machine) in LONG_TRACED else (),
+    )
+    for kind in SMALL
+    for machine in (CPU, gpu(11))
+]
 
 
 def model_of(kind: str, dims: int) -> ModelPlan:
@@ -99,11 +111,9 @@ def test_patches_of_one_divisor_are_large_enough(kind: str, dims: int) -> None:
     assert logits.shape == (1, OUTPUTS, *patch)
 
 
-@EVERY
-@pytest.mark.parametrize("machine", [CPU, gpu(11)], ids=["cpu", "gpu"])
-def test_rules_fill_the_memory_that_there_is(kind: str, machine: object) -> None:
+@pytest.mark.parametrize(("kind", "machine"), PLANNED)
+def test_rules_fill_the_memory_that_there_is(kind: str, machine: Machine) -> None:
     fingerprint = made_up_fingerprint(Scans((12, 40, 40), (3, 1, 1), count=50))
-    machine = CPU if machine is CPU else gpu(11)
     inputs = PlanningInputs(fingerprint, load_rule_set(RULES[kind]), machine, family_of)
     plan = make_plan(inputs)
     for name, configuration in plan.configurations.items():

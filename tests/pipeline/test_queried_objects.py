@@ -18,6 +18,9 @@ from tests.networks.every_network import PATCHES, mask_queries
 from tests.pipeline.test_objects import AFFINE, SCHEME
 
 TORCH = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+QUICK = [
+    "--set", "training.iterations_per_epoch=3", "--set", "training.validation_iterations=1",
+]  # fmt: skip
 RULES = """
 [[rule]]
 id = "memory.tiny"
@@ -56,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     built = build_network(changed)
     with torch.no_grad():
-        built.decoder.classes.bias[1] = 1.0  # type: ignore[union-attr, operator, index]
+        built.decoder.classes.bias[1] = 1.0  # type: ignore[union-attr, operator]
     card = ModelCard(
         plan_name="small", configuration=configuration, labels=SCHEME, channel_names=("MRI",),
         fold=0, trained_cases=1, trained_iterations=1, trained_seconds=1.0,
@@ -84,49 +87,39 @@ def test_objects_are_written_where_their_class_is(tmp_path: Path, model: Path) -
         assert one["volume_ml"] * 1000 == pytest.approx(size_mm3, rel=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
-def test_queries_are_planned_trained_and_predicted_with(
-    tmp_path: Path, shape: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for folder in ("data/images", "data/instances", "rules"):
-        (tmp_path / folder).mkdir(parents=True)
+def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
+    """Five scans of bright balls, or disks, and files that number them."""
     for index in range(5):
         rng = np.random.default_rng(index)
         centres = [tuple(rng.uniform(0, n - 1) for n in shape) for _ in range(6)]
-        numbers = balls(shape, centres, 6.0).T
-        image = np.where(numbers > 0, 100.0, 0.0) + rng.normal(0, 10, numbers.shape)
-        name = f"case_{index}.nii.gz"
-        nib.save(
-            nib.Nifti1Image(image.astype(np.float32), np.eye(4)), tmp_path / f"data/images/{name}"
-        )
-        nib.save(
-            nib.Nifti1Image(numbers.astype(np.uint16), np.eye(4)),
-            tmp_path / f"data/instances/{name}",
-        )
+        numbers = balls(shape, centres, 6.0).T.astype(np.uint16)
+        image = 100.0 * (numbers > 0) + rng.normal(0, 10, numbers.shape)
+        for part, values in (("images", image.astype(np.float32)), ("instances", numbers)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values, np.eye(4)), folder / part / f"case_{index}.nii.gz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
+def test_queries_are_planned_trained_and_predicted_with(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    write_dataset(tmp_path / "data", shape)
+    (tmp_path / "rules").mkdir()
     (tmp_path / "rules/ruleset.toml").write_text('title = "tiny"\nextends = "mask_queries"\n')
     (tmp_path / "rules/tiny.toml").write_text(RULES)
     work = ["--work", str(tmp_path / "work")]
     plan = ["plan", str(tmp_path / "data"), "--rules", str(tmp_path / "rules"), "--for", "cpu"]
-    quick = [
-        "--set",
-        "training.iterations_per_epoch=3",
-        "--set",
-        "training.validation_iterations=1",
-    ]
-    assert main([*plan, "--name", "q", "--workers", "1", *quick, *work]) == 0
-    assert "mask_queries" in capsys.readouterr().out
+    assert main([*plan, "--name", "q", "--workers", "1", *QUICK, *work]) == 0
     assert main(["train", "--fold", "0", "--iterations", "6", *work]) == 0
     planned = json.loads((tmp_path / "work/plans/q.json").read_text())
     name = planned["recommended"]
     assert name == ("2d" if shape[0] == 1 else "3d_fullres")
     task = planned["configurations"][name]["model"]["task"]
     assert task["things"] == [1, 2] and task["border"] == 2
-    folder = tmp_path / f"work/models/q/{name}/fold_0"
-    out = tmp_path / "out"
-    scan = str(tmp_path / "data/images/case_0.nii.gz")
-    model = str(folder / "model.safetensors")
+    model = str(tmp_path / f"work/models/q/{name}/fold_0/model.safetensors")
+    scan, out = str(tmp_path / "data/images/case_0.nii.gz"), tmp_path / "out"
     assert main(["predict", scan, str(out), "--model", model, *TORCH]) == 0
     numbers = nib.load(out / "instances/case_0.nii.gz")
-    assert numbers.shape == shape[::-1]
-    assert isinstance(json.loads((out / "instances/case_0.json").read_text()), list)
+    told = json.loads((out / "instances/case_0.json").read_text())
+    assert numbers.shape == shape[::-1] and len(told) == np.asarray(numbers.dataobj).max()
