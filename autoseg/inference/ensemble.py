@@ -9,6 +9,7 @@ import torch
 
 from autoseg.inference.engines import Runner
 from autoseg.inference.mirroring import mirrors
+from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.task import Task
 
 
@@ -20,7 +21,8 @@ class Ensemble:
     same device, which may be overwritten by a thread's next call. Of the mirror images, networks
     get at most `inputs_at_once` together, or those of one patch at a time. With
     `shows_disagreement` a further output is the share of networks that decide a voxel otherwise
-    than all together.
+    than all together. Of `queries`, which differ from one image to the next, nothing is averaged:
+    patches give [n, network, mirror image, query, class + 1 + voxel].
     """
 
     runners: Sequence[Runner]
@@ -29,20 +31,19 @@ class Ensemble:
     task: Task
     inputs_at_once: int = 1
     shows_disagreement: bool = False
+    queries: QueryLayout | None = None
 
     @torch.inference_mode()
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        if self.queries is not None:
+            looks = [self._looks(runner, patches, self.queries) for runner in self.runners]
+            return torch.stack(looks, dim=1)
         count = len(self.runners) * 2 ** len(self.mirror_axes)
         sums = (self._over_mirrors(runner, patches) for runner in self.runners)
         if not self.shows_disagreement:
             total = reduce(torch.Tensor.add_, sums)
             return total.div_(count) if count > 1 else total
-        each = list(sums)
-        mean = torch.stack(each).sum(0).div_(count)
-        together = self.task.votes(mean)
-        others = [(self.task.votes(one) != together).any(1, keepdim=True) for one in each]
-        share = torch.stack(others).float().mean(0)  # [n, 1, z, y, x]
-        return torch.cat((mean, share), dim=1)
+        return with_disagreement([one / (count // len(self.runners)) for one in sums], self.task)
 
     def _over_mirrors(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
         """The sum of one network's logits over mirror images."""
@@ -60,7 +61,26 @@ class Ensemble:
         assert total is not None
         return total
 
+    def _looks(self, runner: Runner, patches: torch.Tensor, layout: QueryLayout) -> torch.Tensor:
+        """What one network's queries find in each mirror image, as it lies in the patch."""
+        looks = []
+        for axes in mirrors([2 + axis for axis in self.mirror_axes]):
+            images = patches.flip(axes) if axes else patches
+            found = runner(images.squeeze(2) if self.spatial_dims == 2 else images)
+            looks.append(layout.flipped(found.float(), axes).clone())
+        return torch.stack(looks, dim=1)
+
     def _run(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
         if self.spatial_dims == 2:
             return runner(patches.squeeze(2)).unsqueeze(2)  # patches are a single slice deep
         return runner(patches)
+
+
+def with_disagreement(each: Sequence[torch.Tensor], task: Task) -> torch.Tensor:
+    """The mean of what networks give [n, output, z, y, x], and as a further output the share of
+    them that decide a voxel otherwise than all together."""
+    mean = torch.stack(list(each)).mean(0)
+    together = task.votes(mean)
+    others = [(task.votes(one) != together).any(1, keepdim=True) for one in each]
+    share = torch.stack(others).float().mean(0)  # [n, 1, z, y, x]
+    return torch.cat((mean, share), dim=1)

@@ -88,7 +88,5 @@ class DenseSums:
         return inside, place
 
 
-# By how a task says that patches become a scan; given depth of a patch, spans of y and x, weights.
-MERGERS: dict[str, Callable[[int, Sequence[Span], torch.Tensor], Merger]] = {
-    "dense": DenseSums,
-}
+# Given the depth of a patch, spans of y and x, and the weights of a patch.
+MakeMerger = Callable[[int, Sequence[Span], torch.Tensor], Merger]

@@ -20,13 +20,22 @@ from autoseg.checkpoint import (
 )
 from autoseg.device import Device
 from autoseg.errors import AutosegError
-from autoseg.geometry import Placement
+from autoseg.geometry import Placement, Shape3
 from autoseg.inference.columns import Footprint
 from autoseg.inference.engines import ENGINES, EngineRequest
 from autoseg.inference.ensemble import Ensemble
+from autoseg.inference.joining import JoinedObjects, SeenObjects
 from autoseg.inference.members import Members, arrange
+from autoseg.inference.merging import DenseSums, MakeMerger
+from autoseg.inference.queries import QueryMerging
 from autoseg.inference.restore import Block, Column, Span, interpolation_matrices, restored_blocks
-from autoseg.inference.sliding_window import Batching, PredictPatches, predict_logits
+from autoseg.inference.sliding_window import (
+    Batching,
+    PredictPatches,
+    gaussian_weight,
+    predict_logits,
+    tile,
+)
 from autoseg.inference.ways import (
     Asked,
     Way,
@@ -40,9 +49,11 @@ from autoseg.inference.ways import (
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
-from autoseg.planning.model_plan import InputPlan, ModelPlan
+from autoseg.networks.mask_queries import MaskQueries, PackedQueries
+from autoseg.planning.model_plan import InputPlan, MaskQueriesPlan, ModelPlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.tasks import task_of
+from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.task import Task
 
 
@@ -111,8 +122,10 @@ class ModelGroup:
         rows: int,
         batching: Batching,
         device: Device,
+        objects: SeenObjects | None = None,
     ) -> Iterator[Block]:
-        """Mean logits on the source's resolution, block after block of its crop."""
+        """Mean logits on the source's resolution, block after block of its crop; the objects that
+        queries find are added to others."""
         configuration = self.card.configuration
         model = configuration.model
         image = torch.from_numpy(scan.image).to(batching.sums_on)
@@ -120,6 +133,7 @@ class ModelGroup:
         if maps:
             image = torch.cat((image, torch.stack(maps)))
         ensemble = replace(self.ensemble, inputs_at_once=batching.inputs_at_once)
+        batching = replace(batching, merger=self._merger(objects))
 
         def run(patches: torch.Tensor) -> torch.Tensor:
             return ensemble(patches.to(device.torch_device))
@@ -133,6 +147,29 @@ class ModelGroup:
 
         resampling = configuration.grid.resampling
         return restored_blocks(predict, scan.placement, resampling, columns, rows)
+
+    def no_objects(self) -> SeenObjects | None:
+        """Where objects of a scan are to be added; None of models that find none as wholes."""
+        layout, inference = self.ensemble.queries, self.card.configuration.inference
+        if layout is None:
+            return None
+        weight = gaussian_weight(layout.patch_vox, inference.gaussian_sigma_fraction)
+        return SeenObjects(weight.numpy(), layout.plan.kept_share)
+
+    def joined(self, objects: SeenObjects, shape_vox: Shape3) -> JoinedObjects:
+        """The objects of a scan [z, y, x] of a shape, once all of its blocks are there."""
+        configuration = self.card.configuration
+        patch = configuration.model.patch_box_vox
+        padding = tile(shape_vox, patch, configuration.inference.step_fraction).padding
+        z, y, x = (slice(a, a + n) for (a, _), n in zip(padding, shape_vox, strict=True))
+        depth, height, width = (a + n + b for (a, b), n in zip(padding, shape_vox, strict=True))
+        return objects.joined((depth, height, width), (z, y, x))
+
+    def _merger(self, objects: SeenObjects | None) -> MakeMerger:
+        layout, shown = self.ensemble.queries, self.ensemble.shows_disagreement
+        if layout is None:
+            return DenseSums
+        return QueryMerging(layout, self.task, shown, objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +241,23 @@ def _load_group(members: Members, engine: Engine) -> ModelGroup:
         spatial_dims=model.spatial_dims,
         mirror_axes=configuration.inference.mirror_axes,
         task=task_of(configuration, card.labels),
+        queries=QueryLayout.of(model) if _asks(model) else None,
     )
     return ModelGroup(card, ensemble, hashes)
+
+
+def _asks(model: ModelPlan) -> bool:
+    """Whether queries find objects that are to be joined, beside scores."""
+    return isinstance(model.task, MaskQueriesPlan) and bool(model.task.things)
 
 
 def _request(
     model: ModelPlan, network: nn.Module, key: str, device: Device, cache: Path | None
 ) -> EngineRequest:
     kind = family_of(model.network.kind)
+    if _asks(model):
+        assert isinstance(network, MaskQueries), model.network.kind
+        network = PackedQueries(network)
     return EngineRequest(
         network=network,
         device=device,

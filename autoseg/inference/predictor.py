@@ -16,6 +16,7 @@ from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
 from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
+from autoseg.inference.joining import JoinedObjects
 from autoseg.inference.members import sources_of
 from autoseg.inference.models import Engine, GridScan, ModelGroup, fastest_way, load_groups
 from autoseg.inference.probabilities import rewrite_probabilities
@@ -39,7 +40,8 @@ class Segmentation:
     `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
     decide otherwise than their mean. `confidence` is of each foreground class, or region. Of
     objects, `certainty` is how probable the likeliest class of each voxel is, and `depth` how deep
-    the voxel lies in its object, where the models learned that.
+    the voxel lies in its object, where the models learned that; or queries found the `objects`
+    themselves, whose numbers are in the scan's place.
     """
 
     labels: Volume
@@ -49,6 +51,7 @@ class Segmentation:
     confidence: tuple[ClassConfidence, ...] | None = None
     certainty: Volume | None = None
     depth: Volume | None = None
+    objects: JoinedObjects | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +228,7 @@ class Predictor:
             confidence=maps.confidence if requested.confidence else None,
             certainty=None if maps.certainty is None else ready.with_values(maps.certainty),
             depth=None if maps.depth is None else ready.with_values(maps.depth),
+            objects=_in_place(maps.objects, ready),
         )
 
     def after_first_stage(
@@ -265,6 +269,12 @@ class Predictor:
             postprocessing=tuple(describe(step) for step in done),
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+
+def _in_place(objects: JoinedObjects | None, ready: ReadyScan) -> JoinedObjects | None:
+    if objects is None:
+        return None
+    return replace(objects, numbers=ready.with_values(objects.numbers).array)
 
 
 def _disagreement(maps: Maps) -> dict[str, float] | None:

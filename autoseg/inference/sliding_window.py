@@ -10,25 +10,24 @@ import torch
 import torch.nn.functional as F
 
 from autoseg.geometry import Shape3
-from autoseg.inference.merging import MERGERS
+from autoseg.inference.merging import DenseSums, MakeMerger
 from autoseg.inference.restore import Span
 from autoseg.planning.plan import InferencePlan
-from autoseg.tasks.task import Merging
 
 PEAK_WEIGHT = 10.0
 
-# [n, channel, *patch] -> [n, output, *patch]
+# [n, channel, *patch] -> [n, output, *patch], or what else the merger takes of each patch
 PredictPatches = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How many patches, or mirror images of them, are run together, where logits are merged, and
-    how."""
+    """How many patches, or mirror images of them, are run together, where what they give is merged,
+    and by what."""
 
     inputs_at_once: int
     sums_on: torch.device
-    merging: Merging = "dense"
+    merger: MakeMerger = DenseSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def predict_logits(
     run = _ConstantsOnce(predict)
     constants = constant_patches(padded, starts, patch_size_vox)
     patches_at_once = max(1, batching.inputs_at_once // 2 ** len(plan.mirror_axes))
-    sums = MERGERS[batching.merging](patch_size_vox[0], spans, weight)
+    sums = batching.merger(patch_size_vox[0], spans, weight)
     top = 0  # where the sums begin
     first, last = z_before, padded.shape[1] - z_after  # rows of the scan
     for index in range(0, len(starts), patches_at_once):

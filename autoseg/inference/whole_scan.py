@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from autoseg.device import Device, Threads, ran_out_of_memory
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
 from autoseg.inference.confidence import ClassConfidence, ConfidenceSums
+from autoseg.inference.joining import JoinedObjects, SeenObjects
 from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
@@ -57,6 +58,7 @@ class Maps:
     warnings: tuple[str, ...]
     certainty: NDArray[np.float16] | None = None
     depth: NDArray[np.float16] | None = None
+    objects: JoinedObjects | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class WholeScan:
         largest = max(prod(g.card.configuration.model.patch_box_vox) for g in self.groups)
         together = self.patches_together or patches_together(here, largest)
         places = ((together, here), (1, here), (1, torch.device("cpu")))
-        ways = [Batching(*place, self.task.merging) for place in places]
+        ways = [Batching(*place) for place in places]
         return list(dict.fromkeys(ways))
 
     def _segment(
@@ -134,6 +136,7 @@ class WholeScan:
         certainty = np.zeros(shape, np.float16) if requested.objects else None
         depth = np.zeros(shape, np.float16) if requested.objects and self.further else None
         sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
+        seen = self.groups[0].no_objects() if requested.objects else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
             if requested.probability_file is not None:
@@ -141,7 +144,7 @@ class WholeScan:
                 file = stack.enter_context(probability_file(requested.probability_file, whole))
                 if not self.groups[0].card.labels.regions:
                     file.array[0] = 1  # background, outside the crop
-            for block in self._blocks(columns, rows, batching):
+            for block in self._blocks(columns, rows, batching, seen):
                 scores = block.values[: self.outputs]
                 decided = self.task.decode(scores)
                 _put(classes, self.placement, block, decided)
@@ -162,11 +165,29 @@ class WholeScan:
                     _put(file.array, self.placement, block, probability)
                     file.settle()
         confidence = None if sums is None else sums.result()
-        return Maps(classes, doubt, disagreement, confidence, tuple(notes), certainty, depth)
+        objects = None if seen is None else self._objects(seen, classes)
+        return Maps(
+            classes, doubt, disagreement, confidence, tuple(notes), certainty, depth, objects
+        )
 
-    def _blocks(self, columns: Sequence[Column], rows: int, batching: Batching) -> Iterator[Block]:
+    def _objects(self, seen: SeenObjects, classes: NDArray[np.uint8]) -> JoinedObjects:
+        """The objects of the first group, on the scan's grid, within the class that all decided."""
+        z, y, x = self.placement.resampled_shape_vox
+        joined = self.groups[0].joined(seen, (z, y, x))
+        numbers = np.zeros(classes.shape, np.int32)
+        within = crop_of(classes, self.placement)
+        crop_of(numbers, self.placement)[...] = joined.within(within)
+        return replace(joined, numbers=numbers)
+
+    def _blocks(
+        self,
+        columns: Sequence[Column],
+        rows: int,
+        batching: Batching,
+        objects: SeenObjects | None,
+    ) -> Iterator[Block]:
         """Scores of all groups together, block after block of the crop."""
-        streams = self.streams(columns, rows, batching)
+        streams = self.streams(columns, rows, batching, objects)
         for blocks in zip(*streams, strict=True):
             if len(blocks) == 1:
                 yield blocks[0]
@@ -174,13 +195,19 @@ class WholeScan:
                 yield Block(blocks[0].place, self._mean([block.values for block in blocks]))
 
     def streams(
-        self, columns: Sequence[Column], rows: int, batching: Batching
+        self,
+        columns: Sequence[Column],
+        rows: int,
+        batching: Batching,
+        objects: SeenObjects | None = None,
     ) -> list[Iterator[Block]]:
-        """Logits of each group, block after block of the same places."""
+        """Logits of each group, block after block of the same places; the objects of the first one
+        are added to others."""
         threads = Threads(self.device)
+        own = (objects, *[None] * (len(self.groups) - 1))
         return [
-            _followed(threads, group.blocks(scan, columns, rows, batching, self.device))
-            for group, scan in zip(self.groups, self.scans, strict=True)
+            _followed(threads, group.blocks(scan, columns, rows, batching, self.device, seen))
+            for group, scan, seen in zip(self.groups, self.scans, own, strict=True)
         ]
 
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -23,9 +23,10 @@ class Family:
     Its functions take plans of its own record, which `planning/network_plan.py` finds by the kind.
     `build` makes one for so many input channels and outputs, initialised from torch's random state.
     It takes images [batch, channel, *patch] and gives logits [batch, output, *patch]; if its plan
-    says `deep_supervision` it also takes `all_resolutions=True`, and then gives a list of logits,
-    highest resolution first. `search` fills the memory to plan for with a patch and a network. A
-    patch must be a multiple of the `patch_divisor`, per axis.
+    says `deep_supervision` it also takes `all_resolutions=True`, and then gives a list of what its
+    task learns from: logits, highest resolution first, or what is more than them. `search` fills
+    the memory to plan for with a patch and a network. A patch must be a multiple of the
+    `patch_divisor`, per axis.
 
     `levels_from_output` says how many resolutions lie between a parameter and the output, for
     learning rates that differ by layer; `sees_inputs` which parameters [feature, channel, *kernel]
@@ -47,10 +48,9 @@ class Family:
     adapted: "Callable[[torch.Tensor, torch.Size], torch.Tensor | None] | None" = None
 
 
-def all_outputs(
-    network: "nn.Module", image: "torch.Tensor", plan: NetworkPlan
-) -> "list[torch.Tensor]":
-    """Logits of every resolution that the network was planned to give, highest first."""
+def all_outputs(network: "nn.Module", image: "torch.Tensor", plan: NetworkPlan) -> "list[Any]":
+    """What the network's task learns from: logits of every resolution that it was planned to give,
+    highest first, or what the family says."""
     # Networks of other packages need not know of deep supervision.
     logits = network(image, all_resolutions=True) if plan.deep_supervision else network(image)
     return logits if isinstance(logits, list) else [logits]

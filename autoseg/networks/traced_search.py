@@ -1,6 +1,7 @@
 """Searches that fill memory by what tracing a network finds, for networks of any kind."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any
@@ -18,12 +19,36 @@ def traced_cost_of(build: Build) -> Callable[[ModelPlan], NetworkCost]:
     """What tracing finds of networks that are built so; torch is imported when it is asked for."""
 
     @cache
-    def cost(model: ModelPlan) -> NetworkCost:
+    def traced(model: ModelPlan) -> NetworkCost:
         from autoseg.networks.tracing import trace  # torch takes seconds to import
 
         return trace(build, model)
 
+    def cost(model: ModelPlan) -> NetworkCost:
+        shape = NetworkShape(
+            model.network, model.patch_size_vox, len(model.channel_names), model.task.outputs
+        )
+        return traced(shape.as_model())  # so that it is traced once, whatever channels mean
+
     return cost
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """All of a model that its cost depends on."""
+
+    network: Any
+    patch_size_vox: tuple[int, ...]
+    channels: int
+    outputs: int
+
+    def as_model(self) -> ModelPlan:
+        return ModelPlan(
+            patch_size_vox=self.patch_size_vox,
+            inputs=(ScanInput(channels=tuple(map(str, range(self.channels)))),),
+            network=self.network,
+            task=SemanticPlan(classes=self.outputs),
+        )
 
 
 def search_by(
@@ -43,7 +68,8 @@ def search_by(
         def elements(network: Any, patch: tuple[int, ...]) -> float:
             if per_voxel and per_voxel[-1] * prod(patch) > FAR * allowed:
                 return per_voxel[-1] * prod(patch)
-            found = _elements(cost(_model(network, patch, wanted)), wanted)
+            shape = NetworkShape(network, patch, wanted.channels, wanted.outputs)
+            found = _elements(cost(shape.as_model()), wanted)
             per_voxel.append(found / prod(patch))
             return found
 
@@ -57,12 +83,3 @@ def _elements(cost: NetworkCost, wanted: PatchSearch) -> float:
     weights = WEIGHT_BYTES["adamw"] * cost.weights / wanted.patch.fitting_batch
     kept = cost.kept_bytes * (KEPT_IN_HALF_PRECISION if wanted.bf16 else 1)
     return (kept + weights) / GIB / wanted.gib_per_element
-
-
-def _model(network: Any, patch: tuple[int, ...], wanted: PatchSearch) -> ModelPlan:
-    return ModelPlan(
-        patch_size_vox=patch,
-        inputs=(ScanInput(channels=tuple(map(str, range(wanted.channels)))),),
-        network=network,
-        task=SemanticPlan(classes=wanted.outputs),
-    )

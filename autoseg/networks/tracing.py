@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache
-from math import prod
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from autoseg.networks.family import Build, all_outputs
@@ -55,7 +55,7 @@ def _traced(build: Build, model: ModelPlan, device: torch.device) -> NetworkCost
         multiply_adds=counter.flops // FLOPS_PER_MULTIPLY_ADD,
         kept_bytes=kept.bytes,
         weights=sum(parameter.numel() for parameter in network.parameters()),
-        output_voxels=sum(prod(output.shape[2:]) for output in outputs),
+        output_voxels=sum(leaf.numel() for leaf in tree_leaves(outputs)) // model.task.outputs,
     )
 
 

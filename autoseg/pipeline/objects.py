@@ -9,9 +9,15 @@ from numpy.typing import NDArray
 from autoseg.dataset.labels import LabelScheme
 from autoseg.geometry import Box, Grid
 from autoseg.postprocessing.extent import feret_diameter_mm
-from autoseg.postprocessing.instances import Instance, InstanceRule, label_instances
+from autoseg.postprocessing.instances import (
+    Instance,
+    InstanceRule,
+    label_instances,
+    measure_instances,
+)
 
 if TYPE_CHECKING:
+    from autoseg.inference.joining import JoinedObjects
     from autoseg.inference.predictor import Segmentation
 
 MM3_PER_ML = 1000.0
@@ -20,10 +26,11 @@ MM3_PER_ML = 1000.0
 class FoundObject(Instance):
     """An object as it is told to users: what it is, how sure that is, and where it lies.
 
-    The score is the mean over its voxels of how probable their likeliest class is. The diameter is
-    that of a ball of this volume, or in a single slice of a disc of this area; Feret's is the
-    largest distance between the centres of two voxels. An object at the image's border may go on
-    beyond it. Voxels count from 0,
+    The score is the mean over its voxels of how probable their likeliest class is; of one that
+    queries found, how probable its class is times the mean probability of its mask, times the share
+    of looks at it that found it. The diameter is that of a ball of this volume, or in a single
+    slice of a disc of this area; Feret's is the largest distance between the centres of two voxels.
+    An object at the image's border may go on beyond it. Voxels count from 0,
     along (z, y, x), which is the file's order from its last axis to its first; mm are RAS, those of
     corners of the box the outer corners of its voxels.
     """
@@ -43,8 +50,11 @@ def find_objects(
 ) -> tuple[NDArray[np.unsignedinteger[Any]], list[FoundObject]]:
     """The map of objects [z, y, x], numbered from 1, and what each of them is.
 
-    Where the scheme has things, objects are of these alone.
+    Where the scheme has things, objects are of these alone. Those that queries found are as they
+    were found, as far as the mask has their class.
     """
+    if segmentation.objects is not None and labels is not None:
+        return _as_found(segmentation, segmentation.objects, rule, labels)
     values, grid = segmentation.labels.array, segmentation.labels.grid
     depth = None if segmentation.depth is None else segmentation.depth.array
     if depth is not None and rule.border is not None:  # a part of its object, told apart by depth
@@ -55,6 +65,19 @@ def find_objects(
         values = np.where(np.isin(values, things), values, 0)
     numbers, found = label_instances(values, grid.spacing_mm, rule, depth)
     scores = _scores(numbers, segmentation, len(found))
+    return numbers, [_told(one, numbers, scores, grid, labels) for one in found]
+
+
+def _as_found(
+    segmentation: "Segmentation", objects: "JoinedObjects", rule: InstanceRule, labels: LabelScheme
+) -> tuple[NDArray[np.unsignedinteger[Any]], list[FoundObject]]:
+    values, grid = segmentation.labels.array, segmentation.labels.grid
+    own = [labels.values[kind] for kind in objects.kinds]
+    same = np.array([labels.values[0], *own])[objects.numbers] == values
+    numbers, found, keys = measure_instances(
+        np.where(same, objects.numbers, 0), own, grid.spacing_mm, rule.min_volume_mm3
+    )
+    scores = np.array([0.0, *(objects.scores[key - 1] for key in keys)])
     return numbers, [_told(one, numbers, scores, grid, labels) for one in found]
 
 

@@ -15,11 +15,11 @@ from autoseg.geometry import Orientation
 from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.network_plan import NetworkName, Upsampling
-from autoseg.planning.run_plan import LossName, RandomRange, TrainingPlan
+from autoseg.planning.run_plan import LossName, MatchingPlan, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
-TaskName = Literal["semantic", "distance"]  # as the task's plan is called
+TaskName = Literal["semantic", "distance", "mask_queries"]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
 
@@ -42,7 +42,8 @@ class NetworkSettings(Record):
 
     Each family reads its own: `size` names one of those that were published, `residual` is the
     block of an FCN's encoder, `kernel_edge` that of MedNeXt's kernels, and DeepLab has an
-    `output_stride` and `separable` convolutions.
+    `output_stride` and `separable` convolutions. Masks of queries are `mask_stride` times as coarse
+    as the patch; there are `queries_per_object` of a patch and `least_queries`.
     """
 
     kind: NetworkName
@@ -59,6 +60,9 @@ class NetworkSettings(Record):
     kernel_edge: Literal[3, 5] = 3
     output_stride: Literal[8, 16] = 16
     separable: bool = False
+    mask_stride: int = Field(default=4, ge=1)
+    least_queries: int = Field(default=100, ge=1)
+    queries_per_object: float = Field(default=1.5, gt=0)
 
     def size_of(self, sizes: Iterable[str]) -> str:
         """The size, of those that there are. Raises AutosegError for another."""
@@ -140,6 +144,7 @@ class LossSettings(Record):
     top_k_fraction: float = 1.0
     boundary_weight: float = 0.0
     class_weighting: ClassWeighting = "none"
+    matching: MatchingPlan | None = None
 
 
 class AugmentationSettings(Record):

@@ -46,6 +46,7 @@ class Facts:
     touching_fraction: float  # of objects, those that touch another
     object_size_spread: float  # diameter of the 95th percentile by that of the 5th
     object_solidity: float  # the median share of its convex hull that an object fills
+    smallest_object_vox: float  # width of the 5th percentile one, or component, of any class
     device: Literal["cpu", "gpu"]
     gpu_memory_gib: float  # what may be planned for: without what others use
     memory_given: bool  # by --for, and not read from this machine
@@ -114,6 +115,7 @@ def gather_facts(
         has_ignore_label=fingerprint.labels.ignore is not None,
         has_border=fingerprint.labels.instances,
         **_object_facts(fingerprint),
+        smallest_object_vox=_smallest_object_vox(fingerprint),
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device=machine.device,
         gpu_memory_gib=machine.gpu_planned_gib,
@@ -141,6 +143,22 @@ def _object_facts(fingerprint: Fingerprint) -> dict[str, Any]:
         "object_size_spread": most.diameter_mm_p95 / most.diameter_mm_p05,
         "object_solidity": 1.0 if most.solidity is None else most.solidity,
     }
+
+
+def _smallest_object_vox(fingerprint: Fingerprint) -> float:
+    """The width of a small object in voxels of the median spacing, as if it were a ball.
+
+    Of things it is their diameter; of other classes that of balls as large as their components.
+    """
+    widths_mm = [
+        2 * np.cbrt(0.75 * stats.component_volume_mm3_p05 / np.pi)
+        if stats.objects is None
+        else stats.objects.diameter_mm_p05
+        for stats in fingerprint.classes
+        if stats.case_fraction > 0
+    ]
+    spacing_mm = np.prod(_tissue_spacing_mm(fingerprint)) ** (1 / 3)
+    return float(min(widths_mm, default=0.0) / spacing_mm)
 
 
 def _tissue_spacing_mm(fingerprint: Fingerprint) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -11,7 +11,8 @@ from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
-from autoseg.planning.model_plan import ScanInput
+from autoseg.planning.model_plan import MaskQueriesPlan, ModelPlan, ScanInput, TaskPlan
+from autoseg.planning.network_plan import QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.planner import PlanningInputs, expect
 
@@ -95,13 +96,23 @@ def _configuration_like(
     return model.model_copy(
         update={
             "grid": _grid_like(model.grid, base.grid, channels),
-            "model": model.model.model_copy(update={"inputs": inputs, "task": base.model.task}),
+            "model": model.model.model_copy(
+                update={"inputs": inputs, "task": _task_like(model.model, base.model)}
+            ),
             "run": base.run.model_copy(
                 update={"batch_size": model.run.batch_size, "augmentation": augmentation}
             ),
             "inference": model.inference.model_copy(update=seen),
         }
     )
+
+
+def _task_like(model: ModelPlan, base: ModelPlan) -> TaskPlan:
+    """The new data's own task; masks of queries are as coarse, and as many, as the model's."""
+    if isinstance(base.task, MaskQueriesPlan) and isinstance(model.network, QueryNetworkPlan):
+        theirs = {"mask_stride": model.network.mask_stride, "queries": model.network.queries}
+        return base.task.model_copy(update=theirs)
+    return base.task
 
 
 def _matched(model: Configuration, where: str, plan: Plan, inputs: PlanningInputs) -> _Channels:
@@ -190,4 +201,11 @@ def _check_fits(model: Configuration, where: str, plan: Plan) -> None:
         raise AutosegError(
             f"{where}: the model is {model.name}, but this dataset can only be planned as "
             f"{', '.join(plan.configurations)}."
+        )
+    asks = isinstance(model.model.network, QueryNetworkPlan)
+    if asks != isinstance(plan.configurations[model.name].model.task, MaskQueriesPlan):
+        kind, rules = model.model.network.kind, "mask_queries" if asks else "default"
+        raise AutosegError(
+            f"{where}: the model is a {kind}, and these rules plan another kind of task. Plan with "
+            f"--rules {rules}."
         )

@@ -72,8 +72,32 @@ class DistancePlan(Record):
         return self.classes + 1
 
 
+class MaskQueriesPlan(Record):
+    """Queries each find one mask and its class: an object of a class of `things`, else all voxels
+    of a class, the background among them.
+
+    Masks are `mask_stride` times as coarse as the patch. Where objects have a `border` class it is
+    a part of the class before it. An object is kept from `object_score` on, and where at least
+    `kept_share` of it is not nearer to another.
+    """
+
+    kind: Literal["mask_queries"] = "mask_queries"
+    classes: int
+    things: tuple[int, ...] = ()
+    border: int | None = None
+    queries: int = Field(ge=1)
+    mask_stride: tuple[int, ...]
+    object_score: float = Field(default=0.5, ge=0, le=1)
+    kept_share: float = Field(default=0.8, ge=0, le=1)
+
+    @property
+    def outputs(self) -> int:
+        """How many scores each voxel has: of the classes, the background first."""
+        return self.classes
+
+
 # One record for each kind of answer, told apart by `kind`; all know their `outputs`.
-TaskPlan = Annotated[SemanticPlan | DistancePlan, Field(discriminator="kind")]
+TaskPlan = Annotated[SemanticPlan | DistancePlan | MaskQueriesPlan, Field(discriminator="kind")]
 
 
 class ModelPlan(Record):

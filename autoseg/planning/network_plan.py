@@ -4,6 +4,7 @@ A family's record is found by `kind` in FAMILY_PLANS; networks of other packages
 All records know `deep_supervision` and their `levels`, which describe them to people.
 """
 
+from math import prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, WrapValidator
@@ -13,7 +14,9 @@ from autoseg.extensions import extension_names
 from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
-NetworkKind = Literal["plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext"]
+NetworkKind = Literal[
+    "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries"
+]  # fmt: skip
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
 PerAxis = tuple[int, ...]
@@ -166,11 +169,50 @@ class MedNeXtPlan(Record):
         return self.stages
 
 
+class QueryNetworkPlan(Record):
+    """Mask2Former or MaskFormer: a residual encoder, a pixel decoder, and queries that each find
+    one mask and its class.
+
+    The pixel decoder has `features`; of its `pixel_layers`, if it is deformable, each samples
+    `sampled_points` at the `attended` lowest stages, and an FPN leads up to stage `mask_level`,
+    where masks lie. `query_layers` look at the attended stages in turn, within the mask that was
+    found so far, or, without masks, at the lowest stage as a whole.
+    """
+
+    kind: Literal["mask_queries"] = "mask_queries"
+    stages: tuple[StagePlan, ...]
+    bias: bool
+    mask_level: int = Field(ge=0)
+    attended: int = Field(ge=1)
+    pixel_decoder: Literal["deformable", "fpn"]
+    attention: Literal["masked", "full"]
+    features: int
+    heads: int
+    pixel_layers: int
+    pixel_hidden: int
+    sampled_points: int
+    queries: int = Field(ge=1)
+    query_layers: int
+    query_hidden: int
+    deep_supervision: Literal[True] = True
+
+    @property
+    def levels(self) -> tuple[StagePlan, ...]:
+        return self.stages
+
+    @property
+    def mask_stride(self) -> PerAxis:
+        """Voxels of the patch that one of a mask stands for, per axis."""
+        strides = [stage.stride for stage in self.stages[: self.mask_level + 1]]
+        return tuple(prod(along) for along in zip(*strides, strict=True))
+
+
 FAMILY_PLANS: dict[str, type[Record]] = {
     "fcn": FCNPlan,
     "deeplabv3plus": DeepLabPlan,
     "segformer": SegFormerPlan,
     "mednext": MedNeXtPlan,
+    "mask_queries": QueryNetworkPlan,
 }
 
 
@@ -187,7 +229,8 @@ def _of_its_kind(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 NetworkPlan = Annotated[
-    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan, WrapValidator(_of_its_kind)
+    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan | QueryNetworkPlan,
+    WrapValidator(_of_its_kind),
 ]
 
 

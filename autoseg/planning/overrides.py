@@ -11,9 +11,15 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.model_plan import ConfigurationName
-from autoseg.planning.network_plan import BUILT_IN_NETWORKS, NetworkPlan, plan_record
+from autoseg.planning.model_plan import ConfigurationName, MaskQueriesPlan
+from autoseg.planning.network_plan import (
+    BUILT_IN_NETWORKS,
+    NetworkPlan,
+    QueryNetworkPlan,
+    plan_record,
+)
 from autoseg.planning.plan import Configuration, Decision, Plan
+from autoseg.planning.run_plan import LossPlan
 from autoseg.planning.search import Families
 
 TYPES = {
@@ -47,6 +53,7 @@ RULES_OF = {
     "deeplabv3plus": ("deeplab",),
     "segformer": ("segformer",),
     "mednext": ("mednext",),
+    "mask_queries": ("mask_queries", "maskformer"),
 }  # rule sets that plan a kind of network
 
 
@@ -200,6 +207,19 @@ def _check(configuration: Configuration, families: Families) -> None:
             )
     if weights is not None and len(weights) != model.task.classes:
         raise AutosegError(f"{model.task.classes} weights are needed.")
+    if isinstance(model.task, MaskQueriesPlan):
+        _check_queries(model.network, model.task, configuration.run.loss)
+
+
+def _check_queries(network: NetworkPlan, task: MaskQueriesPlan, loss: LossPlan) -> None:
+    if loss.kind != "matched_masks" or loss.matching is None:
+        raise AutosegError("mask queries have a loss of their own, matched_masks.")
+    assert isinstance(network, QueryNetworkPlan), network.kind
+    if (network.queries, network.mask_stride) != (task.queries, task.mask_stride):
+        raise AutosegError(
+            "queries and the masks' resolution are the task's as well. Change `least_queries` or "
+            "`mask_stride` in a rule."
+        )
 
 
 def _paths(content: dict[str, Any], prefix: str = "") -> list[str]:

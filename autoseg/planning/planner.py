@@ -17,6 +17,7 @@ from autoseg.planning.choices import (
     choose_mirror_axes,
     choose_normalization,
     choose_task,
+    expected_objects,
 )
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
@@ -208,6 +209,7 @@ def _search_of(
         pooling=log.settings(POOLING),
         family=inputs.families(network.kind),
         bf16=inputs.machine.bf16,
+        objects=expected_objects(inputs.fingerprint),
     )
     if coarser is not None:
         search = replace(
@@ -241,7 +243,9 @@ def _plan_configuration(
             normalization=choose_normalization(fingerprint, log),
             resampling=log.settings(RESAMPLING),
         ),
-        model=_model(fingerprint, patch, choose_task(fingerprint, search.spacing_mm, log)),
+        model=_model(
+            fingerprint, patch, choose_task(fingerprint, search.spacing_mm, patch.network, log)
+        ),
         run=RunPlan(
             batch_size=batch_size,
             loss=choose_loss(fingerprint, log, fraction, lowres_helps=lowres is not None),

@@ -8,7 +8,9 @@ from autoseg.extensions import extension_names
 from autoseg.planning.network_plan import one_of
 from autoseg.records import Record
 
-LossKind = Literal["ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky"]
+LossKind = Literal[
+    "ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky", "matched_masks"
+]  # fmt: skip
 BUILT_IN_LOSSES: tuple[str, ...] = get_args(LossKind)
 Execution = Literal["eager", "channels_last", "compiled", "compiled_channels_last"]
 Range = tuple[float, float]
@@ -23,8 +25,26 @@ def _known_loss(name: str) -> str:
 LossName = Annotated[str, AfterValidator(_known_loss)]
 
 
+class MatchingPlan(Record):
+    """How masks are matched to queries, and what their loss weighs; the cost is of equal weights.
+
+    Masks are compared at `points`: for the loss, `uncertain_share` of them are those that the
+    network is least sure of, among `oversampling` times as many.
+    """
+
+    points: int = Field(default=12544, ge=1)
+    oversampling: float = Field(default=3.0, ge=1)
+    uncertain_share: float = Field(default=0.75, ge=0, le=1)
+    class_weight: float = Field(default=2.0, ge=0)
+    mask_weight: float = Field(default=5.0, ge=0)
+    dice_weight: float = Field(default=5.0, ge=0)
+    no_object_weight: float = Field(default=0.1, ge=0)
+
+
 class LossPlan(Record):
     """The loss; `batch_dice` sums overlaps over the batch before dividing.
+
+    `matched_masks` is of mask queries, and reads `matching` alone.
 
     Each kind reads its own constants: Tversky its two weights, focal terms `focal_gamma`, top-k the
     share of voxels that count. `class_weights` weigh cross-entropy, one entry for each class;
@@ -41,6 +61,7 @@ class LossPlan(Record):
     top_k_fraction: float = Field(default=1.0, gt=0, le=1)
     boundary_weight: float = Field(default=0.0, ge=0)
     class_weights: tuple[float, ...] | None = None
+    matching: MatchingPlan | None = None
 
 
 class RandomRange(Record):

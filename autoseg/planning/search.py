@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -47,6 +47,20 @@ Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedObjects:
+    """The most objects of a scan, and of a box of so many voxels on a side."""
+
+    in_scan: int = 0
+    in_box: int = 0
+    box_edge_vox: int = 1
+
+    def in_patch(self, patch_size_vox: Sequence[int]) -> int:
+        """The most that a patch may hold: a small one may lie where objects are dense."""
+        boxes = prod(size / self.box_edge_vox for size in patch_size_vox)
+        return min(self.in_scan, ceil(self.in_box * max(1.0, boxes)))
+
+
+@dataclass(frozen=True, slots=True)
 class PatchSearch:
     """Everything that the patch search looks at; `median_voxels` are those of the whole scan.
 
@@ -66,6 +80,7 @@ class PatchSearch:
     pooling: PoolingRule
     family: NetworkFamily
     bf16: bool = False  # whether the machine computes in half precision
+    objects: ExpectedObjects = ExpectedObjects()
 
     @property
     def reference_elements(self) -> float:
@@ -237,11 +252,10 @@ def find_lowres(
     return coarser if helps and deep_enough else None
 
 
-def unet_of(topology: Topology, patch: tuple[int, ...], search: PatchSearch) -> UNetPlan:
-    """A U-Net with a stage for each resolution."""
-    settings = search.network
+def unet_stages(topology: Topology, settings: NetworkSettings) -> tuple[StagePlan, ...]:
+    """A stage for each resolution, whose features double."""
     lowest = len(topology.strides) - 1
-    stages = tuple(
+    return tuple(
         StagePlan(
             features=min(settings.max_features, settings.base_features * 2**index),
             kernel_size=kernel_size,
@@ -253,6 +267,12 @@ def unet_of(topology: Topology, patch: tuple[int, ...], search: PatchSearch) -> 
             zip(topology.strides, topology.kernel_sizes, strict=True)
         )
     )
+
+
+def unet_of(topology: Topology, patch: tuple[int, ...], search: PatchSearch) -> UNetPlan:
+    """A U-Net with a stage for each resolution."""
+    settings = search.network
+    stages = unet_stages(topology, settings)
     return UNetPlan(
         kind=settings.kind,
         stages=stages,

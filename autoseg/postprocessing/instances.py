@@ -75,7 +75,7 @@ def label_instances(
     """
     assert labels.ndim == 3, labels.shape
     voxel_mm3 = float(np.prod(spacing_mm))
-    min_voxels = max(1, int(np.ceil(rule.min_volume_mm3 / voxel_mm3 - 1e-6)))
+    min_voxels = _least_voxels(rule.min_volume_mm3, voxel_mm3)
     without_border = labels if rule.border is None else np.where(labels == rule.border, 0, labels)
     keys = cc3d.connected_components(
         np.ascontiguousarray(without_border), connectivity=26, out_dtype=np.uint32
@@ -90,7 +90,39 @@ def label_instances(
     if rule.border is not None:
         _spread(keys, labels == rule.border, spacing_mm)
         objects = _measured_again(objects, keys, min_voxels)
-    objects.sort(key=lambda item: (item.value, -item.voxels, item.box.start, item.key))
+    return _told(keys, objects, voxel_mm3)
+
+
+def measure_instances(
+    numbers: NDArray[np.integer[Any]],
+    values: Sequence[int],
+    spacing_mm: Spacing3,
+    min_volume_mm3: float,
+) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...], tuple[int, ...]]:
+    """Objects that are numbered already [z, y, x], from 1, of these values, as `label_instances`
+    numbers them; and what the number of each was."""
+    voxel_mm3 = float(np.prod(spacing_mm))
+    keys = numbers.astype(np.uint32)
+    none = ((0.0, 0.0, 0.0), Box(start=(0, 0, 0), stop=(0, 0, 0)))
+    there = np.unique(keys[keys > 0]).tolist()
+    objects = [_Object(key, values[key - 1], 0, *none) for key in there]
+    objects = _measured_again(objects, keys, _least_voxels(min_volume_mm3, voxel_mm3))
+    return *_told(keys, objects, voxel_mm3), tuple(item.key for item in sorted(objects, key=_rank))
+
+
+def _least_voxels(min_volume_mm3: float, voxel_mm3: float) -> int:
+    return max(1, int(np.ceil(min_volume_mm3 / voxel_mm3 - 1e-6)))
+
+
+def _rank(item: _Object) -> tuple[int, int, tuple[int, ...], int]:
+    return item.value, -item.voxels, item.box.start, item.key
+
+
+def _told(
+    keys: NDArray[np.uint32], objects: Sequence[_Object], voxel_mm3: float
+) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...]]:
+    """Objects by their rank, and the map of their numbers."""
+    objects = sorted(objects, key=_rank)
     return _numbered(keys, objects), tuple(
         Instance(
             number=number,

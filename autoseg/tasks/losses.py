@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from autoseg.dataset.labels import IGNORED
+from autoseg.errors import AutosegError
 from autoseg.extensions import load_extension
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.task import SumUp, alone
@@ -22,6 +23,7 @@ Regions = Sequence[Sequence[int]]  # class indices of each output; empty: output
 
 SMALLEST_BASE = 1e-6  # a power below 1 has no finite slope at 0
 SMALLEST_TOTAL = 1e-8
+MATCHED = "matched_masks"  # which no voxel has
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,11 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(kind: str) -> Loss:
-    """The loss of a kind. Raises AutosegError for one that nobody has installed."""
+    """The loss of a kind. Raises AutosegError for one that nobody has installed, or that is not of
+    voxels."""
     if kind in LOSSES:
         return LOSSES[kind]
+    if kind == MATCHED:
+        raise AutosegError(f"{kind} is the loss of mask queries. Choose another for this task.")
     extension: Loss = load_extension("autoseg.losses", kind)
     return extension

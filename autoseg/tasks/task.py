@@ -8,7 +8,7 @@ import torch
 
 SumUp = Callable[[torch.Tensor], torch.Tensor]
 Targets = Any  # what a task makes of labels; nobody else looks into it
-Merging = Literal["dense"]  # how patches become a scan
+Merging = Literal["dense", "queries"]  # how patches become a scan
 
 
 def alone(values: torch.Tensor) -> torch.Tensor:
@@ -19,9 +19,10 @@ def alone(values: torch.Tensor) -> torch.Tensor:
 class Task(Protocol):
     """A kind of answer, for one model. The trainer and the sliding window know no more than this.
 
-    Outputs of a network are lists [batch, output, *space], highest resolution first. In training
-    what has no annotation counts nowhere. Scores are outputs [output, ...] of a whole scan, merged
-    from those of patches as `merging` says.
+    Outputs of a network are lists [batch, output, *space], highest resolution first, or what its
+    family says. In training what has no annotation counts nowhere. Scores are outputs [output, ...]
+    of a whole scan, merged from those of patches as `merging` says: dense ones are averaged; of
+    queries scores are too, and besides the objects that they find in patches are joined.
     """
 
     @property
@@ -41,15 +42,13 @@ class Task(Protocol):
         """What the loss compares with, made on the device of class indices [batch, *space], and of
         numbered objects where there are any."""
 
-    def loss(
-        self, outputs: Sequence[torch.Tensor], targets: Targets, across: SumUp = alone
-    ) -> torch.Tensor:
+    def loss(self, outputs: Sequence[Any], targets: Targets, across: SumUp = alone) -> torch.Tensor:
         """The scalar to be minimised; `across` adds up over the processes that share a batch."""
 
     def truth(self, targets: Targets) -> torch.Tensor:
         """Which voxels have which name [batch, name, *space]."""
 
-    def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    def decision(self, outputs: Sequence[Any]) -> torch.Tensor:
         """Which voxels are given which name [batch, name, *space]."""
 
     def annotated(self, targets: Targets) -> torch.Tensor:

@@ -137,12 +137,13 @@ def _look(held_out: HeldOutPatches, network: nn.Module, task: Task) -> PatchScor
     if not training.validation_cases:
         return PatchScores()
     network.eval()
-    found = score_patches(
-        held_out.batches(),
-        lambda batch: _forward(training, network, batch, "eager"),
-        task,
-        training.device.torch_device,
-        training.group.all_reduce,
-    )
+    with draws_of(training, 0, 0):  # what a loss draws: the same for every look
+        found = score_patches(
+            held_out.batches(),
+            lambda batch: _forward(training, network, batch, "eager"),
+            task,
+            training.device.torch_device,
+            training.group.all_reduce,
+        )
     network.train()
     return found

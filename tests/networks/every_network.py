@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from autoseg.networks.deeplab_family import pyramid_rates, stages_to
+from autoseg.networks.mask_queries_family import QuerySize, query_network
 from autoseg.networks.mednext_family import SIZES as MEDNEXTS
 from autoseg.networks.mednext_family import stages_of
 from autoseg.networks.segformer_family import MixTransformer, segformer_of
@@ -11,6 +12,7 @@ from autoseg.planning.network_plan import (
     FCNPlan,
     MedNeXtPlan,
     NetworkPlan,
+    QueryNetworkPlan,
     SegFormerPlan,
     StagePlan,
 )
@@ -27,22 +29,24 @@ def topology_of(dims: int) -> Topology:
     return Topology((ones, (1, 2, 2), two), ((1, 3, 3), (3, 3, 3), (3, 3, 3)))
 
 
-def fcn(dims: int) -> FCNPlan:
-    topology = topology_of(dims)
-    stages = tuple(
+def stages(topology: Topology) -> tuple[StagePlan, ...]:
+    return tuple(
         StagePlan(features=4 * 2**i, kernel_size=kernel, stride=stride, blocks=1, decoder_blocks=0)
         for i, (kernel, stride) in enumerate(
             zip(topology.kernel_sizes, topology.strides, strict=True)
         )
     )
-    return FCNPlan(stages=stages, block="residual", skips=2, bias=True)
+
+
+def fcn(dims: int) -> FCNPlan:
+    return FCNPlan(stages=stages(topology_of(dims)), block="residual", skips=2, bias=True)
 
 
 def deeplab(dims: int) -> DeepLabPlan:
-    stages = stages_to(topology_of(dims), 18, 8, 4)
+    dilated = stages_to(topology_of(dims), 18, 8, 4)
     rates = pyramid_rates(PATCHES[dims], (1.0,) * dims)
     return DeepLabPlan(
-        depth=18, stages=stages, low_level=1, rates=rates, pyramid_features=8,
+        depth=18, stages=dilated, low_level=1, rates=rates, pyramid_features=8,
         low_level_features=4, separable=True, dropout=0.1,
     )  # fmt: skip
 
@@ -53,8 +57,13 @@ def segformer(dims: int) -> SegFormerPlan:
 
 
 def mednext(dims: int) -> MedNeXtPlan:
-    stages = stages_of(MEDNEXTS["s"], topology_of(dims), 4, 3)
-    return MedNeXtPlan(stages=stages, deep_supervision=True)
+    levels = stages_of(MEDNEXTS["s"], topology_of(dims), 4, 3)
+    return MedNeXtPlan(stages=levels, deep_supervision=True)
+
+
+def mask_queries(dims: int) -> QueryNetworkPlan:
+    size = QuerySize("deformable", "masked", 8, 2, 1, 8, 3, 8)
+    return query_network(size, stages(topology_of(dims)), queries=6, mask_stride=2)
 
 
 SMALL: dict[str, Callable[[int], NetworkPlan]] = {
@@ -62,5 +71,9 @@ SMALL: dict[str, Callable[[int], NetworkPlan]] = {
     "deeplabv3plus": deeplab,
     "segformer": segformer,
     "mednext": mednext,
+    "mask_queries": mask_queries,
 }
-RULES = {"fcn": "fcn", "deeplabv3plus": "deeplab", "segformer": "segformer", "mednext": "mednext"}
+RULES = {
+    "fcn": "fcn", "deeplabv3plus": "deeplab", "segformer": "segformer", "mednext": "mednext",
+    "mask_queries": "mask_queries",
+}  # fmt: skip

@@ -5,7 +5,9 @@ Covers: deeplab_family, fcn_family, mednext_family, segformer_family, traced_sea
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
+from autoseg.machine import Machine
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import all_outputs
 from autoseg.networks.tracing import trace
@@ -20,6 +22,17 @@ from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint
 EVERY = pytest.mark.parametrize("kind", SMALL)
 BOTH = pytest.mark.parametrize("dims", [2, 3])
 CHANNELS, OUTPUTS = 2, 5
+LONG_TRACED = [("mask_queries", gpu(11))]  # 15 layers of attention
+PLANNED = [
+    pytest.param(
+        kind,
+        machine,
+        id=f"{machine.device}-{kind}",
+        marks=pytest.mark.slow if (kind, machine) in LONG_TRACED else (),
+    )
+    for kind in SMALL
+    for machine in (CPU, gpu(11))
+]
 
 
 def model_of(kind: str, dims: int) -> ModelPlan:
@@ -42,8 +55,9 @@ def test_logits_are_of_the_patchs_size_and_every_parameter_learns(kind: str, dim
     torch.manual_seed(0)
     model = model_of(kind, dims)
     network = family_of(kind).build(model.network, CHANNELS, OUTPUTS)
-    outputs = all_outputs(network, torch.randn(2, CHANNELS, *PATCHES[dims]), model.network)
-    assert outputs[0].shape == (2, OUTPUTS, *PATCHES[dims])
+    with torch.no_grad():
+        logits = network(torch.randn(2, CHANNELS, *PATCHES[dims]))
+    assert logits.shape == (2, OUTPUTS, *PATCHES[dims])
     for parameter in network.parameters():  # what begins at 0 keeps gradients from what is before
         if parameter.requires_grad and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -51,7 +65,8 @@ def test_logits_are_of_the_patchs_size_and_every_parameter_learns(kind: str, dim
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout2d | torch.nn.Dropout3d):
             module.p = 0.0  # else some features of these few learn nothing
-    total = sum(output.square().sum() for output in all_outputs(network, image, model.network))
+    outputs = tree_leaves(all_outputs(network, image, model.network))
+    total = sum(output.square().sum() for output in outputs)
     assert isinstance(total, torch.Tensor)
     total.backward()  # type: ignore[no-untyped-call]
     learning = {n: p.grad for n, p in network.named_parameters() if p.requires_grad}
@@ -96,11 +111,9 @@ def test_patches_of_one_divisor_are_large_enough(kind: str, dims: int) -> None:
     assert logits.shape == (1, OUTPUTS, *patch)
 
 
-@EVERY
-@pytest.mark.parametrize("machine", [CPU, gpu(11)], ids=["cpu", "gpu"])
-def test_rules_fill_the_memory_that_there_is(kind: str, machine: object) -> None:
+@pytest.mark.parametrize(("kind", "machine"), PLANNED)
+def test_rules_fill_the_memory_that_there_is(kind: str, machine: Machine) -> None:
     fingerprint = made_up_fingerprint(Scans((12, 40, 40), (3, 1, 1), count=50))
-    machine = CPU if machine is CPU else gpu(11)
     inputs = PlanningInputs(fingerprint, load_rule_set(RULES[kind]), machine, family_of)
     plan = make_plan(inputs)
     for name, configuration in plan.configurations.items():

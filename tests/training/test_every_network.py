@@ -3,6 +3,7 @@
 Covers: learner.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -17,15 +18,25 @@ from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
+from autoseg.planning.model_plan import MaskQueriesPlan
+from autoseg.planning.network_plan import QueryNetworkPlan
 from autoseg.planning.plan import Configuration
-from autoseg.tasks import task_of
+from autoseg.planning.run_plan import LossPlan, MatchingPlan
+from autoseg.tasks import matching, task_of
 from autoseg.training import learner
 from autoseg.training.bookkeeping import card_at
 from autoseg.training.job import Training
 from autoseg.training.learner import make_optimizer
 from autoseg.training.trainer import train_model
 from tests.networks.every_network import PATCHES, SMALL
-from tests.training.blobs import BLOB, CPU, Recorder, changed_training, training_in
+from tests.training.blobs import (
+    BLOB,
+    CPU,
+    Recorder,
+    changed_configuration,
+    changed_training,
+    training_in,
+)
 from tests.training.test_no_waits import META, CountsWaits, Watch
 
 EVERY = pytest.mark.parametrize("kind", SMALL)
@@ -33,13 +44,24 @@ EVERY = pytest.mark.parametrize("kind", SMALL)
 
 def training_of(kind: str, folder: Path, iterations: int) -> Training:
     begun = training_in(folder, iterations)
+    network = SMALL[kind](3)
     model = begun.configuration.model.model_copy(
-        update={"network": SMALL[kind](3), "patch_size_vox": PATCHES[3]}
+        update={"network": network, "patch_size_vox": PATCHES[3]}
     )
     configuration = begun.configuration.model_copy(update={"model": model})
+    if isinstance(network, QueryNetworkPlan):
+        configuration = asking(configuration, network)
     card = begun.card.model_copy(update={"configuration": configuration})
     begun = replace(begun, card=card, planned=configuration)
     return changed_training(begun, training={"optimizer": "adamw", "learning_rate": 1e-3})
+
+
+def asking(configuration: Configuration, network: QueryNetworkPlan) -> Configuration:
+    """With the task and the loss that networks of queries need."""
+    task = MaskQueriesPlan(classes=2, queries=network.queries, mask_stride=network.mask_stride)
+    points = MatchingPlan(points=20)
+    loss = LossPlan(kind="matched_masks", batch_dice=False, dice_smooth=1, matching=points)
+    return changed_configuration(configuration, model={"task": task}, run={"loss": loss})
 
 
 @EVERY
@@ -63,13 +85,36 @@ def test_no_step_waits_for_a_device(
     training = changed_training(training_of(kind, tmp_path, 4), training={"execution": "eager"})
     watch = Watch()
     counts = CountsWaits(watch)
+    asked = CountsCalls(matching.assigned)
+    monkeypatch.setattr(matching, "assigned", asked)
     with watch:
         train_model(training, counts, Event(), resume=False)
     assert counts.counts[3] == counts.counts[0], watch.found
+    # Masks are matched by the host: once a step, and for each batch of held-out patches.
+    batches = training.run.training.validation_iterations
+    assert asked.calls == (4 + batches if kind == "mask_queries" else 0)
+
+
+class CountsCalls:
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.function = function
+        self.calls = 0
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.function(values)
+
+
+def unread(costs: torch.Tensor) -> torch.Tensor:
+    """Matches the first query with the first mask, whatever it costs."""
+    return torch.zeros((len(costs), 3, 1), dtype=torch.int64, device=costs.device)
 
 
 @EVERY
-def test_a_step_runs_where_nothing_can_be_read(kind: str, tmp_path: Path) -> None:
+def test_a_step_runs_where_nothing_can_be_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "assigned", unread)  # the host alone can do it: see above
     configuration: Configuration = training_of(kind, tmp_path, 1).configuration
     network = build_network(configuration.model).to(META)
     image = torch.zeros(2, 1, *PATCHES[3], device=META)

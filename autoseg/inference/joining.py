@@ -1,0 +1,276 @@
+"""Objects of overlapping patches, joined where they overlap: none is counted twice, none is cut.
+
+A look is one network's answer for a patch, or for a mirror image of it. Objects of two looks are
+one where, in what both looks saw, they overlap enough; two objects of one look never are. So
+patches, mirror images and folds are joined by one rule.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.geometry import Shape3
+from autoseg.preprocessing.resample import resample_numbers
+
+JOINED_FROM = 0.5  # intersection over union in what both looks saw
+INSIDE = 0.5  # of the mean probability of a mask
+FOUND_FROM = 0.5  # of the looks at an object's middle, by their weights there
+
+Floats = NDArray[np.float32]
+Slices = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundInPatch:
+    """An object of one look: its class index, how probable that is, and where its box [z, y, x] of
+    mask probabilities starts in the patch."""
+
+    kind: int
+    score: float
+    start: Shape3
+    probability: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedObjects:
+    """Objects of a whole scan: their numbers [z, y, x] from 1, 0 elsewhere; and the class index and
+    the score of each."""
+
+    numbers: NDArray[np.int32]
+    kinds: tuple[int, ...]
+    scores: tuple[float, ...]
+
+    def within(self, classes: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Their numbers on a grid [z, y, x] of class indices that may be finer: every object is
+        where its class is, and of the same voxels those beside an object are its."""
+        found = np.zeros(classes.shape, np.int32)
+        for kind in sorted(set(self.kinds)):
+            own = np.array([0, *(n if k == kind else 0 for n, k in enumerate(self.kinds, 1))])
+            numbers = own.astype(np.int32)[self.numbers]
+            found += resample_numbers(numbers, classes == kind)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An object of a look, and the box of the padded scan that it lies in."""
+
+    look: int
+    found: FoundInPatch
+    box: Slices
+
+    def is_like(self, other: "_Placed") -> bool:
+        """Whether both may be one: of one class, in two looks."""
+        return self.look != other.look and self.found.kind == other.found.kind
+
+
+@dataclass(slots=True)
+class SeenObjects:
+    """The objects of all looks so far, at patches of one size, whose voxels weigh `weight`
+    [z, y, x]; starts of patches are in a padded scan. Of an object at least `kept_share` must not
+    be another's."""
+
+    weight: Floats
+    kept_share: float
+    placed: list[_Placed] = field(default_factory=list)
+    starts: list[Shape3] = field(default_factory=list)  # of the patch of each look
+
+    def add(self, start: Shape3, looks: Sequence[Sequence[FoundInPatch]]) -> None:
+        """Objects of each look at the patch that starts there; nothing is added twice, since
+        columns may share patches."""
+        if start in self.starts:
+            return
+        for objects in looks:
+            number = len(self.starts)
+            self.starts.append(start)
+            self.placed += [
+                _Placed(number, found, _placed_box(found, start)) for found in _once(objects)
+            ]
+
+    def joined(self, padded_vox: Shape3, crop: Slices) -> JoinedObjects:
+        """All of them, where the padded scan has a size, of which the crop is the scan itself.
+
+        The surest come first. A voxel is of the object that it is the most probably in, where
+        several looks agree on it; objects of which too little is left are parts of others.
+        """
+        merged = [self._merged(members) for members in self._groups()]
+        sure = [one for one in merged if one is not None]
+        sure.sort(key=lambda one: (-one.score, [s.start for s in one.box]))
+        numbers = _painted(sure, padded_vox)
+        kept = [
+            one
+            for number, one in enumerate(sure, 1)
+            if one.left(numbers[one.box] == number) >= self.kept_share
+        ]
+        final = _painted(kept, padded_vox)[crop]
+        there = np.unique(final[final > 0]).tolist()  # some may lie in the padding alone
+        table = np.zeros(len(kept) + 1, np.int32)
+        table[there] = np.arange(1, len(there) + 1)
+        return JoinedObjects(
+            numbers=table[final],
+            kinds=tuple(kept[n - 1].kind for n in there),
+            scores=tuple(kept[n - 1].score for n in there),
+        )
+
+    def _groups(self) -> list[list[_Placed]]:
+        """Objects that are one, the largest agreements first."""
+        group_of = list(range(len(self.placed)))
+        groups = {index: [index] for index in group_of}
+        for _, one, other in sorted(self._pairs(), key=lambda pair: (-pair[0], *pair[1:])):
+            a, b = group_of[one], group_of[other]
+            looks = [{self.placed[i].look for i in groups[n]} for n in (a, b)]
+            if a == b or looks[0] & looks[1]:
+                continue
+            for index in groups[b]:
+                group_of[index] = a
+            groups[a] += groups.pop(b)
+        return [[self.placed[i] for i in members] for members in groups.values()]
+
+    def _pairs(self) -> Iterator[tuple[float, int, int]]:
+        """Objects of two looks that are one by themselves, and how well they agree."""
+        bounds = np.array([[(s.start, s.stop) for s in one.box] for one in self.placed])
+        for index, one in enumerate(self.placed):
+            own, later = bounds[index], bounds[index + 1 :]
+            meet = (later[:, :, 0] < own[:, 1]) & (later[:, :, 1] > own[:, 0])
+            for other in (index + 1 + np.flatnonzero(meet.all(axis=1))).tolist():
+                if one.is_like(self.placed[other]):
+                    agreement = self._agreement(one, self.placed[other])
+                    if agreement >= JOINED_FROM:
+                        yield agreement, index, other
+
+    def _agreement(self, one: _Placed, other: _Placed) -> float:
+        """Intersection over union of two objects in the part that both looks saw."""
+        seen = _both(self._patch(one.look), self._patch(other.look))
+        total = sum(int(_within(placed, seen).sum()) for placed in (one, other))
+        shared = _both(one.box, other.box)
+        both = int((_within(one, shared) & _within(other, shared)).sum())
+        return both / max(1, total - both)
+
+    def _patch(self, look: int) -> Slices:
+        return _box(self.starts[look], self.weight.shape)
+
+    def _merged(self, members: Sequence[_Placed]) -> "_Merged | None":
+        """One object of all; None where most looks at its middle did not see it."""
+        box = _around([placed.box for placed in members])
+        total, weights = (np.zeros([s.stop - s.start for s in box], np.float32) for _ in range(2))
+        for placed in members:
+            patch = self._patch(placed.look)
+            reached = _both(patch, box)
+            own, there = (self.weight[_inside(part, patch)] for part in (placed.box, reached))
+            total[_inside(placed.box, box)] += own * placed.found.probability
+            weights[_inside(reached, box)] += there
+        inside = total >= INSIDE * np.maximum(weights, np.finfo(np.float32).tiny)
+        if not inside.any():
+            return None
+        share = self._share({placed.look for placed in members}, _middle(inside, box))
+        if share < FOUND_FROM:
+            return None
+        score = float(np.mean([placed.found.score for placed in members]))
+        probable = float((total[inside] / weights[inside]).mean())
+        strength = np.where(inside, score * total, 0).astype(np.float32)
+        return _Merged(members[0].found.kind, score * probable * share, box, strength)
+
+    def _share(self, looks: set[int], middle: Shape3) -> float:
+        """Of all weights of looks at a voxel, those of some looks."""
+        offsets = np.array(middle) - np.array(self.starts)  # [look, axis]
+        reaching = np.flatnonzero(((offsets >= 0) & (offsets < self.weight.shape)).all(axis=1))
+        weights = self.weight[tuple(offsets[reaching].T)]
+        return float(weights[np.isin(reaching, list(looks))].sum() / weights.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """An object of all looks, in a box of the padded scan: how strongly each voxel is of it, 0
+    where it is not."""
+
+    kind: int
+    score: float
+    box: Slices
+    strength: Floats
+
+    def left(self, own: NDArray[np.bool_]) -> float:
+        """The share of it that the voxels which are given to it make up."""
+        return float(np.count_nonzero(own) / np.count_nonzero(self.strength))
+
+
+def _once(objects: Sequence[FoundInPatch]) -> list[FoundInPatch]:
+    """Those of a look that are not a surer one again; the surest come first."""
+    kept: list[FoundInPatch] = []
+    for found in objects:
+        same = (one for one in kept if one.kind == found.kind)
+        if all(_overlap(found, one) < JOINED_FROM for one in same):
+            kept.append(found)
+    return kept
+
+
+def _overlap(one: FoundInPatch, other: FoundInPatch) -> float:
+    """Intersection over union of two objects of one look."""
+    boxes = [_box(found.start, found.probability.shape) for found in (one, other)]
+    shared = _both(*boxes)
+    masks = [
+        found.probability[_inside(shared, box)] >= INSIDE
+        for found, box in zip((one, other), boxes, strict=True)
+    ]
+    both = np.count_nonzero(masks[0] & masks[1])
+    total = sum(np.count_nonzero(found.probability >= INSIDE) for found in (one, other))
+    return float(both / (total - both))
+
+
+def _painted(objects: Sequence[_Merged], shape: Shape3) -> NDArray[np.int32]:
+    """Each voxel's object, from 1: the one that it is most strongly of."""
+    best, numbers = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    for number, one in enumerate(objects, 1):
+        stronger = one.strength > best[one.box]
+        numbers[one.box][stronger] = number
+        np.maximum(best[one.box], one.strength, out=best[one.box])
+    return numbers
+
+
+def _middle(inside: NDArray[np.bool_], box: Slices) -> Shape3:
+    """The voxel of an object that is nearest to its centre."""
+    voxels = np.argwhere(inside)
+    nearest = voxels[np.square(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()]
+    z, y, x = (int(n) + s.start for n, s in zip(nearest, box, strict=True))
+    return z, y, x
+
+
+def _placed_box(found: FoundInPatch, start: Shape3) -> Slices:
+    begin = [s + o for s, o in zip(start, found.start, strict=True)]
+    return _box(begin, found.probability.shape)
+
+
+def _box(start: Sequence[int], shape: Sequence[int]) -> Slices:
+    z, y, x = (slice(s, s + n) for s, n in zip(start, shape, strict=True))
+    return z, y, x
+
+
+def _both(one: Slices, other: Slices) -> Slices:
+    """What two boxes have in common, empty where they do not meet."""
+    lows = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
+    stops = [min(a.stop, b.stop) for a, b in zip(one, other, strict=True)]
+    z, y, x = (slice(low, max(low, stop)) for low, stop in zip(lows, stops, strict=True))
+    return z, y, x
+
+
+def _around(boxes: Sequence[Slices]) -> Slices:
+    """The smallest box that holds all of some."""
+    z, y, x = (
+        slice(min(s.start for s in along), max(s.stop for s in along))
+        for along in zip(*boxes, strict=True)
+    )
+    return z, y, x
+
+
+def _inside(box: Slices, outer: Slices) -> Slices:
+    """A box as an index of what lies in an outer one."""
+    z, y, x = (slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
+    return z, y, x
+
+
+def _within(placed: _Placed, box: Slices) -> NDArray[np.bool_]:
+    """Which voxels of a box, as far as it meets an object's own, are of the object."""
+    part = _inside(_both(placed.box, box), placed.box)
+    mask: NDArray[np.bool_] = placed.found.probability[part] >= INSIDE
+    return mask

@@ -1,0 +1,110 @@
+"""Which masks a patch holds, and what they are at any place in it, on the device, without asking it
+anything."""
+
+from dataclasses import dataclass
+
+import torch
+
+from autoseg.dataset.labels import IGNORED
+from autoseg.networks.deformable import corners
+from autoseg.planning.model_plan import MaskQueriesPlan
+
+UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
+LEAST_WEIGHT = 1e-6
+MOST_MASKS = 2048  # of a patch that are looked at; further ones are taken for one
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTargets:
+    """Class indices [batch, *space]; the number of each voxel's mask [batch, *space], or UNKNOWN,
+    or NONE; and the class of each mask [batch, mask], -1 where a patch has fewer."""
+
+    labels: torch.Tensor
+    masks: torch.Tensor
+    classes: torch.Tensor
+
+    @property
+    def count(self) -> torch.Tensor:
+        """How many masks there are in all."""
+        return (self.classes >= 0).sum()
+
+
+def find_masks(
+    labels: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan
+) -> MaskTargets:
+    """The masks of a batch: objects of things, of the class that most of their voxels have, and all
+    voxels of every other class. The largest are numbered first; there are no more than queries."""
+    if plan.border is not None:
+        labels = torch.where(labels == plan.border, plan.border - 1, labels)
+    known = (labels != IGNORED).flatten(1)
+    classes = (labels.flatten(1).long()) * known  # [batch, voxel]
+    keys = _keys(classes, objects, plan)
+    order = keys.sort(dim=1)
+    begins = order.values[:, 1:] != order.values[:, :-1]
+    first = begins.new_zeros((len(keys), 1))
+    ranks = torch.cat((first, begins), dim=1).cumsum(1).clamp_max(MOST_MASKS - 1)
+    ranks = torch.empty_like(ranks).scatter_(1, order.indices, ranks)  # [batch, voxel]
+    sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
+    largest = sizes.sum(2).topk(plan.queries, dim=1)
+    slots = torch.full_like(sizes[:, :, 0], NONE)
+    numbers = torch.arange(plan.queries, device=labels.device).expand_as(largest.indices)
+    slots = slots.scatter(1, largest.indices, numbers)
+    masks = torch.where(known, slots.gather(1, ranks), UNKNOWN).view(labels.shape)
+    of_class = sizes.argmax(2).gather(1, largest.indices)
+    return MaskTargets(labels, masks, torch.where(largest.values > 0, of_class, -1))
+
+
+def _keys(
+    classes: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan
+) -> torch.Tensor:
+    """A number for each voxel [batch, voxel] that only voxels of its mask share."""
+    if objects is None or not plan.things:
+        return classes
+    numbers = objects.flatten(1).long()
+    is_thing = torch.zeros_like(classes, dtype=torch.bool)
+    for index in plan.things:
+        is_thing |= classes == index
+    return torch.where(is_thing & (numbers > 0), numbers + plan.classes, classes)
+
+
+def _voxels_by_class(
+    ranks: torch.Tensor, classes: torch.Tensor, known: torch.Tensor, class_count: int
+) -> torch.Tensor:
+    """How many annotated voxels each mask has of each class [batch, rank, class]."""
+    counts = ranks.new_zeros((len(ranks), MOST_MASKS * class_count))
+    counts.scatter_add_(1, ranks * class_count + classes, known.long())
+    return counts.view(len(ranks), MOST_MASKS, class_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Corners:
+    """Masks' numbers of the voxels around places [n, place, corner], and the weights that linear
+    interpolation gives them, 0 beyond the patch."""
+
+    masks: torch.Tensor
+    weights: torch.Tensor
+
+    def known(self) -> torch.Tensor:
+        """The annotated share of what a patch holds of each place [n, place]."""
+        known = (self.weights * (self.masks != UNKNOWN)).sum(-1)
+        return known / self.weights.sum(-1).clamp_min(LEAST_WEIGHT)
+
+    def of(self, own: torch.Tensor) -> torch.Tensor:
+        """How far each place is in the mask of a number [n]: [n, place]."""
+        return (self.weights * (self.masks == own[:, None, None])).sum(-1)
+
+    def of_all(self, count: int) -> torch.Tensor:
+        """The same for masks 0 to `count` - 1: [n, mask, place]."""
+        found = self.weights.new_zeros((len(self.masks), count + 1, self.masks.shape[1]))
+        numbers = torch.where(self.masks < 0, count, self.masks)
+        found.scatter_add_(1, numbers.transpose(1, 2), self.weights.transpose(1, 2))
+        return found[:, :count]
+
+
+def corners_at(masks: torch.Tensor, places: torch.Tensor, samples: torch.Tensor) -> Corners:
+    """What lies around places [n, place, axis], along (x, y) or (x, y, z), in the maps of masks
+    [batch, *space] that `samples` [n] name; as `sampled_at` interpolates."""
+    first = samples[:, None] * masks[0].numel()
+    around = list(corners(masks.shape[1:], places))
+    found = torch.stack([masks.flatten()[first + index] for index, _ in around], dim=-1)
+    return Corners(found, torch.stack([weight for _, weight in around], dim=-1))
