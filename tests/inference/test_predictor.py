@@ -308,7 +308,10 @@ def test_threads_do_not_overwrite_each_others_logits(
             np.testing.assert_array_equal(found.labels.array, expected)
 
 
-@pytest.mark.parametrize("engine", COMPILING)
+@pytest.mark.parametrize(
+    "engine",
+    [COMPILING[0], pytest.param("onnxruntime", marks=[needs_onnxruntime, pytest.mark.slow])],
+)
 def test_a_damaged_cache_is_made_again(
     tmp_path: Path, model: Path, scan: Volume, engine: EngineName
 ) -> None:

@@ -313,7 +313,7 @@ def scan_with_a_margin(shape: tuple[int, int, int]) -> Array:
     return scan
 
 
-@pytest.mark.parametrize("which", ["volumes", "slices"])
+@pytest.mark.parametrize("which", ["volumes", pytest.param("slices", marks=pytest.mark.slow)])
 def test_the_card_suffices_to_segment_as_predict_does(
     which: str, request: pytest.FixtureRequest
 ) -> None:

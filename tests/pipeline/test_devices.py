@@ -71,9 +71,16 @@ def test_devices_share_the_scans_and_say_together_what_was_done(tmp_path: Path) 
     assert len(result.problems) == 1 and "b.nii.gz" in result.problems[0]
     assert told[-1] == (3, 3)
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
-    wrong = job.model_copy(update={"models": (tmp_path / "in" / "b.nii.gz",)})
-    with pytest.raises(AutosegError, match=r"b\.nii\.gz"):
-        predict_on(["cpu"], wrong)
+
+
+@pytest.mark.slow
+def test_what_a_process_cannot_use_is_told_as_if_it_were_here(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"no model")
+    job = PredictJob(
+        inputs=(tmp_path,), output=tmp_path / "out", models=(tmp_path / "m.safetensors",)
+    )
+    with pytest.raises(AutosegError, match=r"m\.safetensors"):
+        predict_on(["cpu"], job)
 
 
 def test_measuring_may_use_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.evaluation.calibration import BINS
 from autoseg.evaluation.evaluate import evaluate_pairs
+from autoseg.evaluation.scoring import Scoring
 from autoseg.evaluation.selection_record import (
     ReportedStep,
     SelectedMember,
@@ -140,7 +141,7 @@ def test_scores_are_those_of_evaluating_the_masks(made: WorkFolder) -> None:
             )
             for case in cases
         }
-        expected = evaluate_pairs(pairs, labels, 1)
+        expected = evaluate_pairs(pairs, labels, 1, scoring=Scoring(metrics=("dice",)))
         assert candidate.score == pytest.approx(expected.mean["dice"], abs=1e-12)
         by_class = [scores["dice"] for scores in expected.classes.values()]
         assert list(candidate.classes.values()) == pytest.approx(by_class, abs=1e-12)

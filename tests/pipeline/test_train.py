@@ -159,7 +159,11 @@ def test_folds_train_at_once_on_several_devices(tmp_path: Path, rules: Path) -> 
         assert card.held_out == work.splits().folds[fold].validation
 
 
-def test_a_fold_that_fails_in_its_process_is_named(tmp_path: Path, rules: Path) -> None:
+def test_a_fold_that_fails_in_its_process_is_named(
+    tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [sys.executable, "-c", "raise SystemExit(1)"]
+    monkeypatch.setattr("autoseg.pipeline.executors.command", lambda job: failing)
     write_dataset(tmp_path / "data", 2, shape_vox=(40, 36, 14))
     work = WorkFolder(tmp_path / "work")
     plan_quickly(tmp_path / "data", work, rules)

@@ -133,7 +133,9 @@ def test_the_head_may_learn_at_a_rate_of_its_own(kind: str, tmp_path: Path) -> N
     assert sorted(group["rate_factor"] for group in optimizer.param_groups) == [1.0, 10.0]
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "kind", [k if k != "mask_queries" else pytest.param(k, marks=pytest.mark.slow) for k in SMALL]
+)
 def test_graphs_take_any_number_of_patches(kind: str, tmp_path: Path) -> None:
     network = build_network(training_of(kind, tmp_path, 1).configuration.model).eval()
     patches = torch.randn(5, 1, *PATCHES[3])
