@@ -53,15 +53,21 @@ def probability_file(path: Path, shape: tuple[int, ...]) -> Iterator[Probability
         raw.unlink()
 
 
-def rewrite_probabilities(
-    path: Path, change: Callable[[NDArray[np.float16]], NDArray[np.float16]]
-) -> None:
-    """Put what a function makes of each output [z, y, x] in the place of a file's, one by one."""
+@contextmanager
+def stored_outputs(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float16]]]]:
+    """How many outputs a file holds, and each [z, y, x] of them, one at a time."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{NAME}.npy") as entry:
         np.lib.format.read_magic(entry)
         (count, *space), _, dtype = np.lib.format.read_array_header_2_0(entry)
         size = dtype.itemsize * prod(space)
-        outputs = (np.frombuffer(entry.read(size), dtype).reshape(space) for _ in range(count))
+        yield count, (np.frombuffer(entry.read(size), dtype).reshape(space) for _ in range(count))
+
+
+def rewrite_probabilities(
+    path: Path, change: Callable[[NDArray[np.float16]], NDArray[np.float16]]
+) -> None:
+    """Put what a function makes of each output [z, y, x] in the place of a file's, one by one."""
+    with stored_outputs(path) as (count, outputs):
         first = change(next(outputs))
         with probability_file(path, (count, *first.shape)) as file:
             for index, output in enumerate(chain([first], map(change, outputs))):

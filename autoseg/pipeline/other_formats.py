@@ -1,7 +1,8 @@
 """Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, BIDS derivatives, COCO's objects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -28,7 +29,6 @@ OTHER_FORMATS: tuple[OtherFormat, ...] = get_args(OtherFormat)
 SEG_KINDS: dict[str, SegKind] = {
     "dicom-seg": "binary",
     "dicom-labelmap": "labelmap",
-    "dicom-fractional": "fractional",
 }
 
 
@@ -78,7 +78,8 @@ class OtherWriter:
                 continue
             if name == "dicom-fractional":
                 assert probabilities is not None
-                findings = _with_fractions(findings, probabilities)
+                _write_fractions(path, findings, probabilities)
+                continue
             write_seg(path, findings, SEG_KINDS[name])
 
     def write_objects(
@@ -113,11 +114,10 @@ def segments(labels: LabelScheme, codes: CodeTable | None = None) -> tuple[Segme
     return segments_of(values, names, [codes_of(name, own) for name in names])
 
 
-def _with_fractions(findings: Findings, probabilities: Path) -> Findings:
-    """Findings with what networks gave each segment; the background's share is left out."""
-    with np.load(probabilities) as stored:
-        values = stored["probabilities"]
-    count = len(findings.segments)
-    return Findings(
-        findings.stack, findings.labels, findings.segments, findings.made_of, values[-count:]
-    )
+def _write_fractions(path: Path, findings: Findings, probabilities: Path) -> None:
+    """Write what networks gave each segment, one at a time; the background's share is left out."""
+    from autoseg.inference.probabilities import stored_outputs
+
+    with stored_outputs(probabilities) as (count, outputs):
+        fractions = islice(outputs, count - len(findings.segments), None)
+        write_seg(path, replace(findings, fractions=fractions), "fractional")

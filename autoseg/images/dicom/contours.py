@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
 from autoseg.images.dicom.headers import read_header, refuse_unreadable
 from autoseg.images.dicom.opening import open_dataset
@@ -78,7 +77,7 @@ def _inside(structure: Any, grid: Grid) -> tuple[NDArray[np.bool_], int]:
     for contour in structure.get("ContourSequence") or ():
         if not str(contour.ContourGeometricType).startswith("CLOSED_PLANAR"):
             continue  # points and open lines hold no voxels
-        points = np.array(contour.ContourData, np.float64).reshape(-1, 3)
+        points = _points_mm(contour)
         x, y, z = (to_index @ np.vstack([points.T, np.ones(len(points))]))[:3]
         k = round(float(z.mean()))
         if abs(z - k).max() > OFF_SLICE or not 0 <= k < grid.shape_vox[0]:
@@ -86,6 +85,14 @@ def _inside(structure: Any, grid: Grid) -> tuple[NDArray[np.bool_], int]:
             continue
         _toggle(inside[k], np.stack([x, y], axis=1))
     return inside, strays
+
+
+def _points_mm(contour: Any) -> NDArray[np.float64]:
+    """The points [point, 3] of a contour; from its text, which pydicom takes minutes to parse."""
+    text = contour.get_item("ContourData").value
+    if not isinstance(text, bytes):
+        return np.array(text, np.float64).reshape(-1, 3)
+    return np.array(text.strip(b" \0").split(b"\\"), np.float64).reshape(-1, 3)
 
 
 def _toggle(plane: NDArray[np.bool_], polygon: Polygon) -> None:
@@ -103,28 +110,35 @@ def _toggle(plane: NDArray[np.bool_], polygon: Polygon) -> None:
                 plane[y, a:b] ^= True
 
 
-def outlines(plane: NDArray[np.bool_]) -> list[Polygon]:
-    """Polygons around the true voxels [y, x], which pass half-way between those and the others.
+def outlines(plane: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Polygon]]:
+    """Values of a label map [y, x] but 0, and a polygon around each piece of voxels that have one.
 
-    A hole is cut out by a keyhole: a line to it and back, so that each polygon is closed and one.
+    It passes half-way between those voxels and the others, and has points only at its corners. A
+    hole is cut out by a keyhole: a line to it and back, so that each polygon is closed and one.
+    Pieces hang together by sides, not by corners, and so each has one outline.
     """
-    from skimage.measure import find_contours
+    from scipy.ndimage import find_objects
+    from skimage.measure import find_contours, label
 
-    ys, xs = np.nonzero(plane)
-    if not len(ys):
-        return []
-    y0, x0 = int(ys.min()), int(xs.min())
-    part = np.pad(plane[y0 : ys.max() + 1, x0 : xs.max() + 1], 1)
-    lines = [line[:-1, ::-1] + (x0 - 1, y0 - 1) for line in find_contours(part.astype(float), 0.5)]
-    outer = [line for line in lines if _area(line) > 0]
-    holes = [line for line in lines if _area(line) < 0]
-    for hole in sorted(holes, key=lambda line: line[:, 0].min()):
-        around = [i for i, line in enumerate(outer) if _holds(line, hole[0])]
-        if not around:
-            raise AutosegError("a hole lies in no outline.")
-        chosen = min(around, key=lambda i: abs(_area(outer[i])))
-        outer[chosen] = _keyhole(outer[chosen], hole)
-    return outer
+    pieces = label(plane, background=0, connectivity=1)
+    for number, box in enumerate(find_objects(pieces), 1):
+        part = np.pad(pieces[box] == number, 1)
+        shift = (box[1].start - 1, box[0].start - 1)
+        lines = [_corners(line[:-1, ::-1] + shift) for line in find_contours(part, 0.5)]
+        [outer] = [line for line in lines if _area(line) > 0]
+        holes = [line for line in lines if _area(line) < 0]
+        for hole in sorted(holes, key=lambda line: line[:, 0].min()):
+            outer = _keyhole(outer, hole)
+        y, x = np.argwhere(part)[0]
+        yield int(plane[y + shift[1], x + shift[0]]), outer
+
+
+def _corners(polygon: Polygon) -> Polygon:
+    """A polygon without the points that lie on a straight line between their neighbours."""
+    came = polygon - np.roll(polygon, 1, axis=0)
+    goes = np.roll(polygon, -1, axis=0) - polygon
+    corners: Polygon = polygon[came[:, 0] * goes[:, 1] != came[:, 1] * goes[:, 0]]
+    return corners
 
 
 def _area(polygon: Polygon) -> float:
@@ -133,18 +147,12 @@ def _area(polygon: Polygon) -> float:
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _holds(polygon: Polygon, point: Polygon) -> bool:
-    """Whether a point lies within, by the even-odd rule; a little aside, where no vertex lies."""
-    px, py = point[0] + 1e-4, point[1] + 1.7e-4
-    starts, ends = polygon, np.roll(polygon, -1, axis=0)
-    crossed = (starts[:, 1] <= py) != (ends[:, 1] <= py)
-    (x0, y0), (x1, y1) = starts[crossed].T, ends[crossed].T
-    return bool(np.count_nonzero(x0 + (py - y0) / (y1 - y0) * (x1 - x0) > px) % 2)
-
-
 def _keyhole(outer: Polygon, hole: Polygon) -> Polygon:
-    """One polygon of an outline and a hole, joined where they are nearest."""
-    apart = ((outer[:, None] - hole[None]) ** 2).sum(axis=2)
-    i, j = np.unravel_index(int(apart.argmin()), apart.shape)
+    """One polygon of an outline and a hole, joined at the corners that are nearest."""
+    from scipy.spatial import KDTree
+
+    apart, nearest = KDTree(outer).query(hole)
+    j = int(np.argmin(apart))
+    i = int(nearest[j])
     there = np.concatenate([hole[j:], hole[: j + 1]])
     return np.concatenate([outer[: i + 1], there, outer[i:]])

@@ -1,7 +1,7 @@
 """What every DICOM object that is made from a series has in common."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autoseg.errors import AutosegError
 from autoseg.images.dicom.codes import Code, SegmentCodes
 from autoseg.images.dicom.headers import Instance
-from autoseg.images.dicom.opening import open_dataset
+from autoseg.images.dicom.opening import open_dataset, telling_nothing
 from autoseg.images.dicom.stacks import Stack
 from autoseg.records import replacing
 from autoseg.version import __version__
@@ -48,14 +48,15 @@ class Segment:
 class Findings:
     """A mask [z, y, x] of a volume, and what made it; `made_of` are hashes of scan and models.
 
-    With `fractions` [segment, z, y, x], 0 to 1, the mask is not looked at.
+    Of fractional objects the mask is not looked at, but `fractions` [z, y, x], 0 to 1, of each
+    segment in turn.
     """
 
     stack: Stack
     labels: NDArray[Any]
     segments: tuple[Segment, ...]
     made_of: tuple[str, ...]
-    fractions: NDArray[Any] | None = None
+    fractions: Iterable[NDArray[Any]] | None = None
 
 
 def made_uid(*parts: str) -> str:
@@ -77,11 +78,8 @@ def new_object(findings: Findings, sop_class: str, kind: str, modality: str) -> 
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID = UID(sop_class)
     made.SOPInstanceUID = made_uid("instance", *parts)
-    for name in COPIED:
-        if name in source and (source[name].value or name in MAY_BE_EMPTY):
-            setattr(made, name, _plain(source[name].value))
-        elif name in MAY_BE_EMPTY:
-            setattr(made, name, "")
+    with telling_nothing():
+        _copy(source, made)
     # Those that every object must have, though a source may have lost them.
     if "StudyInstanceUID" not in made:
         made.StudyInstanceUID = made_uid("study", series)
@@ -103,6 +101,15 @@ def new_object(findings: Findings, sop_class: str, kind: str, modality: str) -> 
     made.file_meta.ImplementationClassUID = UID(made_uid("implementation"))
     made.file_meta.ImplementationVersionName = MAKER.upper()
     return made
+
+
+def _copy(source: Any, made: Any) -> None:
+    """Take patient, study and place of the source, as they are, valid or not."""
+    for name in COPIED:
+        if name in source and (source[name].value or name in MAY_BE_EMPTY):
+            setattr(made, name, _plain(source[name].value))
+        elif name in MAY_BE_EMPTY:
+            setattr(made, name, "")
 
 
 def _refuse_unplaced(stack: Stack) -> None:
@@ -165,7 +172,7 @@ def instances_of(stack: Stack) -> list[Instance]:
 def save(made: Any, path: Path) -> None:
     """Write a DICOM file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, telling_nothing():
         made.save_as(temporary, enforce_file_format=True)
 
 

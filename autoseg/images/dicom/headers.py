@@ -23,7 +23,8 @@ LONG_VRS = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")
 # What sets volumes of one series apart, in the order in which it is tried.
 TOLD_APART_BY = (
     *("StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers"),
-    *("EffectiveEchoTime", "EchoTime", "DiffusionBValue", "TriggerTime"),
+    *("EffectiveEchoTime", "EchoTime", "DiffusionBValue", "DiffusionGradientOrientation"),
+    "TriggerTime",
     *("NominalCardiacTriggerDelayTime", "ImageType", "FrameType", "ComplexImageComponent"),
     *("AcquisitionNumber", "FrameReferenceDateTime", "FrameAcquisitionDateTime"),
     *("AcquisitionTime", "ContentTime"),
@@ -72,6 +73,7 @@ class Instance:
     samples: int
     bits: tuple[int, int]  # allocated, stored
     is_signed: bool
+    is_float: bool  # Float or Double Float Pixel Data, as parametric maps have
     photometric: str
     transfer_syntax: str
     pixel_offset: int | None  # of voxels that are not compressed
@@ -170,6 +172,8 @@ def _instance(path: Path, header: Any, pixels: tuple[bool, int | None]) -> Insta
         samples=int(header.get("SamplesPerPixel") or 1),
         bits=(int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)),
         is_signed=bool(header.get("PixelRepresentation")),
+        # Only integers have these (PS3.3 C.7.6.3, C.7.6.24, C.7.6.25).
+        is_float=pixels[0] and "BitsAllocated" in header and "BitsStored" not in header,
         photometric=text("PhotometricInterpretation"),
         transfer_syntax=str(header.file_meta.TransferSyntaxUID),
         pixel_offset=pixels[1],

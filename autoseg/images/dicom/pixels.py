@@ -47,6 +47,8 @@ def hold_the_same(a: Slice, b: Slice) -> bool:
 def stored_type(instance: Instance) -> np.dtype[Any]:
     """The type of stored values. Raises AutosegError where it is none that is read."""
     bits = instance.bits[0]
+    if instance.is_float:
+        return np.dtype(f"f{bits // 8}")
     if instance.samples != 1:
         raise AutosegError(f"{instance.path}: holds colours, where a scan is expected.")
     if bits not in (1, 8, 16, 32):

@@ -18,6 +18,7 @@ SAME_POSITION_MM = 1e-2
 UNEVEN = 0.05  # of the usual distance between slices: what rounding may do
 UNEVEN_MM = 0.02
 OFF_LINE_MM = 0.1
+LOST = 0.2  # of its slices, that a volume of a series may lack against the others
 MOST_GAPS = 0.5  # of all slices: more missing than this is no series with gaps
 SHOWN = 5
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -77,6 +78,8 @@ def _alike(slices: Sequence[Slice]) -> list[list[Slice]]:
 def _is_alike(a: Slice, b: Slice) -> bool:
     if a.instance.shape != b.instance.shape or a.instance.samples != b.instance.samples:
         return False
+    if a.instance.patient_key != b.instance.patient_key:  # a UID that was given twice
+        return False
     pairs = (
         (a.frame.orientation, b.frame.orientation, SAME_DIRECTION),
         (a.frame.spacing_mm, b.frame.spacing_mm, SAME_DIRECTION),
@@ -120,10 +123,12 @@ def _told_apart(slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
         parts: dict[str, list[Slice]] = defaultdict(list)
         for one in slices:
             parts[one.frame.told_by.get(name, "")].append(one)
-        sizes = {len(part) for part in parts.values()}
-        if len(parts) < 2 or "" in parts or (len(sizes) > 1 and name != "StackID"):
+        if len(parts) < 2 or "" in parts:
+            continue
+        sizes = [len(part) - _doubled(part) for part in parts.values()]  # in places
+        if min(sizes) < (1 - LOST) * max(sizes) and name != "StackID":
             continue  # volumes of a series are of one size, but for slices that were lost
-        if 1 in sizes or sum(_doubled(part) for part in parts.values()) >= doubled:
+        if min(sizes) == 1 or sum(_doubled(part) for part in parts.values()) >= doubled:
             continue
         found = []
         for value, part in sorted(parts.items(), key=lambda item: _in_order(item[0])):
@@ -144,6 +149,8 @@ def _stack(slices: list[Slice], told_by: str) -> Stack:
     first = slices[0].frame
     if first.position_mm is None or first.orientation is None:
         return Stack(tuple(slices), _flat_affine(first), told_by)
+    if first.spacing_mm is None or min(first.spacing_mm) <= 0:
+        return Stack(tuple(slices), None, told_by, wrong="states no size of its pixels")
     if normal_of(first) @ normal_of(first) < 0.5:
         return Stack(tuple(slices), None, told_by, wrong="has directions that span no plane")
     heights = _heights_mm(slices)

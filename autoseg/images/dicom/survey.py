@@ -162,7 +162,7 @@ def _no_volume(members: list[Instance]) -> str | None:
     first = members[0]
     if first.sop_class == DIRECTORY_CLASS:
         return "a directory of the other files"
-    if first.sop_class.startswith(SECONDARY_CAPTURE):
+    if (first.sop_class + ".").startswith(SECONDARY_CAPTURE + "."):
         return "a secondary capture: a picture of a screen, not a scan"
     if not any(one.has_pixels for one in members):
         return f"holds no image ({first.modality or 'of no modality'})"
@@ -170,7 +170,7 @@ def _no_volume(members: list[Instance]) -> str | None:
         return "a dose, not a scan"
     if all(one.samples != 1 or one.photometric == "PALETTE COLOR" for one in members):
         return "holds colours"
-    if any("LOCALIZER" in one.image_type for one in members):
+    if all("LOCALIZER" in one.image_type for one in members):
         return "a localiser"
     return None
 
@@ -192,9 +192,10 @@ def _volumes(
         left_out.append(_left_out(members, "a localiser: a few slices in several directions"))
         return
     for stack in stacks:
-        files = [one.instance for one in stack.present]
-        if stack.wrong is not None:
-            left_out.append(_left_out(files, stack.wrong))
+        files = list({one.instance.path: one.instance for one in stack.present}.values())
+        why = stack.wrong or _no_volume(files)  # scanners put localisers among a series' slices
+        if why is not None:
+            left_out.append(_left_out(files, why))
             continue
         yield DicomVolume(_volume_name(stack, stacks), patient, address_of(stack, stacks), stack)
 

@@ -1,6 +1,7 @@
 """Masks as RTSTRUCT: outlines on the slices of the source (PS3.3 A.19, C.8.8)."""
 
-from collections.abc import Iterator
+import struct
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_rtstruct(path: Path, findings: Findings) -> None:
     made.OperatorsName = ""
     made.ApprovalStatus = "UNAPPROVED"
     made.ReferencedFrameOfReferenceSequence = [_place(findings, made)]
-    rois, contours, observations = [], [], []
+    rois, observations = [], []
     for segment in findings.segments:
         roi = Dataset()
         roi.ROINumber = segment.number
@@ -53,17 +54,10 @@ def write_rtstruct(path: Path, findings: Findings) -> None:
         roi.ROIGenerationDescription = MAKER
         roi.ROIDerivationAlgorithmIdentificationSequence = algorithm()
         rois.append(roi)
-        outlined = Dataset()
-        outlined.ReferencedROINumber = segment.number
-        outlined.ROIDisplayColor = list(colour_of(segment.number))
-        items = list(_contours(findings, segment))
-        if items:
-            outlined.ContourSequence = items
-        contours.append(outlined)
         observations.append(_observation(segment))
     made.StructureSetROISequence = rois
-    made.ROIContourSequence = contours
     made.RTROIObservationsSequence = observations
+    _add_contours(made, findings)
     save(made, path)
 
 
@@ -94,33 +88,88 @@ def _observation(segment: Segment) -> Any:
     return item
 
 
-def _contours(findings: Findings, segment: Segment) -> Iterator[Any]:
+def _add_contours(made: Any, findings: Findings) -> None:
+    """Add all contours as the bytes that they are in the file.
+
+    As data sets of pydicom they would take gigabytes. The transfer syntax is the one of implicit
+    VRs, since in the others a contour of more than 64 KiB has no decimal strings (PS3.5 6.2.2).
+    """
+    from pydicom.charset import convert_encodings
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    of_value = _contours(findings)
+    items = [_item(_outlined(one, of_value[one.value])) for one in findings.segments]
+    value = b"".join(items)
+    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    made.set_original_encoding(True, True, convert_encodings(made.SpecificCharacterSet))
+    tag = Tag("ROIContourSequence")
+    made[tag] = RawDataElement(tag, "SQ", len(value), value, 0, True, True)
+
+
+def _contours(findings: Findings) -> dict[int, list[bytes]]:
+    """The contours of each label value as items of a sequence."""
     affine = findings.stack.affine_ras_mm
     assert affine is not None
     to_lps = LPS_TO_RAS @ affine
+    found: dict[int, list[bytes]] = defaultdict(list)
     for z, source in enumerate(findings.stack.slices):
-        plane = findings.labels[z] == segment.value
-        if source is None or not plane.any():
-            continue
-        for polygon in outlines(plane):
-            yield _contour(polygon, z, to_lps, source)
+        if source is not None:
+            image = _element("ContourImageSequence", _item(_image(source)))
+            for value, polygon in outlines(findings.labels[z]):
+                found[value].append(_item(image + _contour(polygon, z, to_lps)))
+    return found
 
 
-def _contour(polygon: Polygon, z: int, to_lps: NDArray[np.float64], source: Slice) -> Any:
-    from pydicom.dataelem import RawDataElement
-    from pydicom.dataset import Dataset
-    from pydicom.tag import Tag
+def _outlined(segment: Segment, contours: list[bytes]) -> bytes:
+    """The elements of a structure: its colour, its contours, its number."""
+    colour = "\\".join(str(part) for part in colour_of(segment.number))
+    parts = [_element("ROIDisplayColor", _text(colour))]
+    if contours:
+        parts.append(_element("ContourSequence", b"".join(contours)))
+    parts.append(_element("ReferencedROINumber", _text(str(segment.number))))
+    return b"".join(parts)
 
+
+def _image(source: Slice) -> bytes:
+    """The elements that name the instance and frame that a contour lies on."""
+    one = source.instance
+    parts = [
+        _element("ReferencedSOPClassUID", _text(one.sop_class, b"\0")),
+        _element("ReferencedSOPInstanceUID", _text(one.sop_uid, b"\0")),
+    ]
+    if len(one.frames) > 1:
+        parts.append(_element("ReferencedFrameNumber", _text(str(source.frame.number))))
+    return b"".join(parts)
+
+
+def _contour(polygon: Polygon, z: int, to_lps: NDArray[np.float64]) -> bytes:
+    """The elements that say where a contour lies."""
     indices = np.column_stack([polygon, np.full(len(polygon), z), np.ones(len(polygon))])
     points = (indices @ to_lps.T)[:, :3]
-    text = "\\".join(f"{mm:.{DIGITS}f}" for mm in points.reshape(-1).tolist())
-    value = text.encode() + b" " * (len(text) % 2)
-    item, image = Dataset(), reference(source.instance)
-    if len(source.instance.frames) > 1:
-        image.ReferencedFrameNumber = source.frame.number
-    item.ContourImageSequence = [image]
-    item.ContourGeometricType = "CLOSED_PLANAR"
-    item.NumberOfContourPoints = len(polygon)
-    tag = Tag("ContourData")  # as bytes: to parse millions of numbers again takes minutes
-    item[tag] = RawDataElement(tag, "DS", len(value), value, 0, False, True)
-    return item
+    form = "\\".join([f"%.{DIGITS}f"] * points.size)
+    return (
+        _element("ContourGeometricType", _text("CLOSED_PLANAR"))
+        + _element("NumberOfContourPoints", _text(str(len(polygon))))
+        + _element("ContourData", _text(form % tuple(points.reshape(-1).tolist())))
+    )
+
+
+def _text(text: str, pad: bytes = b" ") -> bytes:
+    """A text as a value, of even length."""
+    return text.encode() + pad * (len(text) % 2)
+
+
+def _element(keyword: str, value: bytes) -> bytes:
+    """A data element in little endian with an implicit VR (PS3.5 7.1.3)."""
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+def _item(value: bytes) -> bytes:
+    """An item of a sequence (PS3.5 7.5)."""
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value

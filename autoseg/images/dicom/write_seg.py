@@ -55,41 +55,39 @@ def write_seg(path: Path, findings: Findings, kind: SegKind = "binary") -> None:
     AutosegError where the source states no position.
     """
     made = new_object(findings, SOP_CLASSES[kind], f"segmentation {kind}", "SEG")
-    frames = _frames(findings, kind)
+    if kind == "fractional":
+        frames, pixels = _fractional(findings)
+    else:
+        frames = _frames(findings, kind)
+        pixels = _pixels(findings, frames, kind)
     _describe(made, findings, kind)
     _index(made, kind)
     _place(made, findings.stack)
     made.PerFrameFunctionalGroupsSequence = list(_per_frame(findings.stack, frames))
     made.NumberOfFrames = len(frames)
-    made.PixelData = _pixels(findings, frames, kind)
+    made.PixelData = pixels + b"\0" * (len(pixels) % 2)
     made["PixelData"].VR = "OW" if made.BitsAllocated == 16 else "OB"
     save(made, path)
 
 
 def _frames(findings: Findings, kind: SegKind) -> list[_Written]:
     """What is written, segment by segment; at least one frame, as a SEG must have."""
-    there = [z for z, one in enumerate(findings.stack.slices) if one is not None]
-    if kind == "fractional":
-        assert findings.fractions is not None
-        visible = 0.5 / LARGEST_FRACTION
+    there = _there(findings.stack)
+    found = {z: _values_in(findings.labels[z]) for z in there}
+    if kind == "labelmap":
+        frames = [_Written(0, z) for z in there if found[z] - {0}]
+    else:
         frames = [
             _Written(segment.number, z)
             for segment in findings.segments
             for z in there
-            if float(findings.fractions[segment.number - 1, z].max()) >= visible
+            if segment.value in found[z]
         ]
-    else:
-        found = {z: _values_in(findings.labels[z]) for z in there}
-        if kind == "labelmap":
-            frames = [_Written(0, z) for z in there if found[z] - {0}]
-        else:
-            frames = [
-                _Written(segment.number, z)
-                for segment in findings.segments
-                for z in there
-                if segment.value in found[z]
-            ]
     return frames or [_Written(0 if kind == "labelmap" else 1, there[0])]
+
+
+def _there(stack: Stack) -> list[int]:
+    return [z for z, one in enumerate(stack.slices) if one is not None]
 
 
 def _values_in(plane: NDArray[Any]) -> set[int]:
@@ -242,20 +240,34 @@ def _derivation(source: Slice) -> Any:
 def _pixels(findings: Findings, frames: list[_Written], kind: SegKind) -> bytes:
     if kind == "binary":
         data = b"".join(_packed(findings, frames))
-    elif kind == "labelmap":
+    else:
         table = np.zeros(max(s.value for s in findings.segments) + 1, np.uint16)
         table[[s.value for s in findings.segments]] = [s.number for s in findings.segments]
         width = np.uint16 if table.max() > 255 else np.uint8
         data = b"".join(table[findings.labels[one.z]].astype(width).tobytes() for one in frames)
-    else:
-        assert findings.fractions is not None
-        data = b"".join(_eight_bits(findings.fractions[f.segment - 1, f.z]) for f in frames)
-    return data + b"\0" * (len(data) % 2)
+    return data
 
 
-def _eight_bits(plane: NDArray[Any]) -> bytes:
+def _fractional(findings: Findings) -> tuple[list[_Written], bytes]:
+    """Frames and voxels of fractions, of which one segment's are held at a time."""
+    assert findings.fractions is not None
+    there = _there(findings.stack)
+    frames: list[_Written] = []
+    planes: list[bytes] = []
+    for segment, fractions in zip(findings.segments, findings.fractions, strict=True):
+        for z in there:
+            plane = _eight_bits(fractions[z])
+            if plane.any():
+                frames.append(_Written(segment.number, z))
+                planes.append(plane.tobytes())
+    if not frames:
+        return [_Written(1, there[0])], bytes(findings.labels[0].size)
+    return frames, b"".join(planes)
+
+
+def _eight_bits(plane: NDArray[Any]) -> NDArray[np.uint8]:
     scaled = np.rint(plane.astype(np.float32) * LARGEST_FRACTION)
-    return np.clip(scaled, 0, LARGEST_FRACTION).astype(np.uint8).tobytes()
+    return np.clip(scaled, 0, LARGEST_FRACTION).astype(np.uint8)
 
 
 def _packed(findings: Findings, frames: list[_Written]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from tests.dicom_series import ORIENTATIONS, Series, scan, write_enhanced, write
 from tests.images.dicom.test_written import findings_of, numbers, write_all
 
 VALIDATOR, READER = shutil.which("dciodvfy"), shutil.which("segimage2itkimage")
-NOT_KNOWN = "labelmap.dcm"  # younger than both programs
+NOT_KNOWN = "labelmap.dcm"  # its class is younger than dciodvfy: "Information Object Not found"
 
 
 def write_scan(folder: Path, index: int) -> None:
@@ -42,20 +42,23 @@ def test_dciodvfy_finds_no_error(tmp_path: Path, index: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(READER is None, reason="segimage2itkimage (dcmqi) is not here")
 @pytest.mark.parametrize("index", range(0, len(ORIENTATIONS), 2))  # those without tilt
-def test_dcmqi_reads_the_same_voxels(tmp_path: Path, index: int) -> None:
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+def test_dcmqi_reads_the_same_voxels(tmp_path: Path, index: int, kind: str) -> None:
     assert READER is not None
     write_scan(tmp_path / "scan", index)
     found = findings_of(tmp_path)
     write_all(tmp_path / "masks", found)
-    command = [READER, "--inputDICOM", str(tmp_path / "masks" / "binary.dcm")]
+    command = [READER, "--inputDICOM", str(tmp_path / "masks" / f"{kind}.dcm")]
     command += ["--outputDirectory", str(tmp_path), "--outputType", "nrrd"]
     subprocess.run(command, check=True, capture_output=True)
     for segment in found.segments:
-        image = sitk.ReadImage(str(tmp_path / f"{segment.number}.nrrd"))
+        file = segment.number if kind == "binary" else 1  # a label map is one file of all
+        image = sitk.ReadImage(str(tmp_path / f"{file}.nrrd"))
+        inside = sitk.GetArrayFromImage(image) == segment.number
         expected = np.argwhere(numbers(found) == segment.number)[:, ::-1]  # file indices
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ found.stack.grid.affine_ras_mm
         points = (np.c_[expected, np.ones(len(expected))] @ affine.T)[:, :3]
-        held = np.argwhere(sitk.GetArrayFromImage(image) > 0)[:, ::-1]
+        held = np.argwhere(inside)[:, ::-1]
         placed = [image.TransformIndexToPhysicalPoint([int(i) for i in index]) for index in held]
         assert {tuple(np.round(p, 3) + 0.0) for p in placed} == {
             tuple(np.round(p, 3) + 0.0) for p in points

@@ -142,6 +142,39 @@ def test_volumes_of_one_place_are_told_apart(
         np.testing.assert_array_equal(read, voxels.astype(np.float32) - 1024)
 
 
+def test_directions_of_one_b_value_are_told_apart(tmp_path: Path) -> None:
+    for index, b_value in enumerate((0.0, 800.0, 800.0, 800.0)):
+        gradient = [float(index == axis) for axis in (1, 2, 3)]
+        changes = {"DiffusionBValue": b_value, "DiffusionGradientOrientation": gradient}
+        changes |= {"SeriesInstanceUID": "1.2.3.4"}
+        write_series(tmp_path, Series(scan(seed=index), uid=f"1.2.3.{index}", changes=changes))
+    found = [read_image(volume.path).array[0] for volume in survey_dicom([tmp_path]).volumes]
+    expected = {(scan(seed=index).astype(np.float32) - 1024).tobytes() for index in range(4)}
+    assert {array.tobytes() for array in found} == expected
+
+
+def test_volumes_of_one_place_are_told_apart_though_one_lost_a_slice(tmp_path: Path) -> None:
+    write_series(tmp_path, Series(scan(), changes={"EchoTime": 1.0}))
+    changes = {"EchoTime": 2.0, "SeriesInstanceUID": "1.2.3.4"}
+    write_series(tmp_path, Series(scan(), uid="1.2.3.5", changes=changes), leave_out=[3])
+    volumes = survey_dicom([tmp_path]).volumes
+    assert [len(volume.stack.present) for volume in volumes] == [6, 5]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("Float", np.float32), ("DoubleFloat", np.float64)])
+def test_fractions_of_parametric_maps_are_kept(tmp_path: Path, name: str, kind: type) -> None:
+    values: Any = np.random.default_rng(0).random((6, 8, 10)).astype(kind)
+
+    def fractional(made: Any, z: int) -> None:
+        for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+            del made[keyword]
+        made.BitsAllocated, made.RescaleIntercept = 8 * values.itemsize, 0
+        setattr(made, f"{name}PixelData", values[z].tobytes())
+
+    write_series(tmp_path, Series(scan()), per_slice=fractional)
+    np.testing.assert_array_equal(read_only(tmp_path).array[0], values.astype(np.float32))
+
+
 def test_several_volumes_in_one_file_have_addresses(tmp_path: Path) -> None:
     voxels = scan((8, 5, 6))
     path = write_enhanced(tmp_path, Series(voxels), times=2)

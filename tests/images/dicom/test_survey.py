@@ -3,10 +3,12 @@
 Covers: survey, series.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import FileDataset
 
 from autoseg.errors import AutosegError
 from autoseg.images.dicom.survey import holds_dicom, scans_of_files, survey_dicom
@@ -115,3 +117,49 @@ def test_folders_without_dicom_hold_none(tmp_path: Path) -> None:
     assert dataset(Series(scan())).SOPClassUID == CT
     write_series(tmp_path / "deep" / "er", Series(scan((1, 2, 2))))
     assert holds_dicom(tmp_path)
+
+
+def test_pictures_among_the_slices_of_a_series_are_left_out_alone(tmp_path: Path) -> None:
+    """Scanners put a localiser or a coloured page into the series of the scan."""
+
+    def coloured(made: FileDataset, z: int) -> None:
+        made.SamplesPerPixel, made.PhotometricInterpretation = 3, "RGB"
+        made.PlanarConfiguration, made.PixelRepresentation = 0, 0
+        made.BitsAllocated, made.BitsStored, made.HighBit = 8, 8, 7
+        made.PixelData = bytes(8 * 10 * 3)
+
+    write_series(tmp_path, Series(scan()))
+    same = {"SeriesInstanceUID": "1.2.3.4"}
+    scout = same | {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_series(tmp_path, Series(scan((1, 20, 8)), uid="1.2.3.5", changes=scout))
+    page = Series(scan((1, 8, 10)), uid="1.2.3.6", changes=same)
+    write_series(tmp_path, page, per_slice=coloured)
+    survey = survey_dicom([tmp_path])
+    assert [volume.stack.grid.shape_vox for volume in survey.volumes] == [(6, 8, 10)]
+    assert [(left.files, left.why) for left in survey.left_out] == [
+        (1, "a localiser"),
+        (1, "holds colours"),
+    ]
+
+
+def test_one_uid_on_two_patients_makes_no_one_scan(tmp_path: Path) -> None:
+    write_series(tmp_path, Series(scan(), patient="a"))
+    above = Series(scan(), uid="1.2.3.5", patient="b", origin_mm=(-31.5, 12.25, 115.0))
+    write_series(tmp_path, replace(above, changes={"SeriesInstanceUID": "1.2.3.4"}))
+    volumes = survey_dicom([tmp_path]).volumes
+    assert [volume.stack.grid.shape_vox for volume in volumes] == [(6, 8, 10)] * 2
+
+
+@pytest.mark.parametrize("spacing_mm", [None, [0, 0]])
+def test_slices_without_a_size_of_pixels_are_left_out(
+    tmp_path: Path, spacing_mm: list[int] | None
+) -> None:
+    write_series(tmp_path, Series(scan(), changes={"PixelSpacing": spacing_mm}))
+    [left] = survey_dicom([tmp_path]).left_out
+    assert left.why == "states no size of its pixels"
+
+
+def test_visible_light_is_no_secondary_capture(tmp_path: Path) -> None:
+    endoscopy = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.1"}
+    write_series(tmp_path, Series(scan((1, 8, 10)), changes=endoscopy))
+    assert len(survey_dicom([tmp_path]).volumes) == 1

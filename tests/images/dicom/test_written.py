@@ -98,6 +98,35 @@ def test_a_scan_that_lost_its_study_gets_one_for_all_that_is_made_of_it(tmp_path
     assert study.startswith("2.25.")
 
 
+def test_values_of_a_person_that_are_not_valid_are_written_and_not_told(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_series(tmp_path / "scan", Series(scan()))
+    for file in (tmp_path / "scan").iterdir():
+        made = dcmread(file)
+        made.PatientBirthDate, made.PatientAge = "01/02/1903", "old"
+        made.save_as(file)
+    recwarn.clear()
+    caplog.clear()
+    for path in write_all(tmp_path / "masks", findings_of(tmp_path)):
+        assert dcmread(path).PatientBirthDate == "01/02/1903"
+    assert "1903" not in caplog.text + str([str(one.message) for one in recwarn])
+
+
+def test_a_contour_of_any_length_has_decimal_strings(tmp_path: Path) -> None:
+    """Explicit VRs hold 64 KiB of them at most (PS3.5 6.2.2)."""
+    write_series(tmp_path / "scan", Series(scan((3, 99, 99))))
+    found = findings_of(tmp_path)
+    labels = np.zeros_like(found.labels)
+    labels[1], labels[1, 1::4, 1::4] = 1, 0
+    write_rtstruct(tmp_path / "masks" / "contours.dcm", replace(found, labels=labels))
+    made = dcmread(tmp_path / "masks" / "contours.dcm")
+    [contour] = made.ROIContourSequence[0].ContourSequence
+    assert len(contour.get_item("ContourData").value) > 2**16
+    assert made.file_meta.TransferSyntaxUID.is_implicit_VR
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "contours.dcm").array, labels)
+
+
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])
 def test_highdicom_reads_the_same(tmp_path: Path, kind: SegKind) -> None:
     series = Series(scan(), *ORIENTATIONS[7])
@@ -124,7 +153,8 @@ def test_highdicom_reads_fractions_of_enhanced_frames(tmp_path: Path) -> None:
     uid = dcmread(path, stop_before_pixels=True).SOPInstanceUID
     planes = read.get_pixels_by_source_frame(uid, frames)  # [frame, y, x, segment]
     assert found.fractions is not None
-    np.testing.assert_allclose(np.moveaxis(planes, -1, 0), found.fractions, atol=1 / 255)
+    fractions = np.stack(list(found.fractions))
+    np.testing.assert_allclose(np.moveaxis(planes, -1, 0), fractions, atol=1 / 255)
 
 
 def test_a_segmentation_that_highdicom_wrote_is_read(tmp_path: Path) -> None:
@@ -205,10 +235,11 @@ def test_a_segmentation_without_its_series_has_its_own_grid(tmp_path: Path) -> N
 def test_outlines_hold_the_same_voxels_for_scikit_image(sigma: float) -> None:
     noise = np.random.default_rng(0).random((40, 50))
     plane = gaussian_filter(noise, sigma) > 0.5
-    held = np.zeros_like(plane)
-    for polygon in outlines(plane):
-        held ^= polygon2mask(plane.shape, polygon[:, ::-1])
-    np.testing.assert_array_equal(held, plane)
+    labels = np.where(plane, 1 + (np.arange(50) > 22), 0)  # two classes, which touch
+    held = np.zeros_like(labels)
+    for value, polygon in outlines(labels):
+        held ^= value * polygon2mask(plane.shape, polygon[:, ::-1])
+    np.testing.assert_array_equal(held, labels)
 
 
 def test_codes_follow_names_and_sides() -> None:
