@@ -50,7 +50,7 @@ from autoseg.networks import family_of
 from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
 from autoseg.networks.mask_queries import MaskQueries, PackedQueries
-from autoseg.planning.model_plan import InputPlan, MaskQueriesPlan, ModelPlan
+from autoseg.planning.model_plan import InputPlan, ModelPlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.tasks import task_of
 from autoseg.tasks.query_layout import QueryLayout
@@ -241,21 +241,16 @@ def _load_group(members: Members, engine: Engine) -> ModelGroup:
         spatial_dims=model.spatial_dims,
         mirror_axes=configuration.inference.mirror_axes,
         task=task_of(configuration, card.labels),
-        queries=QueryLayout.of(model) if _asks(model) else None,
+        queries=QueryLayout.of(model),
     )
     return ModelGroup(card, ensemble, hashes)
-
-
-def _asks(model: ModelPlan) -> bool:
-    """Whether queries find objects that are to be joined, beside scores."""
-    return isinstance(model.task, MaskQueriesPlan) and bool(model.task.things)
 
 
 def _request(
     model: ModelPlan, network: nn.Module, key: str, device: Device, cache: Path | None
 ) -> EngineRequest:
     kind = family_of(model.network.kind)
-    if _asks(model):
+    if QueryLayout.of(model) is not None:
         assert isinstance(network, MaskQueries), model.network.kind
         network = PackedQueries(network)
     return EngineRequest(

@@ -19,9 +19,11 @@ class QueryLayout:
     patch_vox: Shape3
 
     @classmethod
-    def of(cls, model: ModelPlan) -> "QueryLayout":
-        assert isinstance(model.task, MaskQueriesPlan)
-        return cls(model.task, model.patch_box_vox)
+    def of(cls, model: ModelPlan) -> "QueryLayout | None":
+        """That of a model whose queries find objects, which are to be joined beside scores."""
+        if isinstance(model.task, MaskQueriesPlan) and model.task.things:
+            return cls(model.task, model.patch_box_vox)
+        return None
 
     @property
     def mask_vox(self) -> Shape3:
