@@ -30,7 +30,7 @@ from scipy import ndimage
 
 from autoseg.checkpoint import ModelCard, build_network, read_card, save_model
 from autoseg.dataset.labels import LabelScheme
-from autoseg.device import choose_device, machine_of
+from autoseg.device import choose_device, machine_of, precisions_to_try
 from autoseg.geometry import resampled_shape
 from autoseg.images.volume import read_image
 from autoseg.inference.sliding_window import tile
@@ -46,6 +46,7 @@ from benchmarks import processes
 RESULTS = Path(__file__).parent / "results"
 NOWHERE = {"nnUNet_raw": "", "nnUNet_preprocessed": "", "nnUNet_results": ""}
 LIMIT_GIB = 8
+TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MATRIX = 2048  # rows and columns
 
 
@@ -272,8 +273,9 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     small = hippocampus(options.folder, options.shared)
-    rates = {str(dtype): matrix_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    print("multiply-adds a second:", rates)
+    precisions = precisions_to_try(choose_device("cpu"))
+    rates = {name: matrix_rate(TORCH_TYPES[name]) for name in precisions}
+    print("multiply-adds a second:", rates, flush=True)
     path = RESULTS / "prediction.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     result["machine"] = machine_of(choose_device()).model_dump(mode="json") | {
