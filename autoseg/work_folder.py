@@ -33,6 +33,7 @@ class WorkState(Record):
     format_version: int = FORMAT_VERSION
 
 
+INSTANCES = "instances"  # where numbered objects lie, beside masks or in a dataset
 PROVENANCE = "provenance.jsonl"  # beside masks
 
 

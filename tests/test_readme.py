@@ -22,7 +22,6 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line.startswith("autoseg ")]
 
 
-@pytest.mark.usefixtures("torch_runs_networks")
 def test_the_commands_of_the_readme_work_in_order(
     tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

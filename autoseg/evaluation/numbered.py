@@ -21,8 +21,7 @@ from autoseg.errors import AutosegError
 from autoseg.images.coco import objects_beside
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import WRITTEN_ENDING
-
-FOLDER = "instances"  # where numbered objects lie, beside masks or in a dataset
+from autoseg.work_folder import INSTANCES
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -53,8 +52,8 @@ class ToldObjects:
 def numbers_of_mask(mask: Path) -> Path | None:
     """The map of numbers that `predict` wrote with a mask, or that the mask itself is."""
     path = mask
-    if mask.parent.name != FOLDER:
-        path = mask.parent / FOLDER / f"{label_name(mask)}{WRITTEN_ENDING}"
+    if mask.parent.name != INSTANCES:
+        path = mask.parent / INSTANCES / f"{label_name(mask)}{WRITTEN_ENDING}"
     return path if path.is_file() and _description(path).is_file() else None
 
 
@@ -67,7 +66,7 @@ def numbers_of_reference(reference: Path) -> Path | None:
     if reference.parent.name != "labels":
         return None
     name = label_name(reference)
-    found = (reference.parent.parent / FOLDER).glob(f"{escape(name)}.*")
+    found = (reference.parent.parent / INSTANCES).glob(f"{escape(name)}.*")
     return next((path for path in sorted(found) if file_ending(path)), None)
 
 

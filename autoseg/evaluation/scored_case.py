@@ -15,7 +15,6 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.mask_pair import Convention, MapPair
 from autoseg.evaluation.metrics import METRICS, OVERLAPS, ClassScores, score_classes
 from autoseg.evaluation.numbered import (
-    FOLDER,
     numbers_of_mask,
     numbers_of_reference,
     told_objects,
@@ -24,6 +23,7 @@ from autoseg.evaluation.saved_probabilities import SavedProbabilities, find_prob
 from autoseg.evaluation.scoring import ALL_METRICS
 from autoseg.geometry import Grid, same_space
 from autoseg.images.volume import Volume, read_labels
+from autoseg.work_folder import INSTANCES
 
 ACCURACY = "pixel_accuracy"
 OBJECT = 1  # the class of objects that are numbered
@@ -87,7 +87,7 @@ def score_case(pair: CasePair) -> ScoredCase:
 def _read_mask(pair: CasePair) -> Volume:
     """The mask's classes; of one that numbers things, those that are told beside it."""
     mask = read_labels(pair.mask)
-    if pair.mask.parent.name != FOLDER or not _has_things(pair):
+    if pair.mask.parent.name != INSTANCES or not _has_things(pair):
         return mask
     numbers = numbers_of_mask(pair.mask)
     if numbers is None:
@@ -131,7 +131,9 @@ def numbers_objects(masks: Iterable[Path]) -> bool:
     They do if they lie where `predict --instances` writes, or any has a value beyond the classes'.
     """
     last = INSTANCE_SCHEME.values[-1]
-    return any(mask.parent.name == FOLDER or read_labels(mask).array.max() > last for mask in masks)
+    return any(
+        mask.parent.name == INSTANCES or read_labels(mask).array.max() > last for mask in masks
+    )
 
 
 def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:

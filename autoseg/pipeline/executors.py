@@ -117,10 +117,14 @@ def predict_on(
 ) -> PredictResult:
     """Segment scans on all devices at once, each process having its share of them.
 
-    Raises AutosegError when a process fails as a whole, or is lost; masks that are written stay.
+    A limit of memory is for all together. Raises AutosegError, or OSError, when a process fails as
+    a whole, or is lost; masks that are written stay.
     """
+    count = len(devices)
+    limit_gib = None if job.memory_gib is None else job.memory_gib / count
+    shared = job.model_copy(update={"memory_gib": limit_gib})
     parts = [
-        job.model_copy(update={"device": device, "part": Part(index=index, count=len(devices))})
+        shared.model_copy(update={"device": device, "part": Part(index=index, count=count)})
         for index, device in enumerate(devices, 1)
     ]
     counts: dict[Connection, tuple[int, int]] = {}
@@ -168,7 +172,7 @@ def _predict_part(part: PredictJob, line: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     try:
         line.send(predict_files(part, lambda done, total, what: line.send((done, total))))
-    except AutosegError as error:
+    except (AutosegError, OSError) as error:
         line.send(error)
 
 
@@ -180,7 +184,7 @@ def _heard(line: Connection, device: str) -> tuple[int, int] | PredictResult:
             f"The process that predicted on {device} was lost. It says why above, or memory did "
             "not suffice. The same command goes on."
         ) from None
-    if isinstance(said, AutosegError):
+    if isinstance(said, Exception):
         raise said
     heard: tuple[int, int] | PredictResult = said
     return heard

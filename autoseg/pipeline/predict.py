@@ -23,7 +23,7 @@ from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.postprocessing.instances import InstanceRule
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
-from autoseg.work_folder import PROVENANCE, mask_path
+from autoseg.work_folder import INSTANCES, PROVENANCE, mask_path
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from autoseg.inference.whole_scan import RequestedMaps
 
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
-INSTANCES = "instances"
 LONGEST_SUFFIX = f"_disagreement{WRITTEN_ENDING}"
 LONGEST_NAME = 255  # where the system does not say
 

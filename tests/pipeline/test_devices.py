@@ -1,6 +1,10 @@
 """Which GPU is planned for, measured and trained on, and how much of it."""
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from autoseg.dataset.synthetic import make_scan, write_scan
 from autoseg.device import Device, choose_device, machine_of
 from autoseg.errors import AutosegError
 from autoseg.machine import Machine
-from autoseg.pipeline import fitting, jobs, train
+from autoseg.pipeline import executors, fitting, jobs, train
 from autoseg.pipeline.executors import gpus_here, predict_on
 from autoseg.pipeline.fitting import FoldRun
 from autoseg.pipeline.jobs import Rank, TrainJob
@@ -71,6 +75,25 @@ def test_devices_share_the_scans_and_say_together_what_was_done(tmp_path: Path) 
     assert len(result.problems) == 1 and "b.nii.gz" in result.problems[0]
     assert told[-1] == (3, 3)
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+
+
+def test_a_limit_of_memory_is_for_all_devices_and_what_fails_in_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float | None] = []
+
+    @contextmanager
+    def two_processes(parts: Sequence[PredictJob]) -> Iterator[list[Connection]]:
+        given.extend(part.memory_gib for part in parts)
+        (one, other), (quiet, _there) = Pipe(), Pipe()
+        other.send(PermissionError(13, "Permission denied", "out"))
+        yield [one, quiet]
+
+    monkeypatch.setattr(executors, "_predicting", two_processes)
+    job = PredictJob(inputs=(tmp_path,), output=tmp_path, models=(), memory_gib=8)
+    with pytest.raises(PermissionError, match="out"):
+        predict_on(["gpu:0", "gpu:1"], job)
+    assert given == [4, 4]
 
 
 @pytest.mark.slow

@@ -130,6 +130,9 @@ def read_header(path: Path) -> Instance | Unreadable:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what is odd and counts is told here
             header = open_dataset(file, stop_before_pixels=True)
+            if "SOPClassUID" in header and "TransferSyntaxUID" not in header.file_meta:
+                why = "does not state how it is encoded (TransferSyntaxUID): export it again"
+                return Unreadable(path, why)
             return _instance(path, header, _pixel_offset(file, header))
     except Exception as error:  # of a damaged file pydicom raises anything
         return Unreadable(path, f"cannot be read as DICOM ({type(error).__name__})")

@@ -56,6 +56,18 @@ def test_series_of_a_flat_folder_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_does_not_state_its_encoding_is_told(tmp_path: Path) -> None:
+    write_series(tmp_path, Series(scan()))
+    path = sorted(tmp_path.rglob("*"))[-1]
+    found = dcmread(path)
+    found.preamble, syntax = bytes(128), found.file_meta.TransferSyntaxUID
+    del found.file_meta.TransferSyntaxUID
+    implicit = {"implicit_vr": syntax.is_implicit_VR, "little_endian": True}
+    found.save_as(path, enforce_file_format=False, **implicit)
+    (one,) = survey_dicom([tmp_path]).left_out
+    assert one.why == "does not state how it is encoded (TransferSyntaxUID): export it again"
+
+
 def test_names_tell_nothing_of_a_person_and_stay(tmp_path: Path) -> None:
     first = survey_dicom([write_archive(tmp_path / NAME)])
     second = survey_dicom([write_archive(tmp_path / "elsewhere")])
