@@ -13,6 +13,7 @@ LossKind = Literal[
 ]  # fmt: skip
 BUILT_IN_LOSSES: tuple[str, ...] = get_args(LossKind)
 Execution = Literal["eager", "channels_last", "compiled", "compiled_channels_last"]
+PlannedExecution = Execution | Literal["fastest", "fastest_uncompiled"]
 Range = tuple[float, float]
 
 
@@ -145,7 +146,7 @@ class TrainingPlan(Record):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     head_rate: float = Field(default=1.0, gt=0)
     augment_on: Literal["device", "workers"] = "device"
-    execution: Execution | Literal["fastest"] = "fastest"
+    execution: PlannedExecution = "fastest"
     early_stop_epochs: int | None = Field(default=None, gt=0)
     keep_best: bool = False
 

@@ -25,8 +25,7 @@ from autoseg.version import __version__
 def chosen_run(training: Training, network: nn.Module) -> HowToRun:
     """What is fastest here for a whole batch, of what plan and device allow; measured, unless it
     was before."""
-    planned = training.run.training.execution
-    executions: tuple[Execution, ...] = get_args(Execution) if planned == "fastest" else (planned,)
+    executions = _to_try(training)
     own = training.device.precision
     precisions = (own,) if training.cache is None else precisions_to_try(training.device)
     if len(executions) * len(precisions) == 1:
@@ -40,6 +39,16 @@ def chosen_run(training: Training, network: nn.Module) -> HowToRun:
     else:
         run = _usable(training, network, run.execution, run.precision)
     return _agreed(training, run)
+
+
+def _to_try(training: Training) -> tuple[Execution, ...]:
+    every: tuple[Execution, ...] = get_args(Execution)
+    planned = training.run.training.execution
+    if planned == "fastest":
+        return every
+    if planned == "fastest_uncompiled":  # little is won where nothing remembers it
+        return ("eager",) if training.cache is None else ("eager", "channels_last")
+    return (planned,)
 
 
 def run_again(training: Training, network: nn.Module, state: SavedState) -> HowToRun:

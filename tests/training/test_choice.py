@@ -66,6 +66,16 @@ def test_what_was_chosen_is_not_measured_again(
     assert choose(training) == expected and len(tried) == 10  # a damaged file is none
 
 
+def test_what_takes_minutes_to_compile_is_not_tried_unless_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = on_a_machine(monkeypatch, {"fp32": 1.0, "bf16": 2.0, "channels_last": 0.8})
+    training = training_with(tmp_path / "fold", 1, execution="fastest_uncompiled")
+    expected = HowToRun(execution="channels_last", precision="fp32")
+    assert choose(replace(training, cache=tmp_path / "kept")) == expected
+    assert tried == ["eager fp32", "eager bf16", "channels_last fp32"]
+
+
 def test_nothing_is_measured_where_it_would_not_be_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
