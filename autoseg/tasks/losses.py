@@ -43,8 +43,7 @@ class Comparison:
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean of values [batch, term, *space], weighted, over annotated voxels."""
-        count = self.sum_up(self.annotated_count) * values.shape[1]
-        return self.sum_up(self._weighted(values).sum()) / count.clamp_min(1)
+        return self._share(self._weighted(values).sum(), self.annotated_count * values.shape[1])
 
     def mean_of_largest(self, values: torch.Tensor, fraction: float) -> torch.Tensor:
         """The same over a fraction of the values alone, the largest; none may be negative.
@@ -55,14 +54,19 @@ class Comparison:
         largest = weighted.topk(max(1, int(fraction * len(weighted)))).values
         count = (fraction * values.shape[1] * self.annotated_count).floor().clamp(1, len(largest))
         rank = torch.arange(len(largest), device=largest.device)
-        return self.sum_up((largest * (rank < count)).sum()) / self.sum_up(count)
+        return self._share((largest * (rank < count)).sum(), count)
 
     def mean_over_samples(self, values: torch.Tensor) -> torch.Tensor:
         """The mean of values [sample, foreground], or of [foreground] of the batch as a whole."""
         if values.ndim == 1:
             return values.mean()
         count = torch.full((), values.numel(), device=values.device)
-        return self.sum_up(values.sum()) / self.sum_up(count)
+        return self._share(values.sum(), count)
+
+    def _share(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """A mean over all processes; they exchange both numbers at once."""
+        total, count = self.sum_up(torch.stack((total, count.to(total.dtype))))
+        return total / count.clamp_min(1)
 
     def _weighted(self, values: torch.Tensor) -> torch.Tensor:
         return values if self.voxel_weight is None else values * self.voxel_weight
