@@ -9,7 +9,6 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
 from autoseg.dataset.layouts.folder_files import listed
 from autoseg.geometry import Spacing3
@@ -123,6 +122,8 @@ def _solidity(mask: NDArray[np.bool_]) -> float:
 
     Spacing does not matter, since it stretches both alike.
     """
+    from scipy.spatial import ConvexHull, QhullError  # takes half a second to import
+
     wide = [axis for axis, size in enumerate(mask.shape) if size > 1]
     if len(wide) < 2:
         return 1.0

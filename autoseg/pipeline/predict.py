@@ -19,7 +19,6 @@ from autoseg.images.volume import WRITTEN_ENDING, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter, not_dicom
-from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.postprocessing.instances import InstanceRule
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
     from autoseg.inference.provenance import Provenance
     from autoseg.inference.whole_scan import RequestedMaps
+    from autoseg.pipeline.pictures import PictureWriter
 
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 LONGEST_SUFFIX = f"_disagreement{WRITTEN_ENDING}"
@@ -164,7 +164,9 @@ def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
     return extras.model_copy(update={"instances": rule})
 
 
-def _pictures(output: Path, labels: LabelScheme) -> PictureWriter:
+def _pictures(output: Path, labels: LabelScheme) -> "PictureWriter":
+    from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
+
     return PictureWriter(output / PICTURES, declared_classes(labels))
 
 
@@ -217,7 +219,7 @@ class MaskWriter:
 
     folder: Path
     extras: Extras = MASKS_ALONE
-    pictures: PictureWriter | None = None
+    pictures: "PictureWriter | None" = None
     others: OtherWriter | None = None
     labels: LabelScheme | None = None  # what values are called, and which are of things
 
