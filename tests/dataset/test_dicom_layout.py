@@ -66,9 +66,13 @@ def test_names_that_are_numbered_differently_ask_for_a_description(tmp_path: Pat
 def test_what_is_left_out_is_in_the_report(tmp_path: Path) -> None:
     write_series(tmp_path / "a", Series(scan()))
     write_report(tmp_path, "1.2.3")
+    (tmp_path / "viewer.exe").write_bytes(b"MZ")
     report, _ = check_dataset(tmp_path, None, workers=1)
-    assert [problem.kind for problem in report.problems] == ["left_out"]
-    assert "holds no image (SR)" in report.problems[0].what
+    told = {problem.kind: problem.what for problem in report.problems if problem.case_id}
+    assert report.cases == 1
+    assert "series 1, 6 slices of 10x8, 2.5 mm apart. Its series is 1.2.3.4." in told["taken"]
+    assert "holds no image (SR)" in told["left_out"]
+    assert "not DICOM (by their endings: .exe)" in report.problems[-1].what
     with pytest.raises(AutosegError, match="no labels to learn from"):
         open_dataset(tmp_path)
 

@@ -11,9 +11,11 @@ from autoseg.dataset.layouts.description import declared_labels
 from autoseg.dataset.layouts.tidying import tidy_description
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
+from autoseg.images.dicom.derived import slice_distance_mm
+from autoseg.images.dicom.folders import holds_dicom
 from autoseg.images.dicom.headers import Instance
 from autoseg.images.dicom.references import DESCRIPTION, names_in
-from autoseg.images.dicom.survey import DicomVolume, LeftOut, holds_dicom, survey_dicom
+from autoseg.images.dicom.survey import DicomVolume, LeftOut, not_dicom, survey_dicom
 
 
 def is_dicom_folder(root: Path) -> bool:
@@ -42,7 +44,9 @@ def read_dicom_folder(root: Path, problems: list[Problem]) -> Dataset:
         )
         (cases if labels else tests).append(case)
         problems += _more_labels(volume, labels[1:])
-    problems += [_left_out(one) for one in survey.left_out]
+        problems.append(_taken(volume))
+    beside = [file for file in survey.others if file != path]
+    problems += [_left_out(one) for one in (*survey.left_out, *not_dicom(beside))]
     used = [objects[0] for objects in drawn.values()]
     if described:
         scheme: LabelScheme | None = declared_labels(tidy_description(path, problems), path)
@@ -107,5 +111,21 @@ def _more_labels(volume: DicomVolume, others: Sequence[Instance]) -> list[Proble
 
 def _left_out(one: LeftOut) -> Problem:
     files = "1 file" if one.files == 1 else f"{one.files} files"
-    what = f"left out ({files}): {one.why}."
-    return Problem(kind="left_out", case_id=one.series, file=None, what=what, fix="")
+    series = f", series {one.number}" if one.number else ""
+    what = f"left out ({files}{series}): {one.why}."
+    return Problem(kind="left_out", case_id=one.series or None, file=None, what=what, fix="")
+
+
+def _taken(volume: DicomVolume) -> Problem:
+    """Which series a case is, in numbers and UIDs alone."""
+    stack, first = volume.stack, volume.stack.first.instance
+    slices, rows, columns = stack.grid.shape_vox
+    parts = [f"{slices} {'slice' if slices == 1 else 'slices'} of {columns}x{rows}"]
+    if slices > 1:
+        parts.append(f"{slice_distance_mm(stack):.4g} mm apart")
+    if first.series_number:
+        parts.insert(0, f"series {first.series_number}")
+    if stack.told_by and "DateTime" not in stack.told_by:
+        parts.insert(1, stack.told_by)
+    what = f"taken: {', '.join(parts)}. Its series is {first.series_uid or 'without a UID'}."
+    return Problem(kind="taken", case_id=volume.name, file=None, what=what, fix="")

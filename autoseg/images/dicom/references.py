@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import Instance, instances_in, is_dicom, read_header
-from autoseg.images.dicom.opening import open_dataset
+from autoseg.images.dicom.headers import Instance, instances_in, read_header
+from autoseg.images.dicom.opening import is_dicom, open_dataset
 from autoseg.images.dicom.series import series_stacks
 from autoseg.images.dicom.stacks import Stack
 from autoseg.images.raw import Oddity
