@@ -120,7 +120,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     card = predictor.card
     names = card.channel_names
     patterns = patterns_of(dict(job.series), names) if job.series else ()
-    scans = list_scans(job.inputs, len(names), card.held_out, patterns)
+    scans = list_scans(job.inputs, len(names), card.held_out, patterns, names)
     output, cases = _output_folder(job.output, scans.cases)
     _check_keeps_scans(output, cases)
     _check_output(output, job.inputs)

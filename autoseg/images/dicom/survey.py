@@ -184,6 +184,11 @@ def _left_out(members: list[Instance], why: str) -> LeftOut:
     return LeftOut(name, first.modality, len(members), why, first.series_number, uid)
 
 
+def labels_left_out(one: Instance) -> LeftOut:
+    """A SEG or RTSTRUCT among scans to segment."""
+    return _left_out([one], f"labels that were drawn before ({one.modality}), not a scan")
+
+
 def left_out_of(stack: Stack, why: str) -> LeftOut:
     """A volume that is not taken, and why."""
     files = {one.instance.path: one.instance for one in stack.present}
