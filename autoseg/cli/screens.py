@@ -38,8 +38,8 @@ def check_screen(report: CheckReport) -> str:
     order = ("error", "warning", "note")
     ordered = sorted(report.problems, key=lambda p: order.index(p.severity))
     tables = (
-        _problem_table([problem for problem in ordered if problem.fix]),
-        _notes_table([problem for problem in ordered if not problem.fix]),
+        _problem_table([p for p in ordered if p.fix or p.severity != "note"]),
+        _notes_table([p for p in ordered if not p.fix and p.severity == "note"]),
     )
     counts = ", ".join(_counted(report.count(severity), severity) for severity in order)
     shown = "\n".join(_drawn(table) for table in tables if table.row_count)
