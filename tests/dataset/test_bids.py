@@ -106,6 +106,7 @@ def test_derivatives_say_what_made_them(tmp_path: Path, name: str, expected: str
     with path.with_name(path.name.replace(".nii.gz", ".tsv")).open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert rows[1] == {"index": "2", "name": "core"}
+    assert "nobody has corrected" in (tmp_path / "out" / "README").read_text()
     description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
     assert description["GeneratedBy"][0]["Name"] == "autoseg"
     assert description["DatasetType"] == "derivative"
