@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Case
+from autoseg.dataset.dicom_channels import patterns_of
 from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
@@ -84,6 +85,7 @@ class PredictJob(Record):
     part: Part | None = None
     extras: Extras = MASKS_ALONE
     ahead: bool = True  # scans are read, and masks written, while networks run
+    series: tuple[tuple[str, str], ...] = ()  # channels, and patterns of their DICOM series
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         job.recipe,
     )
     card = predictor.card
-    scans = list_scans(job.inputs, len(card.channel_names), card.held_out)
+    names = card.channel_names
+    patterns = patterns_of(dict(job.series), names) if job.series else ()
+    scans = list_scans(job.inputs, len(names), card.held_out, patterns, names)
     output, cases = _output_folder(job.output, scans.cases)
     _check_keeps_scans(output, cases)
     _check_output(output, job.inputs)
