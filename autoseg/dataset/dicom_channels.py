@@ -14,6 +14,7 @@ from autoseg.errors import AutosegError
 from autoseg.images.dicom.survey import DicomVolume, LeftOut, left_out_of
 
 SHOWN = 12
+MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT", "nm": "NM", "us": "US"}
 NO_CHANNEL = "no channel of the model: no pattern is that of its description"
 
 
@@ -59,6 +60,27 @@ def match_channels(volumes: Sequence[DicomVolume], patterns: Sequence[str]) -> C
     others = [volume for volume in volumes if volume.name not in used]
     found.left_out.extend(left_out_of(volume.stack, NO_CHANNEL) for volume in others)
     return found
+
+
+def of_modality(
+    volumes: Sequence[DicomVolume], channel_names: Sequence[str]
+) -> tuple[list[DicomVolume], list[LeftOut]]:
+    """Series that a model of one channel was made for, and others; all, where the channel's name is
+    not that of a modality."""
+    name = channel_names[0] if len(channel_names) == 1 else ""
+    wanted = MODALITIES.get(name.lower())
+    if wanted is None:
+        return list(volumes), []
+    others = [volume for volume in volumes if volume.modality != wanted]
+    left_out = [
+        left_out_of(
+            volume.stack,
+            f"of modality {volume.modality or 'unknown'}, and the model's channel is {name}: "
+            f"--series {name}='*' takes it all the same",
+        )
+        for volume in others
+    ]
+    return [volume for volume in volumes if volume.modality == wanted], left_out
 
 
 def descriptions(volumes: Sequence[DicomVolume]) -> str:

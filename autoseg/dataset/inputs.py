@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset import Case, ChannelSource
-from autoseg.dataset.dicom_channels import descriptions, match_channels
+from autoseg.dataset.dicom_channels import descriptions, match_channels, of_modality
 from autoseg.dataset.layouts.bids import bids_scans, is_bids
 from autoseg.dataset.layouts.naming import group_channels, image_files, stem
 from autoseg.errors import AutosegError, raise_if_any
@@ -52,15 +52,16 @@ def list_scans(
     training. Those of one channel may as well be channels: they are scans if they lie in different
     places, or cases that the model was `trained_on` are numbered so. `series` are patterns of the
     descriptions of DICOM series, one for each channel; in BIDS folders files are channels by their
-    suffixes. Raises AutosegError when there is none that has the channels that the model needs, or
-    two would have the same name.
+    suffixes. Without patterns a series has the modality that the only channel is named after, if it
+    is. Raises AutosegError when there is none that has the channels that the model needs, or two
+    would have the same name.
     """
     problems: list[str] = []
     notes: list[str] = []
     in_bids = [path for path in inputs if is_bids(path)]
     others = [path for path in inputs if path not in in_bids]
     files = _files_by_folder(others)
-    scans, left_out = _dicom_scans(others, channel_count, series, problems)
+    scans, left_out = _dicom_scans(others, channel_count, series, channel_names, problems)
     for path in in_bids:
         scans += bids_scans(path, channel_names, channel_count, problems)
     numbered = any(NUMBERED.fullmatch(case_id) for case_id in trained_on)
@@ -100,7 +101,11 @@ def _files_by_folder(inputs: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _dicom_scans(
-    inputs: Sequence[Path], channel_count: int, series: Sequence[str], problems: list[str]
+    inputs: Sequence[Path],
+    channel_count: int,
+    series: Sequence[str],
+    channel_names: Sequence[str],
+    problems: list[str],
 ) -> tuple[list[Case], Sequence[LeftOut]]:
     """The volumes that folders hold, at any depth, and that files are of.
 
@@ -126,11 +131,9 @@ def _dicom_scans(
             f"{descriptions(list(volumes.values()))}."
         )
         return [], left_out
-    cases = [
-        Case(volume.name, (ChannelSource(volume.path, None),), None, volume.patient)
-        for volume in volumes.values()
-    ]
-    return cases, left_out
+    kept, others = of_modality(list(volumes.values()), channel_names)
+    cases = [Case(v.name, (ChannelSource(v.path, None),), None, v.patient) for v in kept]
+    return cases, [*left_out, *others]
 
 
 def _one_form(name: str) -> str:

@@ -49,6 +49,19 @@ def test_series_that_are_described_so_are_channels_in_the_models_order(tmp_path:
     assert "no channel of the model" in scans.left_out[0].why
 
 
+def test_series_of_another_modality_than_the_models_are_left_out_unless_asked_for(
+    tmp_path: Path,
+) -> None:
+    write_described(tmp_path, "1.2.3.4", "head", Modality="MR")
+    write_described(tmp_path, "1.2.3.5", "chest", Modality="CT")
+    scans = list_scans([tmp_path], 1, channel_names=("MRI",))
+    assert [case.case_id[:2] for case in scans.cases] == ["mr"]
+    [other] = scans.left_out
+    assert "modality CT, and the model's channel is MRI: --series MRI='*'" in other.why
+    assert len(list_scans([tmp_path], 1, series=("*",), channel_names=("MRI",)).cases) == 2
+    assert len(list_scans([tmp_path], 1, channel_names=("image",)).cases) == 2
+
+
 def test_a_channel_of_another_grid_is_resampled_to_the_first(tmp_path: Path) -> None:
     z, y, x = np.indices((8, 10, 12))
     ramp = (100 * z + 10 * y + x).astype(np.int16)

@@ -23,7 +23,8 @@ PLANTED = ("Planted", BIRTH_DATE, PATIENT_ID)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
-    return str(write_model(folder / "model.safetensors", small_configuration()))
+    path = folder / "model.safetensors"
+    return str(write_model(path, small_configuration(), channel="CT"))  # as the series here
 
 
 def test_an_archive_comes_back_as_dicom_and_tells_what_it_left_out(
@@ -121,11 +122,11 @@ def test_series_are_chosen_by_their_description(
         told = {"SeriesDescription": description}
         write_series(tmp_path / "in", Series(scan(), uid=f"1.2.3.{number}", changes=told))
     out = tmp_path / "out"
-    assert predict(tmp_path / "in", out, "--model", model, "--series", "MRI=*mprage*") == 0
+    assert predict(tmp_path / "in", out, "--model", model, "--series", "CT=*mprage*") == 0
     assert len(list(out.glob("*.nii.gz"))) == 1
     told_of = capsys.readouterr().out
     assert "no channel of the model" in told_of and "1.2.3.1" in told_of
-    for wrong in ("PET=*", "MRI"):
+    for wrong in ("PET=*", "CT"):
         assert predict(tmp_path / "in", out, "--model", model, "--series", wrong) == 1
-    assert "the channels are MRI" in (error := capsys.readouterr().err)
+    assert "the channels are CT" in (error := capsys.readouterr().err)
     assert "give CHANNEL=PATTERN" in error
