@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-LARGEST_GROWTH = math.log(1000 / 16)  # of a side; beyond it what a network says is no box
+LARGEST_GROWTH = math.log(1000 / 16)  # of a side, or the inverse; what is beyond it is no box
 
 
 def sides(boxes: torch.Tensor) -> torch.Tensor:
@@ -36,15 +36,22 @@ def pairwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return both / (sizes - both)
 
 
+def iou_of_pairs(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of each box with its own other [...]."""
+    (low, high), (other_low, other_high) = boxes.chunk(2, dim=-1), others.chunk(2, dim=-1)
+    shared = torch.minimum(high, other_high) - torch.maximum(low, other_low)
+    both = shared.clamp_min(0).prod(-1)
+    return both / (sides(boxes).prod(-1) + sides(others).prod(-1) - both)
+
+
 def generalized_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Of each box with its own other [...]: IoU, less the share of the smallest box around both
     that neither fills (Rezatofighi et al. 2019, arXiv:1902.09630); from -1 to 1."""
     (low, high), (other_low, other_high) = boxes.chunk(2, dim=-1), others.chunk(2, dim=-1)
-    shared = torch.minimum(high, other_high) - torch.maximum(low, other_low)
-    both = shared.clamp_min(0).prod(-1)
-    union = sides(boxes).prod(-1) + sides(others).prod(-1) - both
+    iou = iou_of_pairs(boxes, others)
+    union = (sides(boxes).prod(-1) + sides(others).prod(-1)) / (1 + iou)
     around = (torch.maximum(high, other_high) - torch.minimum(low, other_low)).prod(-1)
-    return both / union - (around - union) / around
+    return iou - (around - union) / around
 
 
 def encoded(boxes: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
@@ -58,7 +65,7 @@ def decoded(deltas: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """The boxes that differ so from references."""
     moved, growth = deltas.chunk(2, dim=-1)
     middle = centres(references) + moved * sides(references)
-    half = sides(references) * growth.clamp_max(LARGEST_GROWTH).exp() / 2
+    half = sides(references) * growth.clamp(-LARGEST_GROWTH, LARGEST_GROWTH).exp() / 2
     return torch.cat((middle - half, middle + half), dim=-1)
 
 

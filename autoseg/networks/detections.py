@@ -49,19 +49,20 @@ def as_queries(
     plan: BoxNetworkPlan,
     size: Sequence[int],
 ) -> QueryOutputs:
-    """Detections with masks [batch, detection, *bins] in a patch of a size; then the background,
-    and with `dense` logits [batch, class, *space] every class, has all of what is its."""
+    """Detections with masks [batch, detection, *bins] in a patch of a size; then the background, or
+    by `dense` logits [batch, class, *space] each dense class, has all of what is its."""
     strides = plan.mask_stride
     mask_size = tuple(n // s for n, s in zip(size, strides, strict=True))
     flat, boxes = masks.detach().flatten(0, 1), found.boxes.flatten(0, 1)
     maps = pasted(flat, boxes, mask_size, strides, OUTSIDE).view(*masks.shape[:2], *mask_size)
-    classes = found.classes.shape[-1] - 1
     if dense is None:
-        own = _background(found, maps)[:, None]
+        told, own = (0,), _background(found, maps)[:, None]
     else:
         share = resized(dense.detach().float(), mask_size).softmax(1)
-        own = _log_odds(share)
-    of_class = torch.eye(classes + 1, device=masks.device)[: own.shape[1]] * SURE
+        told = plan.dense_classes
+        own = _log_odds(torch.stack([share[:, index] for index in told], dim=1))
+    every = torch.eye(found.classes.shape[-1], device=masks.device)
+    of_class = SURE * torch.stack([every[index] for index in told])
     of_class = of_class.expand(masks.shape[0], -1, -1)
     return QueryOutputs(
         torch.cat((found.classes, of_class), dim=1), torch.cat((maps.to(own), own), dim=1)

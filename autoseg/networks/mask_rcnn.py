@@ -69,7 +69,7 @@ class MaskRCNN(nn.Module):
         self.masks = MaskHead(width, plan.mask_bins, plan.mask_layers)
         self.points = PointHead(width, plan.point_hidden) if plan.points else None
         kernels = tuple(stage.kernel_size for stage in plan.stages[first:])
-        self.dense = DenseBranch(kernels, width, class_count) if plan.panoptic else None
+        self.dense = DenseBranch(kernels, width, class_count) if plan.dense_classes else None
 
     def forward(
         self, image: torch.Tensor, all_resolutions: bool = False

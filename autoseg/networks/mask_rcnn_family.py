@@ -9,7 +9,8 @@ from autoseg.errors import AutosegError
 from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.anchor_search import AnchorSearch, find_anchors
-from autoseg.planning.network_plan import AnchorLevel, BoxNetworkPlan, PerAxis, StagePlan
+from autoseg.planning.box_network_plan import AnchorLevel
+from autoseg.planning.network_plan import BoxNetworkPlan, PerAxis, StagePlan
 from autoseg.planning.search import PatchSearch, unet_stages
 from autoseg.planning.topology import Topology, divisor_of
 
@@ -37,7 +38,7 @@ class RegionSize:
 SIZES = {
     "mask_rcnn": RegionSize(256, 7, 1024, 14, 4, None, 196, 256),
     "mask_rcnn_volumes": RegionSize(128, 7, 512, 10, 4, 1, 512, 128),
-    "mask_rcnn_small": RegionSize(48, 7, 256, 14, 2, 1, 98, 64),
+    "mask_rcnn_small": RegionSize(32, 7, 128, 10, 2, 1, 98, 64),
     "mask_rcnn_small_volumes": RegionSize(32, 5, 128, 8, 2, 1, 128, 64),
 }
 
@@ -64,7 +65,7 @@ def plan_mask_rcnn(topology: Topology, patch: PerAxis, search: PatchSearch) -> B
             "steps": settings.steps,
             "points": size.points if settings.point_rend else 0,
             "subdivisions": int(settings.point_rend),
-            "panoptic": objects.besides,
+            "dense_classes": (0, *objects.besides) if objects.besides else (),
             "mask_stride": _mask_stride(strides_of(stages), settings.mask_stride),
         }
     )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.planning.box_network_plan import AnchorLevel
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import NETWORK
-from autoseg.planning.network_plan import AnchorLevel, BoxNetworkPlan, PerAxis
+from autoseg.planning.network_plan import BoxNetworkPlan, PerAxis
 
 ANCHOR_VOX = 4.0  # how wide an object is, about, in voxels of the level that it is looked for at
 RANGE = (2.5, 97.5)  # percentiles of the objects' levels: those of fewer have no anchors

@@ -183,7 +183,7 @@ def _objects_plan(labels: LabelScheme, network: QueryNetworkPlan | BoxNetworkPla
     border = classes - 1 if labels.instances else None
     if isinstance(network, BoxNetworkPlan):
         return BoxesPlan(
-            classes=classes, things=things, border=border, objects=network.proposals,
+            classes=classes, things=things, border=border, objects=network.detections,
             mask_stride=network.mask_stride,
         )  # fmt: skip
     return MaskQueriesPlan(
@@ -202,7 +202,7 @@ def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObje
         in_box=sum(objects.in_patch_max for objects in known),
         box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
         sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
-        besides=bool({*range(1, len(labels.values))} - {*labels.thing_classes}),
+        besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
     )
 
 

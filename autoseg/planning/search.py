@@ -55,7 +55,7 @@ class ExpectedObjects:
     in_box: int = 0
     box_edge_vox: int = 1
     sizes_mm: tuple[tuple[float, ...], ...] = ()
-    besides: bool = False  # there are classes whose objects do not count one by one
+    besides: tuple[int, ...] = ()  # classes whose objects do not count one by one
 
     def in_patch(self, patch_size_vox: Sequence[int]) -> int:
         """The most that a patch may hold: a small one may lie where objects are dense."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from autoseg.networks.box_geometry import centres, pairwise_iou
+from autoseg.networks.box_geometry import centres, iou_of_pairs, pairwise_iou
 from autoseg.planning.run_plan import BoxLossPlan
 
 NO_OBJECT, EITHER = -1, -2  # of boxes: they are to find none; it does not matter what they find
@@ -39,13 +39,15 @@ def by_adaptive_overlap(
         nearest.append((first + place[..., None] * level.shape[1] + sizes).flatten(1))
         first += level.shape[0] * level.shape[1]
     chosen = torch.cat(nearest, dim=1)  # [object, candidate]
-    iou = pairwise_iou(boxes, torch.cat([level.flatten(0, 1) for level in anchors]))
-    own = iou.gather(1, chosen)
-    limit = own.mean(1, keepdim=True) + own.std(1, keepdim=True)
-    good = (own >= limit) & (own > LEAST_OVERLAP) & there[:, None]
-    good = torch.zeros_like(iou, dtype=torch.bool).scatter(1, chosen, good)
-    best = torch.where(good, iou, 0.0).max(0)
-    return torch.where(best.values > 0, best.indices, NO_OBJECT)
+    every = torch.cat([level.flatten(0, 1) for level in anchors])
+    iou = iou_of_pairs(boxes[:, None], every[chosen])
+    limit = iou.mean(1, keepdim=True) + iou.std(1, keepdim=True)
+    good = torch.where((iou >= limit) & (iou > LEAST_OVERLAP) & there[:, None], iou, 0.0)
+    best = good.new_zeros(len(every)).scatter_reduce(0, chosen.flatten(), good.flatten(), "amax")
+    number = torch.arange(len(boxes), device=boxes.device)[:, None]
+    winner = torch.where((good > 0) & (good == best[chosen]), number, NO_OBJECT)
+    match = winner.new_full((len(every),), NO_OBJECT)
+    return match.scatter_reduce(0, chosen.flatten(), winner.flatten(), "amax")
 
 
 def by_overlap(

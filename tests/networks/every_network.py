@@ -8,8 +8,8 @@ from autoseg.networks.mask_rcnn_family import RegionSize, region_network
 from autoseg.networks.mednext_family import SIZES as MEDNEXTS
 from autoseg.networks.mednext_family import stages_of
 from autoseg.networks.segformer_family import MixTransformer, segformer_of
+from autoseg.planning.box_network_plan import AnchorLevel
 from autoseg.planning.network_plan import (
-    AnchorLevel,
     BoxNetworkPlan,
     DeepLabPlan,
     FCNPlan,
@@ -73,7 +73,12 @@ def mask_rcnn(dims: int) -> BoxNetworkPlan:
     size = RegionSize(8, 3, 8, 4, 1, 1, 6, 8)
     anchors = tuple(AnchorLevel(stage=s, sizes_vox=((4.0 * s,) * dims,)) for s in (1, 2))
     network = region_network(size, stages(topology_of(dims)), anchors, 6)
-    more = {"points": 6, "subdivisions": 1, "panoptic": True, "mask_stride": network.strides[1]}
+    more = {
+        "points": 6,
+        "subdivisions": 1,
+        "dense_classes": (0,),
+        "mask_stride": network.strides[1],
+    }
     return network.model_copy(update=more)
 
 

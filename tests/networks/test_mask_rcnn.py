@@ -16,7 +16,8 @@ from autoseg.networks.mask_rcnn_family import RegionSize, region_network
 from autoseg.networks.point_rend import PointHead, SeenRegions, logits_at, refined, unsure_places
 from autoseg.networks.region_heads import Regions
 from autoseg.networks.region_proposals import Proposals, anchors_at, likeliest
-from autoseg.planning.network_plan import AnchorLevel, BoxNetworkPlan, StagePlan
+from autoseg.planning.box_network_plan import AnchorLevel
+from autoseg.planning.network_plan import BoxNetworkPlan, StagePlan
 
 SIZE = RegionSize(8, 3, 8, 4, 1, 2, 6, 8)
 WIDE = ((8.0, 6.0), (5.0, 9.0))
@@ -36,7 +37,7 @@ def plan_of(dims: int) -> BoxNetworkPlan:
     anchors = tuple(AnchorLevel(stage=stage, sizes_vox=sizes) for stage in (1, 2))
     plan = region_network(SIZE, stages, anchors, 5)
     bins = {"box_bins": (*one, 3, 3), "mask_bins": (*one, 4, 4)}
-    more = {"steps": 2, "panoptic": True, "mask_stride": (*one, 2, 2)}
+    more = {"steps": 2, "dense_classes": (0, 2), "mask_stride": (*one, 2, 2)}
     return plan.model_copy(update=bins | more)
 
 
@@ -116,6 +117,8 @@ def test_every_voxel_has_the_class_of_its_detection_or_what_else_is_there(panopt
     told = as_queries(
         found, torch.full((1, 1, 4, 4), 8.0), dense if panoptic else None, plan, (10, 10)
     )
+    # No query is of all cells: it would be taken for one.
+    assert told.classes.argmax(-1).tolist() == [[1, 0, 2] if panoptic else [1, 0]]
     expected = torch.zeros(10, 10, dtype=torch.int64)
     if panoptic:
         expected[5:] = 2

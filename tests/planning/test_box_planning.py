@@ -1,6 +1,6 @@
 """What is planned for boxes, with networks that cost nothing, so that none is traced.
 
-Covers: likeness, overrides.
+Covers: box_network_plan, stage_plan.
 """
 
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_task_and_loss_are_those_of_boxes_and_anchors_are_explained() -> None:
     assert task.mask_stride == network.mask_stride == (2, 2, 2)
     assert configuration.run.loss.boxes is not None
     assert configuration.run.loss.boxes.matching == "atss"
-    assert network.steps == 1 and network.points == 0 and not network.panoptic
+    assert network.steps == 1 and network.points == 0 and network.dense_classes == ()
     [anchors] = [
         d for d in plan.decisions if d.name == "anchors" and d.configuration == "3d_fullres"
     ]
@@ -93,7 +93,7 @@ def test_what_does_not_count_one_by_one_is_told_apart_by_a_panoptic_branch() -> 
     (organ,) = cells.classes
     tissue = organ.model_copy(update={"name": "tissue", "value": 2, "objects": None})
     both = cells.model_copy(update={"labels": labels, "classes": (organ, tissue)})
-    assert configured(plan_of(both, "mask_rcnn", CPU, families=free))[1].panoptic
+    assert configured(plan_of(both, "mask_rcnn", CPU, families=free))[1].dense_classes == (0, 2)
 
 
 def test_a_cascade_with_refined_masks_is_a_rule_of_ones_own(tmp_path: Path) -> None:
