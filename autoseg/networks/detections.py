@@ -55,11 +55,11 @@ def as_queries(
     mask_size = tuple(n // s for n, s in zip(size, strides, strict=True))
     flat, boxes = masks.detach().flatten(0, 1), found.boxes.flatten(0, 1)
     maps = pasted(flat, boxes, mask_size, strides, OUTSIDE).view(*masks.shape[:2], *mask_size)
+    told = (0,) if dense is None else plan.dense_classes
     if dense is None:
-        told, own = (0,), _background(found, maps)[:, None]
+        own = _background(found, maps)[:, None]
     else:
         share = resized(dense.detach().float(), mask_size).softmax(1)
-        told = plan.dense_classes
         own = _log_odds(torch.stack([share[:, index] for index in told], dim=1))
     every = torch.eye(found.classes.shape[-1], device=masks.device)
     of_class = SURE * torch.stack([every[index] for index in told])
