@@ -34,7 +34,7 @@ def plan_of(dims: int) -> BoxNetworkPlan:
 
 
 def discs(seed: int, dims: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noisy images [batch, 1, *space] of discs that may touch, and their numbers [batch, *space]."""
+    """Noisy images [batch, 1, *space] of discs that may touch, and their numbers."""
     rng = np.random.default_rng(seed)
     numbers = np.zeros((BATCH, *SHAPES[dims]), np.int64)
     place = np.moveaxis(np.indices(SHAPES[dims]), 0, -1)
@@ -64,7 +64,7 @@ def trained(dims: int, steps: int) -> tuple[MaskRCNN, list[float]]:
         outputs = network(image, all_resolutions=True)
         loss = task.loss(outputs, task.targets((numbers > 0).to(torch.uint8), numbers))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
     return network.eval(), losses
@@ -79,7 +79,7 @@ def average_precision(network: MaskRCNN, dims: int) -> float:
             [found] = network.found(image)
         probability = found.classes.softmax(-1)[..., 1]
         for sample, truth in enumerate(numbers):
-            left = truth.unique()[1:].tolist()  # type: ignore[no-untyped-call]
+            left = truth.unique()[1:].tolist()
             count += len(left)
             for query in probability[sample].argsort(descending=True).tolist():
                 if probability[sample, query] < 0.05:
