@@ -17,7 +17,7 @@ LABELS = LabelScheme(values=(0, 1), names=("background", "cell"), things=("cell"
 LOSS = LossPlan(kind="found_boxes", batch_dice=False, dice_smooth=1, boxes=BoxLossPlan())
 SHAPES = {2: (64, 64), 3: (16, 32, 32)}
 SIZE = RegionSize(16, 5, 64, 6, 1, 1, 16, 16)
-BATCH, RATE = 4, 2e-3
+BATCH, RATE, WARM_UP = 4, 2e-3, 10
 
 
 def plan_of(dims: int) -> BoxNetworkPlan:
@@ -49,7 +49,8 @@ def discs(seed: int, dims: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(image).float()[:, None], torch.from_numpy(numbers)
 
 
-def trained(dims: int, steps: int) -> tuple[MaskRCNN, list[float]]:
+def trained(dims: int, steps: int, batches: int) -> tuple[MaskRCNN, list[float]]:
+    """With so many batches in turn."""
     torch.manual_seed(0)
     plan = plan_of(dims)
     network = MaskRCNN(plan, 1, 2)
@@ -59,8 +60,10 @@ def trained(dims: int, steps: int) -> tuple[MaskRCNN, list[float]]:
     losses = []
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 10) * (1 - step / steps) ** 0.9
-        image, numbers = discs(step, dims)
+            group["lr"] = (
+                RATE * min(1, (step + 1) / min(WARM_UP, batches)) * (1 - step / steps) ** 0.9
+            )
+        image, numbers = discs(step % batches, dims)
         outputs = network(image, all_resolutions=True)
         loss = task.loss(outputs, task.targets((numbers > 0).to(torch.uint8), numbers))
         optimizer.zero_grad()
@@ -101,14 +104,13 @@ def average_precision(network: MaskRCNN, dims: int) -> float:
     return float(best_beyond[right].sum() / count)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_loss_falls(dims: int) -> None:
-    _, losses = trained(dims, 12)
-    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+def test_one_batch_is_learned_in_a_few_steps() -> None:
+    _, losses = trained(2, 8, batches=1)
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dims", "steps"), [(2, 200), (3, 150)])
+@pytest.mark.parametrize(("dims", "steps"), [(2, 100), (3, 60)])
 def test_discs_and_balls_are_found(dims: int, steps: int) -> None:
-    network, _ = trained(dims, steps)
+    network, _ = trained(dims, steps, batches=steps)
     assert average_precision(network, dims) > 0.7
