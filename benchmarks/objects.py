@@ -1,4 +1,4 @@
-"""Objects that touch: a border against a learned depth, and a watershed of the mask.
+"""Objects that touch: a border against a learned depth, boxes, and a watershed of the mask.
 
     python -m benchmarks.objects DATASET WORK --iterations 600 --set patch_size_vox=128,128
 
@@ -33,6 +33,12 @@ EPOCHS = 10  # of a training; of equally many iterations
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
 TASKS = {"border": "semantic", "distance": "distance"}
+TASKS["mask_rcnn"] = "boxes"
+# Half of the cpu rules' features; networks of whole objects have rules of their own.
+PLAIN = (
+    'kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], decoder_blocks = 2'
+)
+NETWORKS = {"mask_rcnn": "base_features = 8, max_features = 80"}
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -114,13 +120,13 @@ def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Number
 def train(dataset: Path, work: Path, task: str, options: Any) -> None:
     rules = work / "rules"
     rules.mkdir(parents=True, exist_ok=True)
-    (rules / "ruleset.toml").write_text('title = "one task"\nextends = "cpu"\n')
+    parent = task if task in NETWORKS else "cpu"
+    (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{parent}"\n')
     (rules / "task.toml").write_text(
         f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{TASKS[task]}"\n'
         'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
         '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
-        'changes = { kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], '
-        "decoder_blocks = 2 }\n"
+        f"changes = {{ {NETWORKS.get(task, PLAIN)} }}\n"
         'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
     length = f"training.iterations_per_epoch={options.iterations // EPOCHS}"

@@ -30,11 +30,13 @@ class ObjectSamples:
     touches: NDArray[np.bool_]  # [object] shares a face, edge or corner with another
     solidity: NDArray[np.float64]  # [object] its share of its convex hull; NaN where not measured
     in_box: NDArray[np.int64]  # [class] most centres in a box of a patch's size
+    sizes_vox: NDArray[np.int64]  # [object, axis] of the box around it
 
 
 NO_OBJECTS = ObjectSamples(
-    np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0), np.zeros(0, np.int64)
-)
+    np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0), np.zeros(0, np.int64),
+    np.zeros((0, 3), np.int64),
+)  # fmt: skip
 
 
 def measure_objects(
@@ -62,6 +64,7 @@ def measure_objects(
         touches=touches[1:],
         solidity=_solidities(numbers, measured),
         in_box=_most_in_a_box(measured["centroids"][1:], of_class, numbers.shape, class_count),
+        sizes_vox=np.diff(measured["bounding_boxes"][1:].astype(np.int64))[:, ::2] + 1,
     )
 
 

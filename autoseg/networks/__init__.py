@@ -3,10 +3,12 @@
 `family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts.
 So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder `resnet`;
 `segformer_family` with `segformer`; `mednext_family` with `mednext`; `mask_queries_family` with
-`mask_queries`, its `pixel_decoder` and `deformable` attention. `extension` makes one of
-another package's network. `tracing` finds what any network costs, `traced_search` fills memory by
-it, `unet_cost` counts it without torch; `published_weights` knows others' weights; `inputs` puts
-together what networks see.
+`mask_queries`, its `pixel_decoder` and `deformable` attention; `mask_rcnn_family` with `mask_rcnn`:
+from its `feature_pyramid` come `region_proposals`, `roi_align` cuts them out for `region_heads`,
+`point_rend` refines masks, and `detections` are what queries would say; `box_geometry` and
+`suppression` are of boxes alone. `extension` makes one of another package's network. `tracing`
+finds what any network costs, `traced_search` fills memory by it, `unet_cost` counts it without
+torch; `published_weights` knows others' weights; `inputs` puts together what networks see.
 """
 
 from functools import cache
@@ -17,6 +19,7 @@ from autoseg.networks.extension import extension_family
 from autoseg.networks.family import Family
 from autoseg.networks.fcn_family import FCN_FAMILY
 from autoseg.networks.mask_queries_family import MASK_QUERIES
+from autoseg.networks.mask_rcnn_family import MASK_RCNN
 from autoseg.networks.mednext_family import MEDNEXT
 from autoseg.networks.segformer_family import SEGFORMER
 from autoseg.networks.unet_family import PLAIN_UNET, RESIDUAL_UNET
@@ -29,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "segformer": SEGFORMER,
     "mednext": MEDNEXT,
     "mask_queries": MASK_QUERIES,
+    "mask_rcnn": MASK_RCNN,
 }
 
 

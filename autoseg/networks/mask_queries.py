@@ -7,7 +7,7 @@ Each of a fixed number of queries finds one mask and its class, or nothing. A ne
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -70,6 +70,13 @@ class MaskQueries(nn.Module):
         return layers
 
 
+class FindsQueries(Protocol):
+    """A network whose answer is objects, each as if a query had found it."""
+
+    def found(self, image: torch.Tensor) -> list[QueryOutputs]:
+        """Its best answer is the first."""
+
+
 class PackedQueries(nn.Module):
     """What each query finds, as one tensor, which any engine can give.
 
@@ -77,7 +84,7 @@ class PackedQueries(nn.Module):
     classes and of none, then those of the mask.
     """
 
-    def __init__(self, network: MaskQueries) -> None:
+    def __init__(self, network: "FindsQueries") -> None:
         super().__init__()
         self.network = network
 

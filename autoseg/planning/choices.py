@@ -30,15 +30,17 @@ from autoseg.planning.decisions import (
     AugmentationSettings,
     ClassWeighting,
 )
-from autoseg.planning.facts import left_right_axis, oriented_grids
+from autoseg.planning.facts import left_right_axis, object_sizes_mm, oriented_grids
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
 from autoseg.planning.model_plan import (
+    BoxesPlan,
     DistancePlan,
     MaskQueriesPlan,
+    ObjectsPlan,
     SemanticPlan,
     TaskPlan,
 )
-from autoseg.planning.network_plan import NetworkPlan, QueryNetworkPlan
+from autoseg.planning.network_plan import BoxNetworkPlan, NetworkPlan, QueryNetworkPlan
 from autoseg.planning.run_plan import AugmentationPlan, LossPlan
 from autoseg.planning.search import (
     ExpectedObjects,
@@ -49,6 +51,8 @@ from autoseg.planning.search import (
 
 # How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
 LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
+# Networks of whole objects, and the task that each needs, which needs it too.
+OBJECT_TASKS = {"mask_queries": "mask_queries", "mask_rcnn": "boxes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +147,20 @@ def choose_task(
     network: NetworkPlan,
     log: DecisionLog,
 ) -> TaskPlan:
-    """Classes or regions; of things, where the rules say so, how deep voxels lie in them; or masks
-    that are queried for, which takes a network of queries. Raises AutosegError where the rules mix
-    these, or regions would be queried for."""
+    """Classes or regions; of things, where the rules say so, how deep voxels lie in them; or whole
+    objects, as masks that are queried for or boxes, which take a network of their own. Raises
+    AutosegError where the rules mix these, or there are regions, which overlap."""
     labels = fingerprint.labels
     kind = log.settings(TASK)
-    if (kind == "mask_queries") != isinstance(network, QueryNetworkPlan):
+    if OBJECT_TASKS.get(network.kind, kind) != kind or (
+        kind in OBJECT_TASKS.values() and network.kind not in OBJECT_TASKS
+    ):
         raise AutosegError(
-            f"The rules choose the task {kind} for a network {network.kind}: mask queries are a "
-            "task and a network that need each other. Change the rule of one of them."
+            f"The rules choose the task {kind} for a network {network.kind}: mask queries, and "
+            "boxes, are a task and a network that need each other. Change the rule of one of them."
         )
-    if isinstance(network, QueryNetworkPlan):
-        return _mask_queries(labels, network)
+    if isinstance(network, QueryNetworkPlan | BoxNetworkPlan):
+        return _objects_plan(labels, network)
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
     if kind == "semantic" or not known:
         return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
@@ -167,29 +173,36 @@ def choose_task(
     )
 
 
-def _mask_queries(labels: LabelScheme, network: QueryNetworkPlan) -> MaskQueriesPlan:
+def _objects_plan(labels: LabelScheme, network: QueryNetworkPlan | BoxNetworkPlan) -> ObjectsPlan:
     if labels.regions:
         raise AutosegError(
-            "Mask queries tell classes apart, and this dataset has regions, which may overlap. "
-            "Plan it with other rules."
+            "Mask queries, and boxes, tell classes apart, and this dataset has regions, which may "
+            "overlap. Plan it with other rules."
         )
+    classes, things = len(labels.values), labels.thing_classes
+    border = classes - 1 if labels.instances else None
+    if isinstance(network, BoxNetworkPlan):
+        return BoxesPlan(
+            classes=classes, things=things, border=border, objects=network.detections,
+            mask_stride=network.mask_stride,
+        )  # fmt: skip
     return MaskQueriesPlan(
-        classes=len(labels.values),
-        things=labels.thing_classes,
-        border=len(labels.values) - 1 if labels.instances else None,
-        queries=network.queries,
+        classes=classes, things=things, border=border, queries=network.queries,
         mask_stride=network.mask_stride,
-    )
+    )  # fmt: skip
 
 
-def expected_objects(fingerprint: Fingerprint) -> ExpectedObjects:
-    """How many objects of all classes of things scans and boxes hold."""
+def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObjects:
+    """How many objects of all classes of things scans and boxes hold, and how large they are."""
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
+    sizes_mm, labels = object_sizes_mm(fingerprint, grid.orientation), fingerprint.labels
     single = all(min(case.shape_vox) == 1 for case in fingerprint.cases)
     return ExpectedObjects(
         in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
         in_box=sum(objects.in_patch_max for objects in known),
         box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
+        sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
+        besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
     )
 
 

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
-from autoseg.planning.choices import median_shape
+from autoseg.planning.choices import OBJECT_TASKS, median_shape
 from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
-from autoseg.planning.model_plan import MaskQueriesPlan, ModelPlan, ScanInput, TaskPlan
-from autoseg.planning.network_plan import QueryNetworkPlan
+from autoseg.planning.model_plan import (
+    BoxesPlan,
+    MaskQueriesPlan,
+    ModelPlan,
+    ScanInput,
+    TaskPlan,
+)
+from autoseg.planning.network_plan import BoxNetworkPlan, QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.planner import PlanningInputs, expect
 
@@ -108,11 +114,14 @@ def _configuration_like(
 
 
 def _task_like(model: ModelPlan, base: ModelPlan) -> TaskPlan:
-    """The new data's own task; masks of queries are as coarse, and as many, as the model's."""
-    if isinstance(base.task, MaskQueriesPlan) and isinstance(model.network, QueryNetworkPlan):
-        theirs = {"mask_stride": model.network.mask_stride, "queries": model.network.queries}
-        return base.task.model_copy(update=theirs)
-    return base.task
+    """The new data's own task; masks of objects are as coarse, and as many, as the model's."""
+    task, network = base.task, model.network
+    if isinstance(task, MaskQueriesPlan) and isinstance(network, QueryNetworkPlan):
+        theirs = {"mask_stride": network.mask_stride, "queries": network.queries}
+        return task.model_copy(update=theirs)
+    if isinstance(task, BoxesPlan) and isinstance(network, BoxNetworkPlan):
+        return task.model_copy(update={"mask_stride": network.mask_stride})
+    return task
 
 
 def _matched(model: Configuration, where: str, plan: Plan, inputs: PlanningInputs) -> _Channels:
@@ -202,9 +211,10 @@ def _check_fits(model: Configuration, where: str, plan: Plan) -> None:
             f"{where}: the model is {model.name}, but this dataset can only be planned as "
             f"{', '.join(plan.configurations)}."
         )
-    asks = isinstance(model.model.network, QueryNetworkPlan)
-    if asks != isinstance(plan.configurations[model.name].model.task, MaskQueriesPlan):
-        kind, rules = model.model.network.kind, "mask_queries" if asks else "default"
+    kind, task = model.model.network.kind, plan.configurations[model.name].model.task.kind
+    needed = OBJECT_TASKS.get(kind)
+    if needed != (task if task in OBJECT_TASKS.values() else None):
+        rules = "default" if needed is None else kind
         raise AutosegError(
             f"{where}: the model is a {kind}, and these rules plan another kind of task. Plan with "
             f"--rules {rules}."

@@ -96,8 +96,37 @@ class MaskQueriesPlan(Record):
         return self.classes
 
 
+class BoxesPlan(Record):
+    """Objects of classes of `things` each have a box, a class and a mask; the rest is background,
+    or what a panoptic branch says. As in `MaskQueriesPlan` else; a patch has at most `objects`.
+    """
+
+    kind: Literal["boxes"] = "boxes"
+    classes: int
+    things: tuple[int, ...] = Field(min_length=1)
+    border: int | None = None
+    objects: int = Field(ge=1)
+    mask_stride: tuple[int, ...]
+    object_score: float = Field(default=0.5, ge=0, le=1)
+    kept_share: float = Field(default=0.8, ge=0, le=1)
+
+    @property
+    def outputs(self) -> int:
+        """How many scores each voxel has: of the classes, the background first."""
+        return self.classes
+
+    @property
+    def queries(self) -> int:
+        """How many masks are looked for in labels: objects, and what else there is."""
+        return self.objects + self.classes
+
+
+ObjectsPlan = MaskQueriesPlan | BoxesPlan  # of what finds objects as wholes
+
 # One record for each kind of answer, told apart by `kind`; all know their `outputs`.
-TaskPlan = Annotated[SemanticPlan | DistancePlan | MaskQueriesPlan, Field(discriminator="kind")]
+TaskPlan = Annotated[
+    SemanticPlan | DistancePlan | MaskQueriesPlan | BoxesPlan, Field(discriminator="kind")
+]
 
 
 class ModelPlan(Record):

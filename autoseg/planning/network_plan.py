@@ -11,15 +11,18 @@ from pydantic import AfterValidator, Field, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from autoseg.extensions import extension_names
+from autoseg.planning.box_network_plan import BoxNetworkPlan as BoxNetworkPlan
+from autoseg.planning.stage_plan import PerAxis as PerAxis
+from autoseg.planning.stage_plan import StagePlan as StagePlan
 from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 NetworkKind = Literal[
-    "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries"
+    "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries",
+    "mask_rcnn",
 ]  # fmt: skip
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
-PerAxis = tuple[int, ...]
 
 
 def one_of(name: str, built_in: tuple[str, ...], installed: tuple[str, ...]) -> str:
@@ -36,16 +39,6 @@ def _known_network(name: str) -> str:
 
 
 NetworkName = Annotated[str, AfterValidator(_known_network)]
-
-
-class StagePlan(Record):
-    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
-
-    features: int
-    kernel_size: PerAxis
-    stride: PerAxis
-    blocks: int
-    decoder_blocks: int
 
 
 class UNetPlan(Record):
@@ -213,6 +206,7 @@ FAMILY_PLANS: dict[str, type[Record]] = {
     "segformer": SegFormerPlan,
     "mednext": MedNeXtPlan,
     "mask_queries": QueryNetworkPlan,
+    "mask_rcnn": BoxNetworkPlan,
 }
 
 
@@ -229,7 +223,13 @@ def _of_its_kind(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 NetworkPlan = Annotated[
-    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan | QueryNetworkPlan,
+    UNetPlan
+    | FCNPlan
+    | DeepLabPlan
+    | SegFormerPlan
+    | MedNeXtPlan
+    | QueryNetworkPlan
+    | BoxNetworkPlan,
     WrapValidator(_of_its_kind),
 ]
 

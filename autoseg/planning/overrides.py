@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.model_plan import ConfigurationName, MaskQueriesPlan
+from autoseg.planning.model_plan import BoxesPlan, ConfigurationName, MaskQueriesPlan
 from autoseg.planning.network_plan import (
     BUILT_IN_NETWORKS,
+    BoxNetworkPlan,
     NetworkPlan,
     QueryNetworkPlan,
     plan_record,
@@ -54,6 +55,7 @@ RULES_OF = {
     "segformer": ("segformer",),
     "mednext": ("mednext",),
     "mask_queries": ("mask_queries", "maskformer"),
+    "mask_rcnn": ("mask_rcnn",),
 }  # rule sets that plan a kind of network
 
 
@@ -209,6 +211,8 @@ def _check(configuration: Configuration, families: Families) -> None:
         raise AutosegError(f"{model.task.classes} weights are needed.")
     if isinstance(model.task, MaskQueriesPlan):
         _check_queries(model.network, model.task, configuration.run.loss)
+    if isinstance(model.task, BoxesPlan):
+        _check_boxes(model.network, model.task, configuration.run.loss)
 
 
 def _check_queries(network: NetworkPlan, task: MaskQueriesPlan, loss: LossPlan) -> None:
@@ -220,6 +224,18 @@ def _check_queries(network: NetworkPlan, task: MaskQueriesPlan, loss: LossPlan) 
             "queries and the masks' resolution are the task's as well. Change `least_queries` or "
             "`mask_stride` in a rule."
         )
+
+
+def _check_boxes(network: NetworkPlan, task: BoxesPlan, loss: LossPlan) -> None:
+    if loss.kind != "found_boxes" or loss.boxes is None:
+        raise AutosegError("boxes have a loss of their own, found_boxes.")
+    assert isinstance(network, BoxNetworkPlan), network.kind
+    if network.mask_stride != task.mask_stride:
+        raise AutosegError(
+            "the masks' resolution is the task's as well. Change `mask_stride` in a rule."
+        )
+    if network.steps > len(loss.boxes.overlaps):
+        raise AutosegError(f"{network.steps} steps need as many loss.boxes.overlaps.")
 
 
 def _paths(content: dict[str, Any], prefix: str = "") -> list[str]:

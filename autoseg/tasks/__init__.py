@@ -3,7 +3,9 @@
 `task` says what a task brings to training and prediction, `semantic` is one, `losses` are its
 losses; `distance` is it with objects that are told apart, `depth` what it measures. `mask_queries`
 finds masks as wholes: `mask_targets` are those to find, `matching` says which query is to find
-which, `mask_losses` what that costs, and `query_layout` how engines give what was found.
+which, `mask_losses` what that costs, and `query_layout` how engines give what was found. `boxes`
+finds boxes with masks: `box_targets` are those to find, `box_matching` says which of the network's
+are to find which, and `box_losses` what that costs.
 """
 
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 from autoseg.dataset.labels import LabelScheme
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.boxes import boxes_task
 from autoseg.tasks.distance import distance_task
 from autoseg.tasks.mask_queries import mask_queries_task
 from autoseg.tasks.semantic import semantic_task
@@ -21,6 +24,7 @@ TASKS: dict[str, Callable[[Any, LossPlan, LabelScheme], Task]] = {
     "semantic": semantic_task,
     "distance": distance_task,
     "mask_queries": mask_queries_task,
+    "boxes": boxes_task,
 }
 
 

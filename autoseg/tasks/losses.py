@@ -23,7 +23,7 @@ Regions = Sequence[Sequence[int]]  # class indices of each output; empty: output
 
 SMALLEST_BASE = 1e-6  # a power below 1 has no finite slope at 0
 SMALLEST_TOTAL = 1e-8
-MATCHED = "matched_masks"  # which no voxel has
+MATCHED, FOUND_BOXES = "matched_masks", "found_boxes"  # which no voxel has
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,7 @@ def find_loss(kind: str) -> Loss:
     voxels."""
     if kind in LOSSES:
         return LOSSES[kind]
-    if kind == MATCHED:
-        raise AutosegError(f"{kind} is the loss of mask queries. Choose another for this task.")
+    if kind in (MATCHED, FOUND_BOXES):
+        raise AutosegError(f"{kind} is the loss of whole objects. Choose another for this task.")
     extension: Loss = load_extension("autoseg.losses", kind)
     return extension

@@ -7,7 +7,7 @@ import torch
 
 from autoseg.geometry import Shape3
 from autoseg.networks.mask_queries import QueryOutputs
-from autoseg.planning.model_plan import MaskQueriesPlan, ModelPlan
+from autoseg.planning.model_plan import BoxesPlan, MaskQueriesPlan, ModelPlan, ObjectsPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,13 @@ class QueryLayout:
     """How the packed answers of queries are laid out [..., query, class + 1 + voxel]; a single
     slice is a patch of that depth."""
 
-    plan: MaskQueriesPlan
+    plan: ObjectsPlan
     patch_vox: Shape3
 
     @classmethod
     def of(cls, model: ModelPlan) -> "QueryLayout | None":
-        """That of a model whose queries find objects, which are to be joined beside scores."""
-        if isinstance(model.task, MaskQueriesPlan) and model.task.things:
+        """That of a model whose queries, or boxes, are objects, to be joined beside scores."""
+        if isinstance(model.task, MaskQueriesPlan | BoxesPlan) and model.task.things:
             return cls(model.task, model.patch_box_vox)
         return None
 

@@ -1,4 +1,4 @@
-"""Objects that queries find, through the command line."""
+"""Objects that queries find, or boxes, through the command line."""
 
 import json
 from pathlib import Path
@@ -10,25 +10,28 @@ import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
-from autoseg.planning.model_plan import MaskQueriesPlan
-from autoseg.planning.run_plan import MatchingPlan
+from autoseg.planning.model_plan import BoxesPlan, MaskQueriesPlan
+from autoseg.planning.plan import Configuration
+from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from tests.inference.model_files import small_configuration, with_labels
 from tests.inference.test_joining import balls
-from tests.networks.every_network import PATCHES, mask_queries
+from tests.networks.every_network import PATCHES, mask_queries, mask_rcnn
 from tests.pipeline.test_objects import AFFINE, SCHEME
+from tests.training.blobs import changed_configuration
 
 TORCH = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
 QUICK = [
     "--set", "training.iterations_per_epoch=3", "--set", "training.validation_iterations=1",
 ]  # fmt: skip
-RULES = """
+TINY = """
 [[rule]]
 id = "memory.tiny"
 decides = "memory_gib"
 value = { fixed_gib = 0.05 }
 because = "a small patch is quick"
 source = "this test"
-
+"""
+FEW_POINTS = """
 [[rule]]
 id = "loss.tiny"
 decides = "loss"
@@ -38,28 +41,43 @@ source = "this test"
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, each of whose queries finds an object if its likeliest class is
-    one of things."""
-    configuration = with_labels(small_configuration(), SCHEME)
+def with_queries(configuration: Configuration) -> Configuration:
     network = mask_queries(3)
     plan = MaskQueriesPlan(
         classes=3, things=(1,), queries=network.queries, mask_stride=network.mask_stride,
         object_score=0.0, kept_share=0.0,
     )  # fmt: skip
-    changed = configuration.model.model_copy(
-        update={"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
-    )
-    loss = configuration.run.loss.model_copy(
-        update={"kind": "matched_masks", "matching": MatchingPlan()}
-    )
-    run = configuration.run.model_copy(update={"loss": loss})
-    configuration = configuration.model_copy(update={"model": changed, "run": run})
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    loss = LossPlan(kind="matched_masks", batch_dice=False, dice_smooth=1, matching=MatchingPlan())
+    return changed_configuration(configuration, model=model, run={"loss": loss})
+
+
+def with_boxes(configuration: Configuration) -> Configuration:
+    network = mask_rcnn(3).model_copy(update={"dense_classes": ()})
+    plan = BoxesPlan(
+        classes=3, things=(1,), objects=6, mask_stride=network.mask_stride, object_score=0.0,
+        kept_share=0.0,
+    )  # fmt: skip
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    loss = LossPlan(kind="found_boxes", batch_dice=False, dice_smooth=1, boxes=BoxLossPlan())
+    return changed_configuration(configuration, model=model, run={"loss": loss})
+
+
+@pytest.fixture(scope="module", params=[with_queries, with_boxes], ids=["queries", "boxes"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with random weights, each of whose queries, or boxes, is an object if its likeliest
+    class is one of things, which most are."""
+    configuration = request.param(with_labels(small_configuration(), SCHEME))
     torch.manual_seed(1)
-    built = build_network(changed)
+    built = build_network(configuration.model)
     with torch.no_grad():
-        built.decoder.classes.bias[1] = 1.0  # type: ignore[union-attr, operator]
+        for name, parameter in built.named_parameters():
+            if name == "decoder.classes.bias":
+                parameter[1] = 1.0
+            if name == "boxes.0.classes.bias":
+                parameter[1] = 4.0
+            if name == "masks.mask.bias":
+                parameter.add_(4.0)
     card = ModelCard(
         plan_name="small", configuration=configuration, labels=SCHEME, channel_names=("MRI",),
         fold=0, trained_cases=1, trained_iterations=1, trained_seconds=1.0,
@@ -100,14 +118,16 @@ def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rules", ["mask_queries", "mask_rcnn"])
 @pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
-def test_queries_are_planned_trained_and_predicted_with(
-    tmp_path: Path, shape: tuple[int, int, int]
+def test_they_are_planned_trained_and_predicted_with(
+    tmp_path: Path, shape: tuple[int, int, int], rules: str
 ) -> None:
     write_dataset(tmp_path / "data", shape)
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules/ruleset.toml").write_text('title = "tiny"\nextends = "mask_queries"\n')
-    (tmp_path / "rules/tiny.toml").write_text(RULES)
+    (tmp_path / "rules/ruleset.toml").write_text(f'title = "tiny"\nextends = "{rules}"\n')
+    few = FEW_POINTS if rules == "mask_queries" else ""
+    (tmp_path / "rules/tiny.toml").write_text(TINY + few)
     work = ["--work", str(tmp_path / "work")]
     plan = ["plan", str(tmp_path / "data"), "--rules", str(tmp_path / "rules"), "--for", "cpu"]
     assert main([*plan, "--name", "q", "--workers", "1", *QUICK, *work]) == 0

@@ -1,0 +1,15 @@
+"""A resolution of a network, which the records of all families are made of."""
+
+from autoseg.records import Record
+
+PerAxis = tuple[int, ...]
+
+
+class StagePlan(Record):
+    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
+
+    features: int
+    kernel_size: PerAxis
+    stride: PerAxis
+    blocks: int
+    decoder_blocks: int
