@@ -61,6 +61,7 @@ def test_every_kind_of_a_plan_is_in_the_table_and_makes_its_task() -> None:
         ("semantic",),
         ("distance",),
         ("mask_queries",),
+        ("boxes",),
     }
     task = TASKS["semantic"](SemanticPlan(classes=4), loss_plan("ce_dice"), CLASSES)
     assert task.merging == "dense"
