@@ -79,7 +79,7 @@ def decoded(truth: Volume, reach: float, rng: np.random.Generator) -> dict[str, 
     for share in NOISES:
         noisy = with_noise(depth, share, rng)
         name = f"depth, noise {share}" if share else "depth"
-        found[name] = label_instances(one_class, spacing_mm, by_necks, noisy)[0]
+        found[name] = label_instances(one_class, spacing_mm, by_necks, noisy[None])[0]
     return found
 
 

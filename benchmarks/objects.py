@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "objects.json"
 EPOCHS = 10  # of a training; of equally many iterations
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
-TASKS = {"border": "semantic", "distance": "distance"}
+TASKS = {"border": "semantic", "distance": "distance", "flow": "flow"}
 
 Numbers = NDArray[np.integer[Any]]
 

@@ -34,6 +34,7 @@ from autoseg.planning.facts import left_right_axis, oriented_grids
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
 from autoseg.planning.model_plan import (
     DistancePlan,
+    FlowPlan,
     MaskQueriesPlan,
     SemanticPlan,
     TaskPlan,
@@ -49,6 +50,8 @@ from autoseg.planning.search import (
 
 # How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
 LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
+# Steps of heat for each voxel of the diameter of an object; twice its length, were it a square.
+STEPS_PER_VOX, LEAST_STEPS, MOST_STEPS = 3.0, 24, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +146,9 @@ def choose_task(
     network: NetworkPlan,
     log: DecisionLog,
 ) -> TaskPlan:
-    """Classes or regions; of things, where the rules say so, how deep voxels lie in them; or masks
-    that are queried for, which takes a network of queries. Raises AutosegError where the rules mix
-    these, or regions would be queried for."""
+    """Classes or regions; of things, where the rules say so, how deep voxels lie in them, or where
+    their middles are; or masks that are queried for, which takes a network of queries. Raises
+    AutosegError where the rules mix these, or regions would be queried for."""
     labels = fingerprint.labels
     kind = log.settings(TASK)
     if (kind == "mask_queries") != isinstance(network, QueryNetworkPlan):
@@ -158,6 +161,10 @@ def choose_task(
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
     if kind == "semantic" or not known:
         return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
+    if kind == "flow":
+        diameter_vox = max(objects.diameter_mm_p99_5 for objects in known) / min(spacing_mm)
+        steps = min(max(ceil(STEPS_PER_VOX * diameter_vox), LEAST_STEPS), MOST_STEPS)
+        return FlowPlan(classes=len(labels.values), spacing_mm=spacing_mm, steps=steps)
     radius_mm = max(objects.diameter_mm_p95 for objects in known) / 2
     reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
     return DistancePlan(

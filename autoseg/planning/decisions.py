@@ -19,7 +19,7 @@ from autoseg.planning.run_plan import LossName, MatchingPlan, RandomRange, Train
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
-TaskName = Literal["semantic", "distance", "mask_queries"]  # as the task's plan is called
+TaskName = Literal["semantic", "distance", "flow", "mask_queries"]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
 

@@ -72,6 +72,27 @@ class DistancePlan(Record):
         return self.classes + 1
 
 
+class FlowPlan(Record):
+    """Every voxel is told apart, and besides the way from it to the middle of its object, so that
+    objects that touch part where the ways do.
+
+    Outputs are the classes, the background first, then a vector along the patch's axes (z, y, x),
+    whose length is 1 inside objects; in slices z is 0. Ways are told as far as heat comes from the
+    middle in so many `steps`, of a voxel each. `spacing_mm` is that of the plan's grid.
+    """
+
+    kind: Literal["flow"] = "flow"
+    classes: int
+    spacing_mm: tuple[float, ...]
+    steps: int = Field(ge=1)
+    weight: float = Field(default=1.0, gt=0)  # of the ways' loss beside that of classes
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives for each voxel."""
+        return self.classes + 3
+
+
 class MaskQueriesPlan(Record):
     """Queries each find one mask and its class: an object of a class of `things`, else all voxels
     of a class, the background among them.
@@ -97,7 +118,9 @@ class MaskQueriesPlan(Record):
 
 
 # One record for each kind of answer, told apart by `kind`; all know their `outputs`.
-TaskPlan = Annotated[SemanticPlan | DistancePlan | MaskQueriesPlan, Field(discriminator="kind")]
+TaskPlan = Annotated[
+    SemanticPlan | DistancePlan | FlowPlan | MaskQueriesPlan, Field(discriminator="kind")
+]
 
 
 class ModelPlan(Record):

@@ -1,7 +1,8 @@
 """Tasks: what networks are trained to say, and the table of them.
 
 `task` says what a task brings to training and prediction, `semantic` is one, `losses` are its
-losses; `distance` is it with objects that are told apart, `depth` what it measures. `mask_queries`
+losses; `distance` is it with objects that are told apart, `depth` what it measures; so is `flow`
+with `directions`, and `numbering` tells objects apart there. `mask_queries`
 finds masks as wholes: `mask_targets` are those to find, `matching` says which query is to find
 which, `mask_losses` what that costs, and `query_layout` how engines give what was found.
 """
@@ -13,6 +14,7 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.distance import distance_task
+from autoseg.tasks.flow import flow_task
 from autoseg.tasks.mask_queries import mask_queries_task
 from autoseg.tasks.semantic import semantic_task
 from autoseg.tasks.task import Task
@@ -20,6 +22,7 @@ from autoseg.tasks.task import Task
 TASKS: dict[str, Callable[[Any, LossPlan, LabelScheme], Task]] = {
     "semantic": semantic_task,
     "distance": distance_task,
+    "flow": flow_task,
     "mask_queries": mask_queries_task,
 }
 

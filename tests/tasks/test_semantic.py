@@ -60,6 +60,7 @@ def test_every_kind_of_a_plan_is_in_the_table_and_makes_its_task() -> None:
     assert {get_args(plan.model_fields["kind"].annotation) for plan in plans} == {
         ("semantic",),
         ("distance",),
+        ("flow",),
         ("mask_queries",),
     }
     task = TASKS["semantic"](SemanticPlan(classes=4), loss_plan("ce_dice"), CLASSES)
