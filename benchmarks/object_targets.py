@@ -22,7 +22,7 @@ from autoseg.dataset.labels import instance_classes
 from autoseg.dataset.layouts.naming import image_files
 from autoseg.geometry import Spacing3
 from autoseg.images.volume import Volume, read_labels
-from autoseg.planning.choices import LEAST_REACH_VOX, REACH_VOX
+from autoseg.planning.task_choice import LEAST_REACH_VOX, REACH_VOX
 from autoseg.postprocessing.instances import InstanceRule, label_instances
 from autoseg.tasks.depth import depth_in_objects
 from benchmarks.objects import Numbers, Tally, by_watershed

@@ -32,7 +32,14 @@ RESULTS = Path(__file__).parent / "results" / "objects.json"
 EPOCHS = 10  # of a training; of equally many iterations
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
-TASKS = {"border": "semantic", "distance": "distance", "flow": "flow"}
+TASKS = {
+    "border": "semantic",
+    "distance": "distance",
+    "flow": "flow",
+    "solov2": "solov2",
+    "yolact": "yolact",
+}
+ONE_STAGE = ("solov2", "yolact")  # with networks of their own, as their rules have them
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -114,15 +121,20 @@ def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Number
 def train(dataset: Path, work: Path, task: str, options: Any) -> None:
     rules = work / "rules"
     rules.mkdir(parents=True, exist_ok=True)
-    (rules / "ruleset.toml").write_text('title = "one task"\nextends = "cpu"\n')
-    (rules / "task.toml").write_text(
+    parent = task if task in ONE_STAGE else "cpu"
+    (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{parent}"\n')
+    content = (
         f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{TASKS[task]}"\n'
         'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
-        '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
-        'changes = { kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], '
-        "decoder_blocks = 2 }\n"
-        'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
+    if task not in ONE_STAGE:
+        content += (
+            '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
+            'changes = { kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], '
+            "decoder_blocks = 2 }\n"
+            'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
+        )
+    (rules / "task.toml").write_text(content)
     length = f"training.iterations_per_epoch={options.iterations // EPOCHS}"
     steps = [f"training.epochs={EPOCHS}", length, "training.validation_iterations=1"]
     settings = [*(() if options.minutes else steps), *options.set]

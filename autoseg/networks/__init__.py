@@ -3,7 +3,8 @@
 `family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts.
 So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder `resnet`;
 `segformer_family` with `segformer`; `mednext_family` with `mednext`; `mask_queries_family` with
-`mask_queries`, its `pixel_decoder` and `deformable` attention. `extension` makes one of
+`mask_queries`, its `pixel_decoder` and `deformable` attention; `one_stage_family` with `solov2` and
+`yolact`, over a `pyramid`, which give `candidates` after `suppression`. `extension` makes one of
 another package's network. `tracing` finds what any network costs, `traced_search` fills memory by
 it, `unet_cost` counts it without torch; `published_weights` knows others' weights; `inputs` puts
 together what networks see.
@@ -18,6 +19,7 @@ from autoseg.networks.family import Family
 from autoseg.networks.fcn_family import FCN_FAMILY
 from autoseg.networks.mask_queries_family import MASK_QUERIES
 from autoseg.networks.mednext_family import MEDNEXT
+from autoseg.networks.one_stage_family import SOLOV2, YOLACT
 from autoseg.networks.segformer_family import SEGFORMER
 from autoseg.networks.unet_family import PLAIN_UNET, RESIDUAL_UNET
 
@@ -29,6 +31,8 @@ FAMILIES: dict[str, Family] = {
     "segformer": SEGFORMER,
     "mednext": MEDNEXT,
     "mask_queries": MASK_QUERIES,
+    "solov2": SOLOV2,
+    "yolact": YOLACT,
 }
 
 

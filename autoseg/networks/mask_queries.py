@@ -15,7 +15,9 @@ from torch.nn import functional
 
 from autoseg.networks.blocks import ConvShape, ResidualBlock, conv_norm_act, initialize, resized
 from autoseg.networks.pixel_decoder import PixelDecoder, sine_positions
+from autoseg.networks.solov2 import SoloV2
 from autoseg.networks.unet import encode, encoder_stages
+from autoseg.networks.yolact import Yolact
 from autoseg.planning.network_plan import QueryNetworkPlan
 
 LEAST_SHARE = 1e-6  # of a voxel, that a class is said to have
@@ -69,21 +71,25 @@ class MaskQueries(nn.Module):
         layers: list[QueryOutputs] = self.decoder(attended, mask_features)
         return layers
 
+    def packed(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits of each query's classes and of none, then those of its mask."""
+        last = self.found(image)[0]
+        return torch.cat((last.classes, last.masks.flatten(2)), dim=2)
+
 
 class PackedQueries(nn.Module):
-    """What each query finds, as one tensor, which any engine can give.
+    """What each query or candidate of a network finds, as one tensor, which any engine can give.
 
     For a patch [batch, channel, *patch] it is [batch, query, class + 1 + voxel]: logits of the
-    classes and of none, then those of the mask.
+    classes and of none, then those of the mask; rows of classes may follow.
     """
 
-    def __init__(self, network: MaskQueries) -> None:
+    def __init__(self, network: "MaskQueries | SoloV2 | Yolact") -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        last = self.network.found(image)[0]
-        return torch.cat((last.classes, last.masks.flatten(2)), dim=2)
+        return self.network.packed(image)
 
 
 class QueryDecoder(nn.Module):

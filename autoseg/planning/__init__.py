@@ -2,7 +2,7 @@
 
 Read `plan` and its parts (`grid_plan`, `model_plan` with `network_plan`, `run_plan`); then
 `decisions`, what rules decide; `rule` and `rules`, the engine; `facts`, what rules look at;
-`planner`, which asks them by way of a `decision_log` and makes `choices`; `search` and `topology`,
-which fill the memory; `cost` and `expectation`. `likeness` and `overrides` change plans that are
-made.
+`planner`, which asks them by way of a `decision_log` and makes `choices` and the `task_choice`;
+`search` and `topology`, which fill the memory, and `size_ranges` of objects; `cost` and
+`expectation`. `likeness` and `overrides` change plans that are made.
 """

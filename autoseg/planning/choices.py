@@ -1,17 +1,13 @@
 """What is chosen for one configuration, part by part: the grid, the run, and how to predict."""
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.labels import LabelScheme
-from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation, Shape3
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.inspection.hounsfield import means_ct
-from autoseg.inspection.objects import BOX_VOX, SLICE_BOX_VOX
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
     AUGMENTATION,
@@ -26,32 +22,17 @@ from autoseg.planning.decisions import (
     NORMALIZATION_MASK,
     ORIENTATION,
     TARGET_SPACING,
-    TASK,
     AugmentationSettings,
     ClassWeighting,
 )
 from autoseg.planning.facts import left_right_axis, oriented_grids
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
-from autoseg.planning.model_plan import (
-    DistancePlan,
-    FlowPlan,
-    MaskQueriesPlan,
-    SemanticPlan,
-    TaskPlan,
-)
-from autoseg.planning.network_plan import NetworkPlan, QueryNetworkPlan
 from autoseg.planning.run_plan import AugmentationPlan, LossPlan
 from autoseg.planning.search import (
-    ExpectedObjects,
     FoundPatch,
     PatchSearch,
     find_target_spacing,
 )
-
-# How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
-LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
-# Steps of heat for each voxel of the diameter of an object; twice its length, were it a square.
-STEPS_PER_VOX, LEAST_STEPS, MOST_STEPS = 3.0, 24, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,66 +119,6 @@ def choose_normalization(
             )
         )
     return tuple(channels)
-
-
-def choose_task(
-    fingerprint: Fingerprint,
-    spacing_mm: tuple[float, ...],
-    network: NetworkPlan,
-    log: DecisionLog,
-) -> TaskPlan:
-    """Classes or regions; of things, where the rules say so, how deep voxels lie in them, or where
-    their middles are; or masks that are queried for, which takes a network of queries. Raises
-    AutosegError where the rules mix these, or regions would be queried for."""
-    labels = fingerprint.labels
-    kind = log.settings(TASK)
-    if (kind == "mask_queries") != isinstance(network, QueryNetworkPlan):
-        raise AutosegError(
-            f"The rules choose the task {kind} for a network {network.kind}: mask queries are a "
-            "task and a network that need each other. Change the rule of one of them."
-        )
-    if isinstance(network, QueryNetworkPlan):
-        return _mask_queries(labels, network)
-    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
-    if kind == "semantic" or not known:
-        return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
-    if kind == "flow":
-        diameter_vox = max(objects.diameter_mm_p99_5 for objects in known) / min(spacing_mm)
-        steps = min(max(ceil(STEPS_PER_VOX * diameter_vox), LEAST_STEPS), MOST_STEPS)
-        return FlowPlan(classes=len(labels.values), spacing_mm=spacing_mm, steps=steps)
-    radius_mm = max(objects.diameter_mm_p95 for objects in known) / 2
-    reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
-    return DistancePlan(
-        classes=len(labels.values),
-        spacing_mm=spacing_mm,
-        reach_mm=round(reach_mm, 4),
-    )
-
-
-def _mask_queries(labels: LabelScheme, network: QueryNetworkPlan) -> MaskQueriesPlan:
-    if labels.regions:
-        raise AutosegError(
-            "Mask queries tell classes apart, and this dataset has regions, which may overlap. "
-            "Plan it with other rules."
-        )
-    return MaskQueriesPlan(
-        classes=len(labels.values),
-        things=labels.thing_classes,
-        border=len(labels.values) - 1 if labels.instances else None,
-        queries=network.queries,
-        mask_stride=network.mask_stride,
-    )
-
-
-def expected_objects(fingerprint: Fingerprint) -> ExpectedObjects:
-    """How many objects of all classes of things scans and boxes hold."""
-    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
-    single = all(min(case.shape_vox) == 1 for case in fingerprint.cases)
-    return ExpectedObjects(
-        in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
-        in_box=sum(objects.in_patch_max for objects in known),
-        box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
-    )
 
 
 def choose_loss(

@@ -19,7 +19,9 @@ from autoseg.planning.run_plan import LossName, MatchingPlan, RandomRange, Train
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
-TaskName = Literal["semantic", "distance", "flow", "mask_queries"]  # as the task's plan is called
+TaskName = Literal[
+    "semantic", "distance", "flow", "mask_queries", "solov2", "yolact"
+]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
@@ -11,8 +12,14 @@ from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
-from autoseg.planning.model_plan import MaskQueriesPlan, ModelPlan, ScanInput, TaskPlan
-from autoseg.planning.network_plan import QueryNetworkPlan
+from autoseg.planning.model_plan import (
+    CandidatesPlan,
+    MaskQueriesPlan,
+    ModelPlan,
+    ScanInput,
+    TaskPlan,
+)
+from autoseg.planning.network_plan import FIND_OBJECTS, OneStagePlan, QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.planner import PlanningInputs, expect
 
@@ -109,6 +116,11 @@ def _configuration_like(
 
 def _task_like(model: ModelPlan, base: ModelPlan) -> TaskPlan:
     """The new data's own task; masks of queries are as coarse, and as many, as the model's."""
+    theirs: dict[str, Any]
+    if isinstance(model.network, OneStagePlan) and isinstance(model.task, CandidatesPlan):
+        kept = ("queries", "mask_stride", "spacing_mm", "sizes_mm")
+        theirs = {name: value for name, value in model.task if name in kept}
+        return base.task.model_copy(update=theirs)
     if isinstance(base.task, MaskQueriesPlan) and isinstance(model.network, QueryNetworkPlan):
         theirs = {"mask_stride": model.network.mask_stride, "queries": model.network.queries}
         return base.task.model_copy(update=theirs)
@@ -202,9 +214,9 @@ def _check_fits(model: Configuration, where: str, plan: Plan) -> None:
             f"{where}: the model is {model.name}, but this dataset can only be planned as "
             f"{', '.join(plan.configurations)}."
         )
-    asks = isinstance(model.model.network, QueryNetworkPlan)
-    if asks != isinstance(plan.configurations[model.name].model.task, MaskQueriesPlan):
-        kind, rules = model.model.network.kind, "mask_queries" if asks else "default"
+    kind, planned = model.model.network.kind, plan.configurations[model.name].model.task.kind
+    if {kind, planned} & FIND_OBJECTS and kind != planned:
+        rules = kind if kind in FIND_OBJECTS else "default"
         raise AutosegError(
             f"{where}: the model is a {kind}, and these rules plan another kind of task. Plan with "
             f"--rules {rules}."

@@ -15,8 +15,10 @@ from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 NetworkKind = Literal[
-    "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries"
+    "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries",
+    "solov2", "yolact",
 ]  # fmt: skip
+FIND_OBJECTS = {"mask_queries", "solov2", "yolact"}  # as their tasks, which need them, are called
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
 PerAxis = tuple[int, ...]
@@ -46,6 +48,11 @@ class StagePlan(Record):
     stride: PerAxis
     blocks: int
     decoder_blocks: int
+
+
+def stride_of(stages: tuple[StagePlan, ...]) -> PerAxis:
+    """That of the last of some stages to the patch."""
+    return tuple(prod(along) for along in zip(*(stage.stride for stage in stages), strict=True))
 
 
 class UNetPlan(Record):
@@ -203,8 +210,57 @@ class QueryNetworkPlan(Record):
     @property
     def mask_stride(self) -> PerAxis:
         """Voxels of the patch that one of a mask stands for, per axis."""
-        strides = [stage.stride for stage in self.stages[: self.mask_level + 1]]
-        return tuple(prod(along) for along in zip(*strides, strict=True))
+        return stride_of(self.stages[: self.mask_level + 1])
+
+
+class OneStagePlan(Record):
+    """What networks share that find objects in one stage: a residual encoder, a pyramid of
+    `features` from stage `mask_level` on, where masks lie, and heads of `tower` convolutions.
+
+    They give the `candidates` that they are surest of.
+    """
+
+    stages: tuple[StagePlan, ...]
+    bias: bool
+    features: int
+    mask_level: int = Field(ge=0)
+    tower: int = Field(ge=0)
+    head_stages: tuple[int, ...]
+    candidates: int = Field(ge=1)
+    deep_supervision: Literal[True] = True
+
+    @property
+    def levels(self) -> tuple[StagePlan, ...]:
+        return self.stages
+
+    @property
+    def looked_at(self) -> tuple[int, ...]:
+        """The stages of the pyramid that heads look at, and masks are made at."""
+        return tuple(sorted({self.mask_level, *self.head_stages}))
+
+    @property
+    def mask_stride(self) -> PerAxis:
+        """Voxels of the patch that one of a mask stands for, per axis."""
+        return stride_of(self.stages[: self.mask_level + 1])
+
+
+class SoloPlan(OneStagePlan):
+    """SOLOv2: each cell of `grids`, one at each head's stage, looks for an object whose centre lies
+    in it; masks are made of `mask_features`."""
+
+    kind: Literal["solov2"] = "solov2"
+    grids: tuple[PerAxis, ...]
+    mask_features: int
+    mask_tower: int = Field(ge=1)
+
+
+class YolactPlan(OneStagePlan):
+    """YOLACT: at each place of some stages of the pyramid boxes of each of the `anchors`, in voxels
+    of the patch, are looked at; masks are sums of `prototypes`."""
+
+    kind: Literal["yolact"] = "yolact"
+    anchors: tuple[tuple[tuple[float, ...], ...], ...]  # of each stage, edges per axis
+    prototypes: int
 
 
 FAMILY_PLANS: dict[str, type[Record]] = {
@@ -213,6 +269,8 @@ FAMILY_PLANS: dict[str, type[Record]] = {
     "segformer": SegFormerPlan,
     "mednext": MedNeXtPlan,
     "mask_queries": QueryNetworkPlan,
+    "solov2": SoloPlan,
+    "yolact": YolactPlan,
 }
 
 
@@ -228,8 +286,9 @@ def _of_its_kind(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     return handler(given)
 
 
+OneStage = SoloPlan | YolactPlan
 NetworkPlan = Annotated[
-    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan | QueryNetworkPlan,
+    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan | QueryNetworkPlan | OneStage,
     WrapValidator(_of_its_kind),
 ]
 

@@ -16,8 +16,6 @@ from autoseg.planning.choices import (
     choose_memory_gib,
     choose_mirror_axes,
     choose_normalization,
-    choose_task,
-    expected_objects,
 )
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
@@ -46,6 +44,7 @@ from autoseg.planning.plan import Configuration, Decision, Expectation, Inferenc
 from autoseg.planning.rules import RuleSet
 from autoseg.planning.run_plan import RunPlan
 from autoseg.planning.search import Families, FoundPatch, PatchSearch, find_lowres, find_patch
+from autoseg.planning.task_choice import choose_task, expected_objects
 
 
 @dataclass(frozen=True, slots=True)

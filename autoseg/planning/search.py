@@ -19,6 +19,7 @@ from autoseg.planning.decisions import (
 )
 from autoseg.planning.model_plan import ModelPlan
 from autoseg.planning.network_plan import NetworkPlan, StagePlan, UNetPlan
+from autoseg.planning.size_ranges import NO_SIZES, Sizes
 from autoseg.planning.topology import PoolingRule, Topology, find_topology
 
 
@@ -48,11 +49,12 @@ Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError
 
 @dataclass(frozen=True, slots=True)
 class ExpectedObjects:
-    """The most objects of a scan, and of a box of so many voxels on a side."""
+    """The most objects of a scan, and of a box of so many voxels on a side; and their sizes."""
 
     in_scan: int = 0
     in_box: int = 0
     box_edge_vox: int = 1
+    sizes: Sizes = NO_SIZES
 
     def in_patch(self, patch_size_vox: Sequence[int]) -> int:
         """The most that a patch may hold: a small one may lie where objects are dense."""

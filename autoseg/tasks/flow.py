@@ -23,12 +23,11 @@ AXES = 3  # of ways, also in slices
 @dataclass(frozen=True, slots=True)
 class FlowTargets:
     """Class indices [batch, *space]; ways to the middle [batch, axis, *space], of as many axes as
-    patches have; and which voxels of things, or of none, they are known of [batch, *space]."""
+    patches have; and where they are known [batch, *space]."""
 
     classes: torch.Tensor
     ways: torch.Tensor
-    inside: torch.Tensor
-    around: torch.Tensor
+    known: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +49,25 @@ class FlowTask:
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> FlowTargets:
         """Ways are found after augmentation, which would turn them."""
         assert objects is not None, "prepared without objects"
+        border = self.plan.border
+        if border is not None:
+            labels = torch.where(labels == border, border - 1, labels)
         ways, known = directions_in_objects(objects, self.plan.spacing_mm, self.plan.steps)
-        annotated = labels != IGNORED
-        return FlowTargets(labels, ways, known & annotated, annotated & (objects == 0))
+        return FlowTargets(labels, ways, (known | (objects == 0)) & (labels != IGNORED))
 
     def loss(
         self, outputs: Sequence[torch.Tensor], targets: FlowTargets, across: SumUp = alone
     ) -> torch.Tensor:
-        """That of classes at every resolution, and at the highest the squared length by which ways
-        are off: its mean inside objects plus that outside them, since most voxels lie in none."""
+        """That of classes at every resolution, and at the highest the mean squared length by which
+        ways are off, over all voxels, as that of classes is: else they are all that is learned."""
         classes = [output[:, : self.class_outputs] for output in outputs]
         given = outputs[0][:, self.class_outputs :].float()
         flat = AXES - targets.ways.shape[1]
         wanted = torch.cat((torch.zeros_like(given[:, :flat]), targets.ways), dim=1)
         off = (given - wanted).square().sum(1)
-        terms = [
-            across((off * where).sum()) / across(where.sum().float()).clamp_min(1)
-            for where in (targets.inside, targets.around)
-        ]
-        of_classes = self.semantic.loss(classes, targets.classes, across)
-        return of_classes + self.plan.weight * (terms[0] + terms[1])
+        mean = across((off * targets.known).sum())
+        mean = mean / across(targets.known.sum().float()).clamp_min(1)
+        return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * mean
 
     def truth(self, targets: FlowTargets) -> torch.Tensor:
         return self.semantic.truth(targets.classes)

@@ -7,7 +7,7 @@ import torch
 
 from autoseg.dataset.labels import IGNORED
 from autoseg.networks.deformable import corners
-from autoseg.planning.model_plan import MaskQueriesPlan
+from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan
 from autoseg.tasks.numbering import MOST_OBJECTS, ranks_of
 
 UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
@@ -30,7 +30,7 @@ class MaskTargets:
 
 
 def find_masks(
-    labels: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan
+    labels: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan | CandidatesPlan
 ) -> MaskTargets:
     """The masks of a batch: objects of things, of the class that most of their voxels have, and all
     voxels of every other class. The largest are numbered first; there are no more than queries."""
@@ -51,7 +51,7 @@ def find_masks(
 
 
 def _keys(
-    classes: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan
+    classes: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan | CandidatesPlan
 ) -> torch.Tensor:
     """A number for each voxel [batch, voxel] that only voxels of its mask share."""
     if objects is None or not plan.things:

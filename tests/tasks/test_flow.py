@@ -20,14 +20,14 @@ def task(dims: int = 2) -> FlowTask:
     return flow_task(plan, loss_plan("ce_dice"), CELLS)
 
 
-def test_the_loss_is_that_of_classes_and_the_mean_of_each_side() -> None:
+def test_the_loss_is_that_of_classes_and_the_mean_over_what_is_known() -> None:
     numbers = disks()
     labels = (numbers > 0).to(torch.uint8)
     outputs = [torch.randn((1, 5, 40, 40)), torch.randn((1, 5, 20, 20))]
     ways, known = directions_in_objects(numbers, (1.0, 1.0), 60)
     z, (y, x) = outputs[0][0, 2], outputs[0][0, 3:] - ways[0]
     off = (z**2 + y**2 + x**2)[None]
-    expected = off[known].mean() + off[numbers == 0].mean()
+    expected = off[known | (numbers == 0)].mean()
     of_classes = task().semantic.loss([output[:, :2] for output in outputs], labels)
     found = task().loss(outputs, task().targets(labels, numbers))
     torch.testing.assert_close(found, of_classes + expected)
@@ -82,3 +82,10 @@ def test_decisions_are_of_classes_alone() -> None:
     assert task().decode(scores[: task().class_outputs]).item() == 1
     assert task().plan.outputs == 5 and task().names == ("cell",)
     assert np.isclose(float(task().votes(scores[None])), 1)
+
+
+def test_a_border_is_a_part_of_its_object() -> None:
+    bordered = FlowTask(task().plan.model_copy(update={"border": 2}), task().semantic)
+    labels = (disks() > 0).to(torch.uint8)
+    labels[0, 20, 19:21] = 2
+    assert int(bordered.targets(labels, disks()).classes.max()) == 1

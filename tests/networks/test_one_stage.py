@@ -1,0 +1,148 @@
+"""Covers: candidates, one_stage_family, pyramid, solov2, yolact."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import nn
+
+from autoseg.networks import family_of
+from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.one_stage_family import Pyramid, boxes_of
+from autoseg.networks.pyramid import with_places
+from autoseg.networks.solov2 import SoloOutputs, leading, surest_masks
+from autoseg.networks.yolact import (
+    YolactOutputs,
+    boxes_around,
+    changed,
+    changes_to,
+    surest_boxes,
+    within,
+)
+from autoseg.planning.network_plan import SoloPlan, YolactPlan
+from tests.networks.every_network import SMALL, stages, topology_of
+
+ONE_STAGE = pytest.mark.parametrize("kind", ["solov2", "yolact"])
+
+
+def deepened(shape: tuple[int, ...], weight: torch.Tensor) -> torch.Tensor:
+    """A 2D kernel as the middle slice of a 3D one; all else as it is."""
+    if weight.shape == shape:
+        return weight
+    deep = torch.zeros(shape)
+    deep[:, :, shape[2] // 2] = weight
+    return deep
+
+
+@ONE_STAGE
+def test_a_volume_of_one_slice_is_found_as_the_slice_is(kind: str) -> None:
+    torch.manual_seed(0)
+    plan = SMALL[kind](2)
+    flat = family_of(kind).build(plan, 1, 3).eval()
+    stages = tuple(
+        s.model_copy(update={"kernel_size": (1, *s.kernel_size), "stride": (1, *s.stride)})
+        for s in plan.stages
+    )
+    changes: dict[str, object] = {"stages": stages}
+    if isinstance(plan, SoloPlan):
+        changes["grids"] = tuple((1, *grid) for grid in plan.grids)
+    if isinstance(plan, YolactPlan):
+        changes["anchors"] = tuple(tuple((1.0, *a) for a in level) for level in plan.anchors)
+    deep = family_of(kind).build(plan.model_copy(update=changes), 1, 3).eval()
+    own = flat.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in deep.state_dict().items()}
+    fitted = {}
+    for name, shape in shapes.items():
+        weight = own[name]
+        if "kernel_tower.0.0" in name or "mask_tower.0.0" in name:  # one more place, along z
+            width = shape[1] - 3
+            none = torch.zeros((len(weight), 1, *weight.shape[2:]))
+            weight = torch.cat((weight[:, :width], none, weight[:, width:]), dim=1)
+        if name.startswith("changes."):  # a further axis, along which boxes stay
+            weight = torch.cat((torch.zeros_like(weight[:2]), weight))
+        fitted[name] = deepened(shape, weight) if weight.ndim != len(shape) else weight
+    deep.load_state_dict(fitted)
+    image = torch.randn(2, 1, 16, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(deep(image[:, :, None])[:, :, 0], flat(image))
+        one, other = flat.packed(image), deep.packed(image[:, :, None])  # type: ignore[operator]
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_packed_candidates_say_how_probable_each_class_and_none_are() -> None:
+    found = Candidates(torch.tensor([[2]]), torch.tensor([[0.7]]), torch.randn(1, 1, 2, 2))
+    semantic = torch.randn(1, 3, 2, 2)
+    packed = packed_candidates(filled(found, 2), semantic)
+    assert packed.shape == (1, 2 + 3, 4 + 4)
+    probability = packed[0, :2, :4].softmax(-1)
+    np.testing.assert_allclose(probability[0], [0, 0, 0.7, 0.3], atol=1e-5)
+    assert probability[1, 3] > 0.999  # one that is missing
+    torch.testing.assert_close(packed[0, 2:, 4:].view(3, 2, 2), semantic[0])
+
+
+def test_places_run_from_edge_to_edge() -> None:
+    found = with_places(torch.zeros(1, 2, 2, 4))
+    assert found[0, 2, :, 0].tolist() == [-0.5, 0.5]
+    assert found[0, 3, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("size", [(5, 6), (3, 5, 6)])
+def test_leading_cells_are_those_that_none_before_them_exceeds(size: tuple[int, ...]) -> None:
+    scores = torch.rand(1, 2, *size)
+    found = leading(scores)[0, 0].numpy()
+    window = (2,) * len(size)  # a cell, and the one before
+    highest = ndimage.maximum_filter(scores[0, 0].numpy(), size=window, mode="constant")
+    np.testing.assert_array_equal(found > 0, highest == scores[0, 0].numpy())
+
+
+def test_two_cells_of_one_object_become_one_candidate_and_two_objects_stay() -> None:
+    features = torch.zeros(1, 2, 4, 8)
+    features[0, 0, :, :4], features[0, 1, :, 4:] = 1, 1
+    cells, kernels = torch.full((1, 2, 1, 8), -9.0), torch.zeros(1, 2, 1, 8)
+    for place, own, logit in ((0, 0, 3.0), (2, 0, 2.0), (6, 1, 1.0)):
+        cells[0, 1, 0, place] = logit
+        kernels[0, :, 0, place] = torch.tensor([-9.0, -9.0])
+        kernels[0, own, 0, place] = 9.0
+    found = surest_masks(SoloOutputs((cells,), (kernels,), features, features), 3)
+    sure = torch.sigmoid(torch.tensor([3.0, 1.0]))
+    torch.testing.assert_close(found.scores[0, :2], sure, atol=1e-3, rtol=0)
+    assert found.scores[0, 2] < 0.2 and found.classes[0, :2].tolist() == [1, 1]
+    assert bool((found.masks[0, 0, :, :4] > 0).all()) and bool((found.masks[0, 1, :, 4:] > 0).all())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_changes_lead_to_the_box_that_they_were_made_of(dims: int) -> None:
+    anchors = boxes_around((3,) * dims, (24,) * dims, (8.0,) * dims, torch.zeros(()))
+    assert anchors.shape == (3**dims, dims, 2)
+    assert anchors[0].tolist() == [[0.0, 8.0]] * dims
+    boxes = torch.rand(3**dims, dims, 2).sort(dim=-1).values * 20 + torch.tensor([0.0, 2.0])
+    torch.testing.assert_close(changed(anchors, changes_to(anchors, boxes)), boxes)
+
+
+def test_masks_of_boxes_end_where_the_box_does_and_the_surest_of_a_place_is_kept() -> None:
+    anchors = torch.tensor([[[0.0, 8], [0, 8]], [[1, 8], [0, 8]], [[8, 16], [8, 16]]])
+    classes = torch.tensor([[[0.0, 5], [0, 4], [0, 3]]])
+    found = YolactOutputs(
+        classes, torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 1), anchors,
+        torch.full((1, 1, 8, 8), 9.0), torch.zeros(1, 2, 8, 8),
+    )  # fmt: skip
+    kept = surest_boxes(found, 3, (16, 16))
+    sure = torch.tensor([[5.0, 3.0]]).sigmoid()
+    torch.testing.assert_close(kept.scores[:, :2], sure)
+    assert float(kept.scores[0, 2]) == 0
+    assert bool((kept.masks[0, 0, :4, :4] > 0).all()) and int((kept.masks[0, 0] > 0).sum()) == 16
+    assert within(anchors[None], (8, 8), (16, 16)).sum(2).tolist() == [[16, 16, 16]]
+
+
+def test_boxes_are_alike_in_mm_and_as_large_whatever_their_shape() -> None:
+    cube, *others = boxes_of(8, (4.0, 1.0, 1.0))
+    assert cube == (2, 8, 8) and len(others) == 3
+    assert [round(float(np.prod(box)) / np.prod(cube), 2) for box in others] == [1, 1, 1]
+    _, tall, wide = boxes_of(8, (1.0, 1.0))
+    assert tall[0] / tall[1] == pytest.approx(2, abs=1e-3) and wide == tall[::-1]
+
+
+def test_small_boxes_are_looked_for_at_fine_stages() -> None:
+    pyramid = Pyramid.of(stages(topology_of(2)), 1, (1.0, 1.0))
+    assert [pyramid.stage_of(mm) for mm in (0.5, 1, 2, 100)] == [0, 0, 1, 1]  # not at the lowest
+    assert isinstance(family_of("solov2").build(SMALL["solov2"](2), 1, 2), nn.Module)
