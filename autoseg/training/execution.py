@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from autoseg.device import Device, Precision, hardware_of
 from autoseg.errors import AutosegError
@@ -75,7 +76,7 @@ class Trial:
         started = time.perf_counter()
         with self.device.autocast():
             outputs = all_outputs(network, image, self.plan)
-        total = torch.stack([output.float().square().mean() for output in outputs]).sum()
+        total = torch.stack([leaf.float().square().mean() for leaf in tree_leaves(outputs)]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
         self.device.synchronize()

@@ -6,8 +6,11 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from autoseg.device import choose_device
+from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.networks import family_of
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.mask_queries import PackedQueries
 from autoseg.networks.one_stage_family import Pyramid, boxes_of
 from autoseg.networks.pyramid import with_places
 from autoseg.networks.solov2 import SoloOutputs, leading, surest_masks
@@ -20,7 +23,7 @@ from autoseg.networks.yolact import (
     within,
 )
 from autoseg.planning.network_plan import SoloPlan, YolactPlan
-from tests.networks.every_network import SMALL, stages, topology_of
+from tests.networks.every_network import PATCHES, SMALL, stages, topology_of
 
 ONE_STAGE = pytest.mark.parametrize("kind", ["solov2", "yolact"])
 
@@ -67,6 +70,42 @@ def test_a_volume_of_one_slice_is_found_as_the_slice_is(kind: str) -> None:
         torch.testing.assert_close(deep(image[:, :, None])[:, :, 0], flat(image))
         one, other = flat.packed(image), deep.packed(image[:, :, None])  # type: ignore[operator]
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+@ONE_STAGE
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_candidates_are_a_graph_of_any_number_of_patches(kind: str, dims: int) -> None:
+    torch.manual_seed(0)
+    network = family_of(kind).build(SMALL[kind](dims), 1, 3).eval()
+    packed = PackedQueries(network)  # type: ignore[arg-type]
+    patches = torch.randn(3, 1, *PATCHES[dims])
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(packed, (patches[:2],), dynamic_shapes=shapes)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(patches), packed(patches))
+
+
+@ONE_STAGE
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_engines_give_the_candidates_that_torch_gives(
+    kind: str, dims: int, engine: EngineName
+) -> None:
+    torch.manual_seed(0)
+    network = family_of(kind).build(SMALL[kind](dims), 1, 3).eval()
+    packed = PackedQueries(network)  # type: ignore[arg-type]
+    shape = (1, *PATCHES[dims])
+    request = EngineRequest(
+        network=packed, device=choose_device("cpu", "fp32"), patch_shape=shape,
+        example_shape=shape, key=kind, cache=None,
+    )  # fmt: skip
+    patches = torch.randn(2, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.as_tensor(ENGINES[engine](request)(patches)), packed(patches),
+            atol=1e-3, rtol=1e-3,
+        )  # fmt: skip
 
 
 def test_packed_candidates_say_how_probable_each_class_and_none_are() -> None:

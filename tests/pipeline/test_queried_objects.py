@@ -10,11 +10,12 @@ import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
-from autoseg.planning.model_plan import MaskQueriesPlan
+from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan, TaskPlan
+from autoseg.planning.network_plan import NetworkPlan, SoloPlan, YolactPlan
 from autoseg.planning.run_plan import MatchingPlan
 from tests.inference.model_files import small_configuration, with_labels
 from tests.inference.test_joining import balls
-from tests.networks.every_network import PATCHES, mask_queries
+from tests.networks.every_network import PATCHES, mask_queries, solov2, yolact
 from tests.pipeline.test_objects import AFFINE, SCHEME
 
 TORCH = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
@@ -28,7 +29,8 @@ decides = "memory_gib"
 value = { fixed_gib = 0.05 }
 because = "a small patch is quick"
 source = "this test"
-
+"""
+LOSS = """
 [[rule]]
 id = "loss.tiny"
 decides = "loss"
@@ -38,16 +40,36 @@ source = "this test"
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, each of whose queries finds an object if its likeliest class is
-    one of things."""
-    configuration = with_labels(small_configuration(), SCHEME)
+def of_queries() -> tuple[NetworkPlan, TaskPlan]:
     network = mask_queries(3)
-    plan = MaskQueriesPlan(
+    return network, MaskQueriesPlan(
         classes=3, things=(1,), queries=network.queries, mask_stride=network.mask_stride,
         object_score=0.0, kept_share=0.0,
     )  # fmt: skip
+
+
+def in_one_stage(network: SoloPlan | YolactPlan) -> tuple[NetworkPlan, TaskPlan]:
+    ranges = ((0.0, 1e6),) * len(network.grids) if isinstance(network, SoloPlan) else ()
+    return network, CandidatesPlan(
+        kind=network.kind, classes=3, things=(1,), queries=network.candidates,
+        mask_stride=network.mask_stride, object_score=0.0, kept_share=0.0,
+        spacing_mm=(1.0, 1.0, 1.0), sizes_mm=ranges,
+    )  # fmt: skip
+
+
+KINDS = {
+    "mask_queries": of_queries,
+    "solov2": lambda: in_one_stage(solov2(3)),
+    "yolact": lambda: in_one_stage(yolact(3)),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A model with random weights, each of whose queries finds an object if its likeliest class is
+    one of things."""
+    configuration = with_labels(small_configuration(), SCHEME)
+    network, plan = KINDS[request.param]()
     changed = configuration.model.model_copy(
         update={"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
     )
@@ -58,8 +80,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     configuration = configuration.model_copy(update={"model": changed, "run": run})
     torch.manual_seed(1)
     built = build_network(changed)
+    biases = (
+        ["decoder.classes.bias"] if request.param == "mask_queries" else one_stage_biases(built)
+    )
     with torch.no_grad():
-        built.decoder.classes.bias[1] = 1.0  # type: ignore[union-attr, operator]
+        for name in biases:
+            built.get_parameter(name)[1] += 1.0
     card = ModelCard(
         plan_name="small", configuration=configuration, labels=SCHEME, channel_names=("MRI",),
         fold=0, trained_cases=1, trained_iterations=1, trained_seconds=1.0,
@@ -67,6 +93,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, built, card)
     return path
+
+
+def one_stage_biases(network: torch.nn.Module) -> list[str]:
+    """Of what says which class there is, of voxels and of candidates."""
+    heads = ("semantic.", "cells.", "classes.")
+    return [n for n, _ in network.named_parameters() if n.startswith(heads) and n.endswith("bias")]
 
 
 def test_objects_are_written_where_their_class_is(tmp_path: Path, model: Path) -> None:
@@ -100,14 +132,15 @@ def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rules", KINDS)
 @pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
-def test_queries_are_planned_trained_and_predicted_with(
-    tmp_path: Path, shape: tuple[int, int, int]
+def test_objects_are_planned_trained_and_predicted_with(
+    tmp_path: Path, shape: tuple[int, int, int], rules: str
 ) -> None:
     write_dataset(tmp_path / "data", shape)
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules/ruleset.toml").write_text('title = "tiny"\nextends = "mask_queries"\n')
-    (tmp_path / "rules/tiny.toml").write_text(RULES)
+    (tmp_path / "rules/ruleset.toml").write_text(f'title = "tiny"\nextends = "{rules}"\n')
+    (tmp_path / "rules/tiny.toml").write_text(RULES + LOSS * (rules == "mask_queries"))
     work = ["--work", str(tmp_path / "work")]
     plan = ["plan", str(tmp_path / "data"), "--rules", str(tmp_path / "rules"), "--for", "cpu"]
     assert main([*plan, "--name", "q", "--workers", "1", *QUICK, *work]) == 0
