@@ -48,7 +48,7 @@ def filled(found: Candidates, count: int) -> Candidates:
     missing = count - found.scores.shape[1]
     if not missing:
         return found
-    batch, size = len(found.scores), found.masks.shape[2:]
+    batch, size = found.scores.shape[0], found.masks.shape[2:]
     return Candidates(
         torch.cat((found.classes, found.classes.new_zeros((batch, missing))), dim=1),
         torch.cat((found.scores, found.scores.new_zeros((batch, missing))), dim=1),

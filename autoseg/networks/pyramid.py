@@ -81,5 +81,5 @@ def with_places(x: torch.Tensor) -> torch.Tensor:
         place = (2 * torch.arange(n, device=x.device, dtype=x.dtype) + 1) / n - 1
         shape = [1] * len(size)
         shape[axis] = n
-        along.append(place.view(1, 1, *shape).expand(len(x), 1, *size))
+        along.append(place.view(1, 1, *shape).expand(x.shape[0], 1, *size))
     return torch.cat((x, *along), dim=1)
