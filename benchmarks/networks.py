@@ -1,11 +1,13 @@
-"""Every network trained for the same minutes on the same fold of the same data.
+"""Every network trained for the same processor time on the same fold of the same data.
 
-    python -m benchmarks.networks WORK DATASET... [--minutes 15] [--only plain residual fcn ...]
+    python -m benchmarks.networks WORK DATASET... [--minutes 30] [--only plain residual fcn ...]
 
 Each data set has a work folder in WORK, whose folds, augmentation and machine all networks share.
-Fold 0 of each is planned, trained and scored by the command line. Of each network: Dice of the
-held-out cases with its 95 % interval, iterations, seconds of a step, MB of memory at the most, and
-Dice a minute of processor time. What is trained already is not trained again.
+Fold 0 of each is planned, trained and scored by the command line, for as many iterations as take
+so many minutes of processor time in forward and backward passes: 30 are 15 minutes of two cores of
+one's own, and other work beside it changes nothing. Of each network: Dice of the held-out cases
+with its 95 % interval, iterations, processor seconds of a step, MB of memory at the most, and Dice
+a minute of processor time. What is trained already is not trained again.
 """
 
 import argparse
@@ -18,10 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from autoseg.checkpoint import build_network
 from autoseg.device import choose_device, hardware_of
 from autoseg.evaluation.evaluation import Evaluation
-from autoseg.planning.plan import Plan
+from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.run_plan import Execution
 from autoseg.records import load_record
+from autoseg.training.execution import STEPS, Trial
 from autoseg.work_folder import FoldFolder, WorkFolder
 
 RESULTS = Path(__file__).parent / "results" / "networks.json"
@@ -59,16 +66,35 @@ def trained(dataset: Path, work: Path, name: str, minutes: float) -> dict[str, A
     place = ("--work", work)
     autoseg("plan", dataset, *NETWORKS[name], "--name", name, "--for", "cpu", *place)
     autoseg("prepare", "--plan", name, *place)
-    used = autoseg("train", "--plan", name, "--fold", 0, "--minutes", minutes, *place)
     folder = WorkFolder(work)
     plan = folder.plan(name)
-    return row(plan, folder.fold(name, plan.recommended, 0), used)
+    step_s = step_processor_s(plan.configurations[plan.recommended])
+    iterations = round(60 * minutes / step_s)
+    used = autoseg("train", "--plan", name, "--fold", 0, "--iterations", iterations, *place)
+    fold = folder.fold(name, plan.recommended, 0)
+    return row(plan, fold, used) | {"iterations": iterations, "processor_s_a_step": step_s}
+
+
+def step_processor_s(configuration: Configuration) -> float:
+    """Processor seconds of a forward and a backward pass, of the faster layout in memory."""
+    model = configuration.model
+    network = build_network(model).train()
+    channels = len(model.channel_names)
+    image = torch.randn(configuration.run.batch_size, channels, *model.patch_size_vox)
+    trial = Trial(network, model.network, image, choose_device("cpu"))
+    layouts: tuple[Execution, ...] = ("eager", "channels_last")
+    return min(_processor_s(trial, layout) for layout in layouts)
+
+
+def _processor_s(trial: Trial, layout: Execution) -> float:
+    trial.seconds(layout)
+    started = time.process_time()
+    trial.seconds(layout)
+    return (time.process_time() - started) / STEPS
 
 
 def row(plan: Plan, fold: FoldFolder, used: Used) -> dict[str, Any]:
     configuration = plan.configurations[plan.recommended]
-    lines = [json.loads(line) for line in fold.metrics.read_text().splitlines()]
-    iterations, elapsed_s = lines[-1]["iteration"], lines[-1]["elapsed_s"]
     dice = load_record(Evaluation, fold.summary).mean_statistics["dice"]
     return {
         "network": configuration.model.network.kind,
@@ -77,8 +103,6 @@ def row(plan: Plan, fold: FoldFolder, used: Used) -> dict[str, Any]:
         "batch": configuration.run.batch_size,
         "dice": dice.mean,
         "dice_interval_95": dice.interval_95,
-        "iterations": iterations,
-        "seconds_a_step": elapsed_s / iterations,
         "peak_mb": used.peak_mb,
         "processor_minutes": used.processor_s / 60,
         "dice_a_processor_minute": (dice.mean or 0) / (used.processor_s / 60),
@@ -89,13 +113,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("datasets", type=Path, nargs="+")
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--minutes", type=float, default=30, help="of a processor")
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options = parser.parse_args()
+    torch.set_num_threads(1)  # for the time of a step: threads that wait for others would count
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     content["machine"] = hardware_of(choose_device("cpu"))
     for dataset in options.datasets:
-        rows = content.setdefault(f"{dataset.name}, {options.minutes:g} minutes", {})
+        rows = content.setdefault(f"{dataset.name}, {options.minutes:g} processor minutes", {})
         for name in options.only:
             if name not in rows:
                 rows[name] = trained(dataset, options.work / dataset.name, name, options.minutes)

@@ -1,4 +1,4 @@
-"""Objects that touch: a border against a learned depth, and a watershed of the mask.
+"""Objects that touch: a border against a learned depth, boxes, and a watershed of the mask.
 
     python -m benchmarks.objects DATASET WORK --iterations 600 --set patch_size_vox=128,128
 
@@ -36,10 +36,16 @@ TASKS = {
     "border": "semantic",
     "distance": "distance",
     "flow": "flow",
+    "mask_rcnn": "boxes",
     "solov2": "solov2",
     "yolact": "yolact",
 }
-ONE_STAGE = ("solov2", "yolact")  # with networks of their own, as their rules have them
+# Half of the cpu rules' features; networks of whole objects have rules of their own.
+PLAIN = (
+    'kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], decoder_blocks = 2'
+)
+HALVED = "base_features = 8, max_features = 80"
+NETWORKS = dict.fromkeys(("mask_rcnn", "solov2", "yolact"), HALVED)
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -121,20 +127,15 @@ def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Number
 def train(dataset: Path, work: Path, task: str, options: Any) -> None:
     rules = work / "rules"
     rules.mkdir(parents=True, exist_ok=True)
-    parent = task if task in ONE_STAGE else "cpu"
+    parent = task if task in NETWORKS else "cpu"
     (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{parent}"\n')
-    content = (
+    (rules / "task.toml").write_text(
         f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{TASKS[task]}"\n'
         'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
+        '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
+        f"changes = {{ {NETWORKS.get(task, PLAIN)} }}\n"
+        'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
-    if task not in ONE_STAGE:
-        content += (
-            '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
-            'changes = { kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], '
-            "decoder_blocks = 2 }\n"
-            'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
-        )
-    (rules / "task.toml").write_text(content)
     length = f"training.iterations_per_epoch={options.iterations // EPOCHS}"
     steps = [f"training.epochs={EPOCHS}", length, "training.validation_iterations=1"]
     settings = [*(() if options.minutes else steps), *options.set]

@@ -7,8 +7,7 @@ from rich.table import Table
 
 from autoseg.evaluation.comparison import Comparison, Difference
 from autoseg.evaluation.evaluation import Evaluation, metric_notes
-from autoseg.evaluation.metrics import METRICS
-from autoseg.evaluation.statistics import Statistics
+from autoseg.evaluation.metrics import METRICS, Score
 
 # What is read first, and how it is headed; the rest is in JSON and CSV.
 READ_FIRST = {
@@ -27,21 +26,16 @@ WIDEST = 1000  # that is, lines are never cut
 def evaluation_screen(evaluation: Evaluation, asked: Sequence[str] = ()) -> str:
     """Means of each class by what is read first, or by metrics that were asked for."""
     shown = _shown(evaluation, asked)
-    rows = {
-        evaluation.title_of(name): (means, evaluation.statistics.get(name, {}))
-        for name, means in evaluation.classes.items()
-    }
-    rows["mean"] = evaluation.mean, evaluation.mean_statistics
-    absent = [evaluation.counts.get(name) for name in evaluation.classes] + [None]
+    rows: list[tuple[str | None, Score]] = [*evaluation.classes.items(), (None, evaluation.mean)]
     table = _table("", *(READ_FIRST.get(name, name) for name in shown), "missed", "hallucinated")
-    for (title, (means, statistics)), counts in zip(rows.items(), absent, strict=True):
-        cells = [
-            _number(name, means.get(name))
-            + (_interval(name, statistics.get(name)) if name in (*asked, WITH_INTERVAL) else "")
-            for name in shown
-        ]
+    for name, means in rows:
+        cells = [_number(metric, means.get(metric)) for metric in shown]
+        for column, metric in enumerate(shown):
+            if metric in (*asked, WITH_INTERVAL):
+                cells[column] += _interval(metric, evaluation.interval_95(name, metric))
+        counts = evaluation.counts.get(name) if name else None
         missed = ("", "") if counts is None else (str(counts.missed), str(counts.hallucinated))
-        table.add_row(title, *cells, *missed)
+        table.add_row(evaluation.title_of(name) if name else "mean", *cells, *missed)
     return "\n".join([_drawn(table), *_lines_below(evaluation)])
 
 
@@ -81,17 +75,19 @@ def _shown(evaluation: Evaluation, asked: Sequence[str]) -> list[str]:
     return known or [name for name in names if any(name in mean for mean in means)]
 
 
-def _interval(metric: str, found: Statistics | Difference | None) -> str:
-    if found is None or found.interval_95 is None or METRICS[metric].pooled:
+def _interval(metric: str, ends: tuple[float, float] | None) -> str:
+    if ends is None:
         return ""
-    low, high = found.interval_95
+    low, high = ends
     return f" [{_number(metric, low)}, {_number(metric, high)}]"
 
 
 def _difference(metric: str, found: Difference) -> tuple[str, str]:
     sign = "+" if found.mean is not None and found.mean > 0 else ""
+    # Differences of metrics that look at all scans together are of single scans, and have none.
+    between = "" if METRICS[metric].pooled else _interval(metric, found.interval_95)
     p = "-" if found.wilcoxon_p is None else f"{found.wilcoxon_p:.2g}"
-    return f"{sign}{_number(metric, found.mean)}{_interval(metric, found)}", p
+    return f"{sign}{_number(metric, found.mean)}{between}", p
 
 
 def _number(metric: str, value: float | None) -> str:

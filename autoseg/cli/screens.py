@@ -32,38 +32,64 @@ NARROWEST_TABLE = 140
 
 
 def check_screen(report: CheckReport) -> str:
-    """A table of all problems, errors first, and their count; equal ones share a line."""
+    """A table of all problems, errors first, one of what needs no remedy, and their count."""
     if not report.problems:
-        return f"{report.dataset}: {report.cases} cases, nothing is wrong."
+        return f"{report.dataset}: {_counted(report.cases, 'case')}, nothing is wrong."
+    order = ("error", "warning", "note")
+    ordered = sorted(report.problems, key=lambda p: order.index(p.severity))
+    tables = (
+        _problem_table([p for p in ordered if p.fix or p.severity != "note"]),
+        _notes_table([p for p in ordered if not p.fix and p.severity == "note"]),
+    )
+    counts = ", ".join(_counted(report.count(severity), severity) for severity in order)
+    shown = "\n".join(_drawn(table) for table in tables if table.row_count)
+    return f"{shown}{report.dataset}: {_counted(report.cases, 'case')}; {counts}."
+
+
+def _problem_table(problems: Sequence[Problem]) -> Table:
+    """Problems that somebody has to put right; equal ones share a line."""
     table = Table(box=None, pad_edge=False)
     for title in ("", "case", "file", "what is wrong", "how to fix it"):
         table.add_column(title, overflow="fold")
-    order = ("error", "warning", "note")
     alike: dict[tuple[str, str, str], list[Problem]] = {}
-    for problem in sorted(report.problems, key=lambda p: order.index(p.severity)):
+    for problem in problems:
         alike.setdefault((problem.severity, problem.what, problem.fix), []).append(problem)
     for (severity, what, fix), [first, *others] in alike.items():
         file = Path(first.file).name if first.file else ""
         more = f" and {len(others)} more" if others else ""
         table.add_row(severity, f"{first.case_id or ''}{more}", file, what, fix)
-    counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in order)
+    return table
+
+
+def _notes_table(problems: Sequence[Problem]) -> Table:
+    """What is only told, such as which series are scans and which are left out."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "case", "what is told of it"):
+        table.add_column(title, overflow="fold")
+    for problem in problems:
+        table.add_row(problem.severity, problem.case_id or "", problem.what)
+    return table
+
+
+def _drawn(table: Table) -> str:
     console = Console(width=max(Console().width, NARROWEST_TABLE), no_color=True)
     with console.capture() as captured:
         console.print(table, markup=False)
-    return f"{captured.get()}{report.dataset}: {report.cases} cases; {counts}."
+    return captured.get()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def left_out_screen(left_out: "Sequence[LeftOut]") -> str:
     """A table of what a DICOM folder holds and is no scan, and why."""
     table = Table(box=None, pad_edge=False)
-    for title in ("left out", "files", "because it is, or has"):
+    for title in ("left out", "series", "files", "because it is, or has", "UID of the series"):
         table.add_column(title, overflow="fold")
     for one in left_out:
-        table.add_row(one.series, str(one.files), one.why)
-    console = Console(width=max(Console().width, NARROWEST_TABLE), no_color=True)
-    with console.capture() as captured:
-        console.print(table, markup=False)
-    return captured.get().rstrip()
+        table.add_row(one.series or "-", one.number, str(one.files), one.why, one.uid)
+    return _drawn(table).rstrip()
 
 
 def repair_screen(folder: Path, repairs: "list[Repair]") -> str:

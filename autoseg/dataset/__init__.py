@@ -1,7 +1,7 @@
 """Which scans there are, where their files lie, and what their labels mean; no pixel is kept.
 
 Read `labels`, `dataset` and `problems`, which are the records; then `layouts`, which finds them on
-disk, `reading` of one case, its `objects` and their `object_classes`, `inputs` to predict, `splits`
-into folds, `synthetic` scans; `bids_derivatives` are masks as BIDS has them, and `coco_results`
-objects as COCO does.
+disk, `reading` of one case (and `regridding` of its channels), its `objects` and their
+`object_classes`, `inputs` to predict (of DICOM by `dicom_channels`), `splits`, `synthetic` scans;
+`bids_derivatives` are masks as BIDS has them, and `coco_results` objects as COCO does.
 """

@@ -12,6 +12,7 @@ from autoseg.version import __version__
 
 BIDS_VERSION = "1.10.0"
 DATA_TYPE = "anat"
+SHOWS = f"Segmentations by neural networks (autoseg {__version__}), which nobody has corrected"
 
 
 def write_derivative(root: Path, case: Case, mask: Volume, labels: LabelScheme) -> Path:
@@ -28,9 +29,16 @@ def write_derivative(root: Path, case: Case, mask: Volume, labels: LabelScheme) 
     description = root / "dataset_description.json"
     if not description.is_file():
         save_json(_description(), description)
+        with replacing(root / "README") as temporary:
+            temporary.write_text(f"{SHOWS}, one for each scan.\n", encoding="utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_table(path.with_name(f"{stem}.tsv"), labels)
-    sidecar = {"Manual": False, "SpatialReference": "orig", "GeneratedBy": "autoseg"}
+    sidecar = {
+        "Description": SHOWS,
+        "Manual": False,
+        "SpatialReference": "orig",
+        "GeneratedBy": "autoseg",
+    }
     save_json(sidecar, path.with_name(f"{stem}.json"))
     write_labels(path, mask)
     return path

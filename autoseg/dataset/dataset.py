@@ -24,7 +24,8 @@ class Case:
     """Where one scan's files are; holds no pixels.
 
     `objects` numbers the objects of the label map, where another file does; `object_classes` tells
-    the class of each number, where the label is itself such a file.
+    the class of each number, where the label is itself such a file. Files `in_one_space` are
+    registered and may lie on grids of their own: reading puts them on the first one's.
     """
 
     case_id: str
@@ -33,6 +34,7 @@ class Case:
     patient_id: str
     objects: Path | None = None
     object_classes: Path | None = None
+    in_one_space: bool = False
 
     def files(self) -> tuple[Path, ...]:
         """Its image files, each once, in the order of the channels."""

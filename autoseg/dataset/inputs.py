@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.dataset.dicom_channels import descriptions, match_channels, of_modality
+from autoseg.dataset.layouts.bids import bids_scans, is_bids
 from autoseg.dataset.layouts.naming import group_channels, image_files, stem
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.geometry import same_space
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.folders import holds_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.dicom.series import file_of
-from autoseg.images.dicom.survey import LeftOut, holds_dicom, scans_of_files, survey_dicom
+from autoseg.images.dicom.survey import (
+    LeftOut,
+    labels_left_out,
+    not_dicom,
+    scans_of_files,
+    survey_dicom,
+)
 from autoseg.images.formats import ENDINGS, count_channels, is_image, read_raw
 
 NUMBERED = re.compile(r".+_\d{4}")
@@ -31,19 +40,30 @@ class Scans:
 
 
 def list_scans(
-    inputs: Sequence[Path], channel_count: int, trained_on: Collection[str] = ()
+    inputs: Sequence[Path],
+    channel_count: int,
+    trained_on: Collection[str] = (),
+    series: Sequence[str] = (),
+    channel_names: Sequence[str] = (),
 ) -> Scans:
     """The scans among files and folders: `<case>_0000` files are grouped, others stand alone.
 
     Numbered files that each hold all channels of the model are scans of their own, as they are in
     training. Those of one channel may as well be channels: they are scans if they lie in different
-    places, or cases that the model was `trained_on` are numbered so. Raises AutosegError when there
-    is none that has the channels that the model needs, or two would have the same name.
+    places, or cases that the model was `trained_on` are numbered so. `series` are patterns of the
+    descriptions of DICOM series, one for each channel; in BIDS folders files are channels by their
+    suffixes. Without patterns a series has the modality that the only channel is named after, if it
+    is. Raises AutosegError when there is none that has the channels that the model needs, or two
+    would have the same name.
     """
-    files = _files_by_folder(inputs)
     problems: list[str] = []
     notes: list[str] = []
-    scans, left_out = _dicom_scans(inputs, channel_count, problems)
+    in_bids = [path for path in inputs if is_bids(path)]
+    others = [path for path in inputs if path not in in_bids]
+    files = _files_by_folder(others)
+    scans, left_out = _dicom_scans(others, channel_count, series, channel_names, problems)
+    for path in in_bids:
+        scans += bids_scans(path, channel_names, channel_count, problems)
     numbered = any(NUMBERED.fullmatch(case_id) for case_id in trained_on)
     for folder_files in files.values():
         scans += _scans_of_folder(folder_files, channel_count, numbered, problems, notes)
@@ -81,7 +101,11 @@ def _files_by_folder(inputs: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _dicom_scans(
-    inputs: Sequence[Path], channel_count: int, problems: list[str]
+    inputs: Sequence[Path],
+    channel_count: int,
+    series: Sequence[str],
+    channel_names: Sequence[str],
+    problems: list[str],
 ) -> tuple[list[Case], Sequence[LeftOut]]:
     """The volumes that folders hold, at any depth, and that files are of.
 
@@ -89,21 +113,27 @@ def _dicom_scans(
     """
     folders = [path for path in inputs if path.is_dir() and holds_dicom(path)]
     survey = survey_dicom(folders)
+    beside = [p for p in survey.others if not (p.parent in folders and is_image(p))]
+    drawn = [labels_left_out(one) for one in survey.label_objects]
+    left_out = [*survey.left_out, *drawn, *not_dicom(beside)]
     volumes = {volume.name: volume for volume in survey.volumes}
     single = [path for path in inputs if not path.is_dir() and is_dicom(file_of(path))]
     volumes |= {volume.name: volume for volume in scans_of_files(single)}
+    if series:
+        found = match_channels(list(volumes.values()), series)
+        problems += found.problems
+        return found.cases, [*left_out, *found.left_out]
     if volumes and channel_count > 1:
         problems.append(
             f"{len(volumes)} DICOM volumes were found, but the model needs {channel_count} "
-            "channels, and which series is which cannot be known. Convert them to NIfTI, and name "
-            "the files <case>_0000, <case>_0001 and so on."
+            "channels. Say which series each is, by a pattern of its description: --series "
+            "CHANNEL='*pattern*' for each. The descriptions here are "
+            f"{descriptions(list(volumes.values()))}."
         )
-        return [], survey.left_out
-    cases = [
-        Case(volume.name, (ChannelSource(volume.path, None),), None, volume.patient)
-        for volume in volumes.values()
-    ]
-    return cases, survey.left_out
+        return [], left_out
+    kept, others = of_modality(list(volumes.values()), channel_names)
+    cases = [Case(v.name, (ChannelSource(v.path, None),), None, v.patient) for v in kept]
+    return cases, [*left_out, *others]
 
 
 def _one_form(name: str) -> str:
@@ -118,7 +148,7 @@ def _needed(channel_count: int) -> str:
 def _no_image(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -> str:
     """What to tell of files that are no images."""
     if left_out:
-        reasons = "; ".join(f"{one.series}: {one.why}" for one in left_out)
+        reasons = "; ".join(": ".join(filter(None, (one.series, one.why))) for one in left_out)
         return f"no DICOM series here is a scan that can be segmented ({reasons})."
     counts = {folder: len(image_files(folder)) for folder in sorted(files)}
     if filled := [f"{folder} ({count} images)" for folder, count in counts.items() if count]:

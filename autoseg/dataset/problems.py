@@ -58,6 +58,8 @@ PROBLEMS: dict[str, Severity] = {
     "channel_assumed": "note",
     "left_right": "note",
     "left_out": "note",
+    "taken": "note",
+    "resampled_channel": "warning",
     "missing_slices": "warning",
     "doubled_slices": "warning",
     "overlap": "warning",

@@ -9,6 +9,7 @@ import numpy as np
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.object_classes import classes_beside, values_of_objects
 from autoseg.dataset.problems import Problem, raise_errors
+from autoseg.dataset.regridding import resampled_like
 from autoseg.geometry import (
     SAME_SPACE_MM,
     Grid,
@@ -72,9 +73,15 @@ def merge_channels(case: Case, volumes: dict[Path, Volume]) -> Volume:
 
 
 def aligned_files(case: Case, volumes: dict[Path, Volume]) -> dict[Path, Volume]:
-    """A case's files, each turned to the first one's order of voxels where that is all it takes."""
+    """A case's files, each turned to the first one's order of voxels where that is all it takes.
+
+    Those that are known to lie in one space are resampled to its grid.
+    """
     first = volumes[case.files()[0]]
-    return {path: aligned(volume, first) for path, volume in volumes.items()}
+    turned = {path: aligned(volume, first) for path, volume in volumes.items()}
+    if not case.in_one_space:
+        return turned
+    return {path: resampled_like(volume, first) for path, volume in turned.items()}
 
 
 def aligned(volume: Volume, reference: Volume) -> Volume:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,8 @@ from numpy.typing import NDArray
 from autoseg.evaluation.lesions import LESIONS
 from autoseg.evaluation.mask_pair import MaskPair
 from autoseg.evaluation.objects import LEAST_IOU
+from autoseg.evaluation.statistics import Floats
 from autoseg.records import Record
-
-Floats = NDArray[np.float64]
 
 
 class CocoRule(Record):
@@ -79,44 +77,43 @@ def detections_of(pair: MaskPair) -> Detections:
     )
 
 
-def mean_average_precision(scans: Sequence[Detections]) -> float | None:
-    """COCO's AP of masks: the mean over IoUs from 0.50 to 0.95 of `average_precision`.
-
-    None without any reference object.
-    """
-    each = [average_precision(scans, iou) for iou in COCO.ious]
-    known = [value for value in each if value is not None]
-    return float(np.mean(known)) if known else None
+def mean_average_precision(scans: Sequence[Detections], times: Floats) -> Floats:
+    """COCO's AP of masks: the mean over IoUs from 0.50 to 0.95 of `average_precision`."""
+    each = [average_precision(scans, times, iou) for iou in COCO.ious]
+    mean: Floats = np.mean(each, axis=0)
+    return mean
 
 
-def average_precision_50(scans: Sequence[Detections]) -> float | None:
+def average_precision_50(scans: Sequence[Detections], times: Floats) -> Floats:
     """COCO's AP at an IoU of 0.5."""
-    return average_precision(scans, 0.5)
+    return average_precision(scans, times, 0.5)
 
 
-def average_precision_10(scans: Sequence[Detections]) -> float | None:
+def average_precision_10(scans: Sequence[Detections], times: Floats) -> Floats:
     """The same at an IoU of 0.1, as nnDetection reports it, there of boxes and here of masks."""
-    return average_precision(scans, LOOSE_IOU)
+    return average_precision(scans, times, LOOSE_IOU)
 
 
-def average_precision(scans: Sequence[Detections], iou: float) -> float | None:
-    """Mean precision at 101 recalls, of the detections of all scans by confidence.
+def average_precision(scans: Sequence[Detections], times: Floats, iou: float) -> Floats:
+    """Mean precision at 101 recalls, of the detections of all scans by confidence [row].
 
-    Precision at a recall is the best at that or a higher one. Detections of one confidence count at
+    Each row of `times` [row, scan] says how often every scan counts. Precision at a recall is the
+    best at that or a higher one. Detections of one confidence count at
     once, so the order of scans does not matter, which in COCO's own code it does; where all are
     equal, as without probabilities, the curve is a single point. Of more than 100 detections in a
     scan the most confident count, and of those alike the largest. Below an IoU of 0.5 objects match
-    from 0.1 on. None without any reference.
+    from 0.1 on. NaN without any reference.
     """
-    references = sum(len(scan.found_at) for scan in scans)
-    if not references:
-        return None
-    confidences, right = _pooled(scans, iou)
-    true, false = _running_counts(confidences, right)
-    recall, precision = true / references, true / np.maximum(true + false, 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, np.linspace(0, 1, COCO.recalls))
-    return float(np.append(best, 0.0)[at].mean())
+    references = times @ np.array([len(scan.found_at) for scan in scans], float)
+    true, false = _running_counts(*_pooled(scans, times, iou))
+    recall = true / np.maximum(references, 1)[:, None]
+    precision = true / np.maximum(true + false, 1)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    wanted = np.linspace(0, 1, COCO.recalls)
+    at = [np.searchsorted(row, wanted) for row in recall]
+    padded = np.pad(best, ((0, 0), (0, 1)))
+    mean = np.take_along_axis(padded, np.stack(at), axis=1).mean(axis=1)
+    return np.where(references > 0, mean, np.nan)
 
 
 def froc(scans: Sequence[Detections]) -> Froc | None:
@@ -132,7 +129,8 @@ def froc(scans: Sequence[Detections]) -> Froc | None:
     false_at = np.concatenate([s.confidences[s.may_be_false & ~s.touches] for s in scans])
     found_at, lesions = found_at[found_at >= 0], len(found_at)
     hit = np.repeat([True, False], [len(found_at), len(false_at)])
-    found, false = _running_counts(np.concatenate((found_at, false_at)), hit)
+    counts = _running_counts(np.concatenate((found_at, false_at)), hit, np.ones((1, len(hit))))
+    found, false = (count[0] for count in counts)
     # Of several points at one rate, interp takes the last, which is the highest.
     values = np.interp(FALSE_POSITIVES_PER_SCAN, false / len(scans), found / lesions).tolist()
     return Froc(
@@ -142,9 +140,13 @@ def froc(scans: Sequence[Detections]) -> Froc | None:
     )
 
 
-def _pooled(scans: Sequence[Detections], iou: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """The confidences of all detections that count, and whether each is right."""
-    confidences, right = [np.zeros(0)], [np.zeros(0, bool)]
+def _pooled(
+    scans: Sequence[Detections], times: Floats, iou: float
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """The confidences of all detections that count, whether each is right, and how often it
+    counts [row, detection]."""
+    confidences: list[Floats] = [np.zeros(0)]
+    right = [np.zeros(0, bool)]
     for scan in scans:
         best = np.lexsort((-scan.sizes_vox, -scan.confidences))[: COCO.detections]
         ious = scan.ious if iou >= LEAST_IOU else scan.loose_ious
@@ -152,15 +154,16 @@ def _pooled(scans: Sequence[Detections], iou: float) -> tuple[Floats, NDArray[np
         counts = matched | scan.may_be_false[best]
         confidences.append(scan.confidences[best][counts])
         right.append(matched[counts])
-    return np.concatenate(confidences), np.concatenate(right)
+    sizes = list(map(len, right[1:]))
+    return np.concatenate(confidences), np.concatenate(right), np.repeat(times, sizes, axis=1)
 
 
 def _running_counts(
-    confidences: Floats, right: NDArray[np.bool_]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """How many are right, and wrong, down to each confidence, from none on."""
+    confidences: Floats, right: NDArray[np.bool_], times: Floats
+) -> tuple[Floats, Floats]:
+    """How many are right, and wrong, down to each confidence, from none on [row, confidence]."""
     order = np.argsort(-confidences, kind="stable")
     ends = np.flatnonzero(np.diff(confidences[order], append=-np.inf))
-    true = np.append(0, np.cumsum(right[order])[ends])
-    false = np.append(0, np.cumsum(~right[order])[ends])
-    return true, false
+    right, times = right[order], times[:, order]
+    true, false = (np.cumsum(times * which, axis=1)[:, ends] for which in (right, ~right))
+    return np.pad(true, ((0, 0), (1, 0))), np.pad(false, ((0, 0), (1, 0)))

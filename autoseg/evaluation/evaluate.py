@@ -7,10 +7,10 @@ from pathlib import Path
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import raise_if_any
 from autoseg.evaluation.declared import Declared
-from autoseg.evaluation.detection import froc
 from autoseg.evaluation.evaluation import Evaluation, metric_notes
-from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score, class_score, mean_score
+from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score
 from autoseg.evaluation.pairing import Pairing, pair_masks
+from autoseg.evaluation.pooled_metrics import with_pooled
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
 from autoseg.evaluation.score_arrays import class_statistics, mean_statistics, score_arrays
 from autoseg.evaluation.scored_case import CasePair, ScoredCase, numbers_objects, score_case
@@ -115,7 +115,7 @@ def _summed_up(
             convention=scoring.convention,
         )
     )
-    return _with_pooled(evaluation, by_case)
+    return with_pooled(evaluation, by_case)
 
 
 def with_statistics(evaluation: Evaluation) -> Evaluation:
@@ -132,23 +132,6 @@ def with_statistics(evaluation: Evaluation) -> Evaluation:
             "mean_statistics": over_classes,
         }
     )
-
-
-def _with_pooled(evaluation: Evaluation, by_case: CaseScores) -> Evaluation:
-    """The same with metrics that look at all scans together in place of their means."""
-    pooled = [name for name in evaluation.metrics if METRICS[name].pooled is not None]
-    if not pooled:
-        return evaluation
-    classes, curves = {}, {}
-    for name, means in evaluation.classes.items():
-        scored = [case[name] for case in by_case.values()]
-        found = class_score(scored)
-        classes[name] = means | {metric: found[metric] for metric in pooled}
-        curves[name] = froc([one.detections for one in scored if one.detections is not None])
-    over_classes = mean_score(classes.values())
-    mean = evaluation.mean | {metric: over_classes.get(metric) for metric in pooled}
-    known = {name: curve for name, curve in curves.items() if curve is not None}
-    return evaluation.model_copy(update={"mean": mean, "classes": classes, "froc": known})
 
 
 def _means(statistics: Mapping[str, Statistics]) -> Score:

@@ -16,8 +16,8 @@ EMPTY_RULE = (
 )
 INTERVAL_RULE = (
     "95 % confidence intervals of means: bias-corrected and accelerated bootstrap of patients, "
-    f"each drawn with all of its scans; with fewer than {FEWEST_PATIENTS} they are too narrow; of "
-    "pooled metrics they are intervals of the mean over single scans, not of the pooled value"
+    f"each drawn with all of its scans; with fewer than {FEWEST_PATIENTS} they are too narrow; "
+    "pooled_intervals are of the pooled values, those of statistics of means over single scans"
 )
 ACCURACY_RULE = (
     "mean.pixel_accuracy is the share of voxels with the right label among all classes, averaged "
@@ -50,7 +50,8 @@ class Evaluation(Record):
     absent. `penalties` are scores that penalised means count where `cases` has none. Overlaps of
     all classes together are `pixel_accuracy` by case. `names` are those of label values, where they
     are known; `labels_from` says by whom. `patients` are by case. `froc` is of all scans together,
-    of classes whose probabilities are there. `notes` are what a reader of the scores should know.
+    of classes whose probabilities are there. `pooled_intervals` are 95 % intervals of metrics
+    that look at all scans together. `notes` are what a reader of the scores should know.
     """
 
     mean: Score
@@ -67,6 +68,8 @@ class Evaluation(Record):
     penalties: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
     pixel_accuracy: dict[str, float] = Field(default_factory=dict)
     froc: dict[str, Froc] = Field(default_factory=dict)
+    pooled_intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
+    mean_pooled_intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     patients: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, MetricNote] = Field(default_factory=dict)
     convention: Convention | None = None
@@ -76,6 +79,14 @@ class Evaluation(Record):
     def title_of(self, name: str) -> str:
         """A class as people call it: its value with its name, where that is known."""
         return f"{name} {self.names[name]}" if name in self.names else name
+
+    def interval_95(self, name: str | None, metric: str) -> tuple[float, float] | None:
+        """Of what is said of a class, or without a name of their mean."""
+        if METRICS[metric].pooled is not None:
+            pooled = self.pooled_intervals.get(name, {}) if name else self.mean_pooled_intervals
+            return pooled.get(metric)
+        found = self.statistics.get(name, {}) if name else self.mean_statistics
+        return found[metric].interval_95 if metric in found else None
 
     def score(self, case_id: str, name: str, metric: str) -> float | None:
         """With the penalty where the class is in one mask alone and the score is not defined."""

@@ -22,9 +22,12 @@ from autoseg.evaluation import (
 )
 from autoseg.evaluation.detection import Detections, detections_of
 from autoseg.evaluation.mask_pair import MapPair, MaskPair
+from autoseg.evaluation.statistics import Floats, number
 
 Score = dict[str, float | None]  # by metric; None where it is not defined
 Better = Literal["higher", "lower", "zero"]
+# Of all scans together [row], where each row says how often every scan counts [row, scan].
+Pooled = Callable[[Sequence[Detections], Floats], Floats]
 
 
 class Empty(Enum):
@@ -61,7 +64,7 @@ class Metric:
     unit: str
     better: Better | None
     empty: EmptyRule
-    pooled: Callable[[Sequence[Detections]], float | None] | None = None
+    pooled: Pooled | None = None
     of_probabilities: bool = False
 
     def score(self, pair: MaskPair) -> float | None:
@@ -170,7 +173,7 @@ METRICS: dict[str, Metric] = {
         panoptic.jaccard_90, "TP / (TP + FP + FN), IoU >= 0.9", "", "higher", OF_EITHER
     ),
     "map": Metric(
-        lambda pair: detection.mean_average_precision([detections_of(pair)]),
+        lambda pair: _of_one(detection.mean_average_precision, pair),
         "COCO's AP, IoU 0.50 to 0.95",
         "",
         "higher",
@@ -179,7 +182,7 @@ METRICS: dict[str, Metric] = {
         of_probabilities=True,
     ),
     "ap50": Metric(
-        lambda pair: detection.average_precision_50([detections_of(pair)]),
+        lambda pair: _of_one(detection.average_precision_50, pair),
         "COCO's AP at IoU 0.5",
         "",
         "higher",
@@ -188,7 +191,7 @@ METRICS: dict[str, Metric] = {
         of_probabilities=True,
     ),
     "ap10": Metric(
-        lambda pair: detection.average_precision_10([detections_of(pair)]),
+        lambda pair: _of_one(detection.average_precision_10, pair),
         "COCO's AP at IoU 0.1",
         "",
         "higher",
@@ -261,14 +264,6 @@ ABSENT = score_masks(
 )
 
 
-def class_score(cases: Sequence[ClassScores]) -> Score:
-    """Of one class in several scans: means over scans, or what pooled metrics say of them."""
-    mean = mean_score(case.scores for case in cases)
-    detections = [case.detections for case in cases if case.detections is not None]
-    pooled = {name: METRICS[name].pooled for name in mean}
-    return mean | {name: pool(detections) for name, pool in pooled.items() if pool is not None}
-
-
 def mean_score(scores: Iterable[Score]) -> Score:
     """Means of every metric that has a better end, over the scores that there are."""
     rows = list(scores)
@@ -282,3 +277,8 @@ def mean_score(scores: Iterable[Score]) -> Score:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def _of_one(pooled: Pooled, pair: MaskPair) -> float | None:
+    """What a metric of all scans together says of a single one."""
+    return number(pooled([detections_of(pair)], np.ones((1, 1)))[0])

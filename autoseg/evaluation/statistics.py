@@ -135,7 +135,7 @@ def resample_means(scores: Floats, patients: Sequence[str]) -> Means:
     sums, counts = patient_sums(scores, patients)
     resampled = [
         _ratio(np.tensordot(drawn, sums, 1), np.tensordot(drawn, counts, 1))
-        for drawn in _draws(len(sums))
+        for drawn in draws(len(sums), len(sums))
     ]
     return Means(
         _ratio(sums.sum(axis=0), counts.sum(axis=0)),
@@ -154,6 +154,19 @@ def patient_sums(scores: Floats, patients: Sequence[str]) -> tuple[Floats, Float
         np.tensordot(belongs, np.where(known, scores, 0.0), 1),
         np.tensordot(belongs, known.astype(float), 1),
     )
+
+
+def draws(patients: int, widest: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
+    """How often each patient is drawn [resample, patient], in parts, so that an array with
+    `widest` numbers a resample stays small."""
+    rng, left = np.random.default_rng(SEED), resamples
+    while left:
+        rows = min(left, max(1, DRAWN_AT_ONCE // max(1, widest)))
+        drawn = rng.integers(patients, size=(rows, patients)) if patients else np.zeros((rows, 0))
+        places = drawn + patients * np.arange(rows)[:, None]
+        counts = np.bincount(places.ravel().astype(np.intp), minlength=rows * patients)
+        yield counts.reshape(rows, patients).astype(float)
+        left -= rows
 
 
 def summarise(scores: Floats, penalised: Floats, means: Means) -> list[Statistics]:
@@ -194,18 +207,6 @@ def number(value: float) -> float | None:
 def pair(ends: Floats) -> tuple[float, float] | None:
     """Both ends of an interval for a record; None for NaN."""
     return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
-
-
-def _draws(patients: int) -> Iterator[Floats]:
-    """How often each patient is drawn [resample, patient], in parts."""
-    rng, left = np.random.default_rng(SEED), RESAMPLES
-    while left:
-        rows = min(left, max(1, DRAWN_AT_ONCE // max(1, patients)))
-        drawn = rng.integers(patients, size=(rows, patients)) if patients else np.zeros((rows, 0))
-        places = drawn + patients * np.arange(rows)[:, None]
-        counts = np.bincount(places.ravel().astype(np.intp), minlength=rows * patients)
-        yield counts.reshape(rows, patients).astype(float)
-        left -= rows
 
 
 def _ratio(sums: Floats, counts: Floats) -> Floats:

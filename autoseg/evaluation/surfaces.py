@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import KDTree
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -118,6 +117,8 @@ def _nearest(places: Mask, targets: Mask, spacing_mm: Sequence[float]) -> NDArra
             ~targets, sampling=spacing_mm, return_distances=False, return_indices=True
         )
         return np.asarray(everywhere[:, places].T, np.int64)
+    from scipy.spatial import KDTree  # takes half a second to import
+
     indices = np.argwhere(targets)
     tree = KDTree(indices * spacing_mm, balanced_tree=False, compact_nodes=False)
     return np.asarray(indices[tree.query(np.argwhere(places) * spacing_mm)[1]])

@@ -9,7 +9,6 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
 from autoseg.dataset.layouts.folder_files import listed
 from autoseg.geometry import Spacing3
@@ -31,11 +30,13 @@ class ObjectSamples:
     touches: NDArray[np.bool_]  # [object] shares a face, edge or corner with another
     solidity: NDArray[np.float64]  # [object] its share of its convex hull; NaN where not measured
     in_box: NDArray[np.int64]  # [class] most centres in a box of a patch's size
+    sizes_vox: NDArray[np.int64]  # [object, axis] of the box around it
 
 
 NO_OBJECTS = ObjectSamples(
-    np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0), np.zeros(0, np.int64)
-)
+    np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0), np.zeros(0, np.int64),
+    np.zeros((0, 3), np.int64),
+)  # fmt: skip
 
 
 def measure_objects(
@@ -63,6 +64,7 @@ def measure_objects(
         touches=touches[1:],
         solidity=_solidities(numbers, measured),
         in_box=_most_in_a_box(measured["centroids"][1:], of_class, numbers.shape, class_count),
+        sizes_vox=np.diff(measured["bounding_boxes"][1:].astype(np.int64))[:, ::2] + 1,
     )
 
 
@@ -123,6 +125,8 @@ def _solidity(mask: NDArray[np.bool_]) -> float:
 
     Spacing does not matter, since it stretches both alike.
     """
+    from scipy.spatial import ConvexHull, QhullError  # takes half a second to import
+
     wide = [axis for axis, size in enumerate(mask.shape) if size > 1]
     if len(wide) < 2:
         return 1.0

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.problems import Problem
 from autoseg.dataset.reading import aligned, lie_alike
+from autoseg.dataset.regridding import onto_grid, share_covered
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid, same_space
 from autoseg.images.formats import file_ending
@@ -94,30 +94,6 @@ def write_repaired(
     return [r for r in repairs.values() if r.changes or r.left_out] + hopeless
 
 
-def onto_grid(volume: Volume, grid: Grid, nearest: bool) -> NDArray[Any]:
-    """Resample [channel, z, y, x] to another grid of the same space, of any affine.
-
-    Linear, or to the nearest voxel; beyond its border an image has its smallest value, and a label
-    map 0.
-    """
-    import SimpleITK as sitk  # noqa: N813  # 0.7 s, and seldom needed
-
-    to_source = np.linalg.inv(volume.grid.affine_ras_mm) @ grid.affine_ras_mm  # of file indices
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(to_source[:3, :3].ravel().tolist())
-    transform.SetTranslation(to_source[:3, 3].tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(grid.shape_vox[::-1])
-    resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
-    channels = []
-    for channel in volume.array:
-        resampler.SetDefaultPixelValue(0.0 if nearest else float(channel.min()))
-        resampled = resampler.Execute(sitk.GetImageFromArray(channel))
-        channels.append(sitk.GetArrayFromImage(resampled))
-    return np.stack(channels)
-
-
 def _write_case(task: Task) -> Repair:
     case, changes = task.case, list[str]()
     stored = {path: read_image(path, finite=False) for path in case.files()}
@@ -190,8 +166,7 @@ def _fixed_image(volume: Volume, reference: Grid) -> tuple[Volume, list[str]]:
     fixed = Volume(array, volume.grid, volume.nifti_header)
     if not same_space(volume.grid, reference):
         array = onto_grid(fixed, reference, nearest=False)
-        everywhere = Volume(np.ones_like(fixed.array[:1], np.uint8), volume.grid, None)
-        covered = float(onto_grid(everywhere, reference, nearest=True).mean())
+        covered = share_covered(fixed, reference)
         fixed = Volume(array, reference, nifti_header_of(reference.affine_ras_mm))
         changes.append(
             f"was resampled to the first channel's grid; it covers {covered:.0%} of it, the rest "

@@ -28,6 +28,7 @@ SKETCH_WEIGHTS = np.concatenate([np.full(n, (high - low) / n) for low, high, n i
 SKETCH_QUANTILES = np.cumsum(SKETCH_WEIGHTS) - SKETCH_WEIGHTS / 2
 CLASS_QUANTILES = (np.arange(CLASS_SKETCH_SIZE) + 0.5) / CLASS_SKETCH_SIZE
 VOXELS_AT_ONCE = 2**20
+OBJECT_BOXES = 24  # of a scan, whose sizes are kept
 
 
 class IntensityStats(Record):
@@ -48,7 +49,8 @@ class CaseStats(Record):
     `label_voxels` counts voxels by value: of the file, or of the class where files number objects.
     The intensities are those of labelled voxels inside the crop, per channel; None without any.
     `intensity_with_ignore` also counts voxels of the ignore label, where there is one. `ranges` are
-    the lowest and highest value of each channel in the whole scan.
+    the lowest and highest value of each channel in the whole scan. `object_sizes_vox` are of boxes
+    around objects, of an even sample of them.
     """
 
     case_id: str
@@ -62,6 +64,7 @@ class CaseStats(Record):
     intensity_with_ignore: tuple[IntensityStats, ...] | None
     pixel_hash: str
     ranges: tuple[tuple[float, float], ...] = ()
+    object_sizes_vox: tuple[Shape3, ...] = ()
 
     @property
     def cropped_shape_vox(self) -> Shape3:
@@ -126,7 +129,8 @@ def measure_case(
         object_solidity=objects.solidity,
         objects_in_box=objects.in_box,
     )
-    return case_stats(case, image, crop, values, foreground, with_ignore), samples
+    stats = case_stats(case, image, crop, values, foreground, with_ignore)
+    return stats.model_copy(update={"object_sizes_vox": _object_sizes(objects)}), samples
 
 
 def _objects(
@@ -138,6 +142,14 @@ def _objects(
     if scheme.instances:
         classes = np.minimum(classes, 1)
     return measure_objects(numbers, classes, image.grid.planning_spacing_mm, len(scheme.values))
+
+
+def _object_sizes(objects: ObjectSamples) -> tuple[Shape3, ...]:
+    """Those of a sample, from the smallest to the largest."""
+    order = np.argsort(objects.diameter_mm, kind="stable")
+    count = min(len(order), OBJECT_BOXES)
+    chosen = order[((np.arange(count) + 0.5) / max(1, count) * len(order)).astype(int)]
+    return tuple((z, y, x) for z, y, x in objects.sizes_vox[chosen].tolist())
 
 
 def case_stats(

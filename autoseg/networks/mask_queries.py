@@ -7,7 +7,7 @@ Each of a fixed number of queries finds one mask and its class, or nothing. A ne
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -15,9 +15,7 @@ from torch.nn import functional
 
 from autoseg.networks.blocks import ConvShape, ResidualBlock, conv_norm_act, initialize, resized
 from autoseg.networks.pixel_decoder import PixelDecoder, sine_positions
-from autoseg.networks.solov2 import SoloV2
 from autoseg.networks.unet import encode, encoder_stages
-from autoseg.networks.yolact import Yolact
 from autoseg.planning.network_plan import QueryNetworkPlan
 
 LEAST_SHARE = 1e-6  # of a voxel, that a class is said to have
@@ -72,19 +70,31 @@ class MaskQueries(nn.Module):
         return layers
 
     def packed(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of each query's classes and of none, then those of its mask."""
-        last = self.found(image)[0]
-        return torch.cat((last.classes, last.masks.flatten(2)), dim=2)
+        """What queries find in the end, as `packed_queries` has it."""
+        return packed_queries(self.found(image)[0])
+
+
+def packed_queries(found: QueryOutputs) -> torch.Tensor:
+    """As one tensor [batch, query, class + 1 + voxel], which any engine can give."""
+    return torch.cat((found.classes, found.masks.flatten(2)), dim=2)
+
+
+@runtime_checkable
+class PacksObjects(Protocol):
+    """A network whose answer is objects."""
+
+    def packed(self, image: torch.Tensor) -> torch.Tensor:
+        """What it finds in patches, as one tensor; its plan's `QueryLayout` says how."""
 
 
 class PackedQueries(nn.Module):
-    """What each query or candidate of a network finds, as one tensor, which any engine can give.
+    """What each query, box or candidate of a network finds, as one tensor that any engine can give.
 
     For a patch [batch, channel, *patch] it is [batch, query, class + 1 + voxel]: logits of the
     classes and of none, then those of the mask; rows of classes may follow.
     """
 
-    def __init__(self, network: "MaskQueries | SoloV2 | Yolact") -> None:
+    def __init__(self, network: "PacksObjects") -> None:
         super().__init__()
         self.network = network
 

@@ -81,7 +81,7 @@ def plan_solo(topology: Topology, patch: PerAxis, search: PatchSearch) -> SoloPl
     settings = search.network
     size = SOLO_SIZES[settings.size_of(SOLO_SIZES)]
     pyramid = Pyramid.of(unet_stages(topology, settings), settings.mask_stride, search.spacing_mm)
-    return solo_network(size, pyramid, patch, search.objects.sizes, _candidates(patch, search))
+    return solo_network(size, pyramid, patch, _sizes(search), _candidates(patch, search))
 
 
 def solo_network(
@@ -115,7 +115,7 @@ def plan_yolact(topology: Topology, patch: PerAxis, search: PatchSearch) -> Yola
     settings = search.network
     size = YOLACT_SIZES[settings.size_of(YOLACT_SIZES)]
     pyramid = Pyramid.of(unet_stages(topology, settings), settings.mask_stride, search.spacing_mm)
-    return yolact_network(size, pyramid, search.objects.sizes, _candidates(patch, search))
+    return yolact_network(size, pyramid, _sizes(search), _candidates(patch, search))
 
 
 def yolact_network(size: HeadSize, pyramid: Pyramid, sizes: Sizes, candidates: int) -> YolactPlan:
@@ -147,6 +147,10 @@ def boxes_of(edge_mm: float, spacing_mm: Sequence[float]) -> tuple[tuple[float, 
         tuple(round(edge_mm * s / mm, 3) for s, mm in zip(shape, spacing_mm, strict=True))
         for shape in shapes
     )
+
+
+def _sizes(search: PatchSearch) -> Sizes:
+    return Sizes.of(search.objects.sizes_vox(search.spacing_mm), search.spacing_mm)
 
 
 def _candidates(patch: PerAxis, search: PatchSearch) -> int:

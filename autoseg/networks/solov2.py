@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 from autoseg.networks.blocks import Conv, resized
-from autoseg.networks.candidates import Candidates, filled, packed_candidates, surest, taken
-from autoseg.networks.pyramid import PyramidBody, tower, with_places
-from autoseg.networks.suppression import mask_overlaps, matrix_decay
+from autoseg.networks.candidate_suppression import mask_overlaps, matrix_decay
+from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.chosen_rows import surest, taken
+from autoseg.networks.one_stage_body import PyramidBody, tower, with_places
 from autoseg.planning.network_plan import SoloPlan
 
 RARE = -4.6  # the bias of what is true of one cell in a hundred

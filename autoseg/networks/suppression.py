@@ -1,48 +1,29 @@
-"""Candidates for one object become one, by matrix operations that any engine has.
-
-Both take candidates that are sorted, the surest first, so that each is compared with those before.
-"""
+"""Non-maximum suppression without asking the device anything, so that it may be part of a graph."""
 
 import torch
 
-SIGMA = 2.0  # of matrix NMS
+from autoseg.networks.box_geometry import pairwise_iou
+
+ROUNDS = 24
 
 
-def mask_overlaps(masks: torch.Tensor) -> torch.Tensor:
-    """Intersection over union [batch, n, n] of binary masks [batch, n, voxel]."""
-    both = masks @ masks.mT
-    voxels = masks.sum(2)
-    return both / (voxels[:, :, None] + voxels[:, None] - both).clamp_min(1)
+def survivors(
+    boxes: torch.Tensor, overlap: float, kinds: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Which boxes [..., box, 2 x axis], the surest first, overlap no surer survivor by more than an
+    IoU of `overlap` [..., box]; given kinds [..., box], none of their kind.
 
-
-def box_overlaps(ones: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Intersection over union [batch, n, m] of boxes [batch, n, axis, 2] and [batch, m, axis, 2],
-    whose last entries are where they begin and end."""
-    low = torch.maximum(ones[:, :, None, :, 0], others[:, None, :, :, 0])
-    high = torch.minimum(ones[:, :, None, :, 1], others[:, None, :, :, 1])
-    both = (high - low).clamp_min(0).prod(-1)
-    sizes = [(boxes[..., 1] - boxes[..., 0]).clamp_min(0).prod(-1) for boxes in (ones, others)]
-    return both / (sizes[0][:, :, None] + sizes[1][:, None] - both).clamp_min(1e-6)
-
-
-def matrix_decay(overlaps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """How much of its score is left of each candidate [batch, n] of a class [batch, n]: the least,
-    over surer ones of its class, of a Gaussian of their overlap, less what these themselves lose
-    (matrix NMS: Wang et al. 2020, arXiv:2003.10152, equation 4)."""
-    surer = _with_surer(overlaps, classes)  # [batch, surer, candidate]
-    lost = surer.amax(1)[:, :, None]  # the most that a surer one overlaps with one before it
-    decay = torch.exp(-SIGMA * (surer**2 - lost**2))
-    return decay.amin(1)
-
-
-def fast_keep(overlaps: torch.Tensor, classes: torch.Tensor, most: float) -> torch.Tensor:
-    """Which candidates [batch, n] overlap no surer one of their class by more than that, even one
-    that is itself dropped (fast NMS: Bolya et al. 2019, arXiv:1904.02689, section 3.3)."""
-    return _with_surer(overlaps, classes).amax(1) <= most
-
-
-def _with_surer(overlaps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Overlaps [batch, n, n] of each candidate, along the last axis, with surer ones of its class,
-    and 0 with all others."""
-    alike = classes[:, :, None] == classes[:, None]
-    return torch.triu(overlaps * alike, diagonal=1)
+    All pairs at once: what no survivor of the last round suppresses survives the next. A box is
+    settled once those are that it depends on, so after as many rounds as the longest chain of
+    boxes that suppress one another this is what going through them in order gives; chains longer
+    than ROUNDS do not occur among boxes that networks give, and would keep a box too many or few.
+    """
+    count = boxes.shape[-2]
+    order = torch.arange(count, device=boxes.device)
+    suppresses = (pairwise_iou(boxes, boxes) > overlap) & (order[:, None] > order)  # [box, surer]
+    if kinds is not None:
+        suppresses = suppresses & (kinds[..., :, None] == kinds[..., None, :])
+    kept = torch.ones_like(boxes[..., 0], dtype=torch.bool)
+    for _ in range(min(ROUNDS, count)):
+        kept = ~(suppresses & kept[..., None, :]).any(-1)
+    return kept

@@ -13,22 +13,24 @@ import torch
 from torch import nn
 
 from autoseg.networks.blocks import Conv, resized
-from autoseg.networks.candidates import Candidates, filled, packed_candidates, surest, taken
-from autoseg.networks.pyramid import PyramidBody, tower
-from autoseg.networks.suppression import box_overlaps, fast_keep
+from autoseg.networks.box_geometry import decoded, encoded, pairwise_iou
+from autoseg.networks.candidate_suppression import fast_keep
+from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.chosen_rows import surest, taken
+from autoseg.networks.one_stage_body import PyramidBody, tower
+from autoseg.networks.region_proposals import anchors_at
 from autoseg.planning.network_plan import YolactPlan
 
 MOST_OVERLAP = 0.5  # with a surer candidate
 LOOKED_AT = 2  # times as many as are kept, as published
 MOVED, STRETCHED = 0.1, 0.2  # what a box's numbers are in units of, as in SSD
-MOST_STRETCHED = 4.0  # as a logarithm
 OUTSIDE = -20.0  # a mask's logit
 
 
 class YolactOutputs(NamedTuple):
     """Of each box logits of classes [batch, box, class], the background first, how it is moved and
-    stretched [batch, box, axis, 2], and coefficients [batch, box, prototype]; where boxes begin and
-    end before that [box, axis, 2], in voxels of the patch; prototypes [batch, prototype, *space];
+    stretched [batch, box, 2 x axis], and coefficients [batch, box, prototype]; the boxes before
+    that [box, 2 x axis], in voxels of the patch; prototypes [batch, prototype, *space];
     and logits of classes [batch, class, *space]."""
 
     classes: torch.Tensor
@@ -71,21 +73,23 @@ class Yolact(nn.Module):
 
     def found(self, image: torch.Tensor) -> YolactOutputs:
         maps = self.body(image)
-        classes, changes, coefficients, anchors = [], [], [], []
+        classes, changes, coefficients = [], [], []
+        anchors: list[torch.Tensor] = []
         first = 0
         for stage, sizes in zip(self.plan.head_stages, self.plan.anchors, strict=True):
             seen = self.tower(maps[stage])
-            anchors += [boxes_around(seen.shape[2:], image.shape[2:], size, seen) for size in sizes]
+            size = seen.shape[2:]
+            stride = tuple(n // m for n, m in zip(image.shape[2:], size, strict=True))
+            anchors += anchors_at(sizes, stride, size, seen.device).unbind(1)
             own = slice(first, first + len(sizes))
             classes += [_rows(head(seen)) for head in self.classes[own]]
             changes += [_rows(head(seen)) for head in self.changes[own]]
             coefficients += [_rows(head(seen)).tanh() for head in self.coefficients[own]]
             first += len(sizes)
         finest = maps[self.plan.mask_level]
-        moves = torch.cat(changes, dim=1).float()
         return YolactOutputs(
             classes=torch.cat(classes, dim=1).float(),
-            changes=moves.view(*moves.shape[:2], -1, 2),
+            changes=torch.cat(changes, dim=1).float(),
             coefficients=torch.cat(coefficients, dim=1),
             anchors=torch.cat(anchors),
             prototypes=self.prototypes(finest).relu(),
@@ -104,34 +108,16 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def boxes_around(
-    size: Sequence[int], patch: Sequence[int], edges_vox: Sequence[float], like: torch.Tensor
-) -> torch.Tensor:
-    """Boxes [place, axis, 2] of some edges around the places of a map of a size over a patch."""
-    along = [
-        (torch.arange(n, device=like.device) + 0.5) * (vox / n)
-        for n, vox in zip(size, patch, strict=True)
-    ]
-    centres = torch.stack(torch.meshgrid(*along, indexing="ij"), dim=-1).flatten(0, -2)
-    half = torch.tensor(edges_vox, device=like.device) / 2
-    return torch.stack((centres - half, centres + half), dim=-1)
-
-
 def changed(anchors: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
-    """Boxes [..., axis, 2] moved and stretched [..., axis, 2]."""
-    low, high = anchors.unbind(-1)
-    edges = high - low
-    centres = (low + high) / 2 + changes[..., 0] * MOVED * edges
-    stretch = (changes[..., 1] * STRETCHED).clamp(-MOST_STRETCHED, MOST_STRETCHED)
-    half = edges * stretch.exp() / 2
-    return torch.stack((centres - half, centres + half), dim=-1)
+    """Boxes [..., 2 x axis] moved and stretched [..., 2 x axis]."""
+    moved, stretched = changes.chunk(2, dim=-1)
+    return decoded(torch.cat((moved * MOVED, stretched * STRETCHED), dim=-1), anchors)
 
 
 def changes_to(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """What moves and stretches boxes so that they become others: all [..., axis, 2]."""
-    edges, wanted = anchors[..., 1] - anchors[..., 0], boxes[..., 1] - boxes[..., 0]
-    moved = (boxes.sum(-1) - anchors.sum(-1)) / 2 / edges / MOVED
-    return torch.stack((moved, (wanted / edges).clamp_min(1e-3).log() / STRETCHED), dim=-1)
+    """What moves and stretches boxes so that they become others: all [..., 2 x axis]."""
+    moved, stretched = encoded(boxes, anchors).chunk(2, dim=-1)
+    return torch.cat((moved / MOVED, stretched / STRETCHED), dim=-1)
 
 
 def surest_boxes(found: YolactOutputs, count: int, patch: Sequence[int]) -> Candidates:
@@ -139,9 +125,9 @@ def surest_boxes(found: YolactOutputs, count: int, patch: Sequence[int]) -> Cand
     best = found.classes.softmax(-1)[..., 1:].max(dim=2)  # of classes but the background
     score, index = surest(best.values, LOOKED_AT * count)
     classes = taken(best.indices, index) + 1
-    anchors = found.anchors[index]  # [batch, n, axis, 2]
+    anchors = found.anchors[index]  # [batch, n, 2 x axis]
     boxes = changed(anchors, taken(found.changes, index))
-    kept = fast_keep(box_overlaps(boxes, boxes), classes, MOST_OVERLAP)
+    kept = fast_keep(pairwise_iou(boxes, boxes), classes, MOST_OVERLAP)
     score, order = surest(score * kept, count)
     index, boxes = taken(index, order), taken(boxes, order)
     masks = summed_masks(taken(found.coefficients, index), found.prototypes)
@@ -156,12 +142,12 @@ def summed_masks(coefficients: torch.Tensor, prototypes: torch.Tensor) -> torch.
 
 
 def within(boxes: torch.Tensor, size: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
-    """Whether the voxels of a map of a size over a patch lie in boxes [batch, n, axis, 2]:
-    [batch, n, voxel]."""
+    """Whether the voxels of a map of a size over a patch lie in boxes
+    [batch, n, 2 x axis]: [batch, n, voxel]."""
     inside = torch.ones((*boxes.shape[:2], 1), dtype=torch.bool, device=boxes.device)
     for axis, (n, vox) in enumerate(zip(size, patch, strict=True)):
         place = (torch.arange(n, device=boxes.device) + 0.5) * (vox / n)
-        low, high = boxes[:, :, axis, :1], boxes[:, :, axis, 1:]
+        low, high = boxes[:, :, axis, None], boxes[:, :, len(size) + axis, None]
         along = (place + vox / n / 2 > low) & (place - vox / n / 2 < high)  # [batch, n, place]
         inside = (inside[..., None] & along[:, :, None]).flatten(2)
     return inside

@@ -6,7 +6,7 @@ from autoseg.dataset.dataset import Case, ChannelSource, Dataset
 from autoseg.dataset.layouts.recognition import survey_dataset
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.dicom.survey import scans_of_files
 from autoseg.images.formats import file_ending, is_image
 from autoseg.inspection.cached import inspect_cases
@@ -31,7 +31,9 @@ def check_dataset(
     else:
         dataset, problems = survey_dataset(path)
     cases = {case.case_id for case in (*dataset.cases, *dataset.test_cases)}
-    incomplete = {problem.case_id for problem in problems if problem.case_id} - cases
+    no_scans = dataset.layout == "dicom"  # what an archive holds beside them is no case
+    missed = [p for p in problems if p.case_id and not (no_scans and p.kind == "left_out")]
+    incomplete = {problem.case_id for problem in missed} - cases
     tests = inspect_cases(dataset, dataset.test_cases, None, workers, progress)
     trained = inspect_cases(dataset, dataset.cases, None, workers, progress)
     for inspection in tests.values():

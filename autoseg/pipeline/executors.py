@@ -13,14 +13,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from threading import Event
+from typing import TYPE_CHECKING
 
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.machine import available_cores
 from autoseg.parallel import Progress, script_aside, silent
-from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.predict import Part, PredictJob, PredictResult, predict_files
-from autoseg.pipeline.prepare import Resources, prepare
 from autoseg.work_folder import WorkFolder
+
+if TYPE_CHECKING:
+    from autoseg.pipeline.jobs import TrainJob
 
 POLL_S = 0.2
 
@@ -33,7 +35,7 @@ def gpus_here() -> list[str]:
 
 
 def train_on(
-    devices: Sequence[str], jobs: Sequence[TrainJob], stop: Event, progress: Progress = silent
+    devices: Sequence[str], jobs: "Sequence[TrainJob]", stop: Event, progress: Progress = silent
 ) -> None:
     """Train folds on all devices at once.
 
@@ -42,6 +44,8 @@ def train_on(
     processes are asked to end, which saves what they have. Raises AutosegError naming the folds
     that failed.
     """
+    from autoseg.pipeline.prepare import Resources, prepare
+
     for configuration in dict.fromkeys(job.configuration for job in jobs):
         wave = [job for job in jobs if job.configuration == configuration]
         names = [] if configuration is None else [configuration]
@@ -51,7 +55,7 @@ def train_on(
         for device in devices:
             free.put(device)
 
-        def run(job: TrainJob, free: SimpleQueue[str] = free) -> int:
+        def run(job: "TrainJob", free: SimpleQueue[str] = free) -> int:
             device = free.get()
             try:
                 words = command(job.model_copy(update={"device": device}))
@@ -73,7 +77,7 @@ def train_on(
         )
 
 
-def command(job: TrainJob) -> list[str]:
+def command(job: "TrainJob") -> list[str]:
     """What to type to do a job."""
     fold = "all" if job.fold is None else str(job.fold)
     seconds = job.budget.seconds

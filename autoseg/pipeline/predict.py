@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.dataset.dataset import Case
+from autoseg.dataset.dicom_channels import patterns_of
 from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
@@ -19,7 +20,6 @@ from autoseg.images.volume import WRITTEN_ENDING, write_image, write_labels
 from autoseg.parallel import Progress, explain_failure, silent
 from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter, not_dicom
-from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 from autoseg.postprocessing.instances import InstanceRule
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import Record, save_json
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
     from autoseg.inference.provenance import Provenance
     from autoseg.inference.whole_scan import RequestedMaps
+    from autoseg.pipeline.pictures import PictureWriter
 
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 LONGEST_SUFFIX = f"_disagreement{WRITTEN_ENDING}"
@@ -84,6 +85,7 @@ class PredictJob(Record):
     part: Part | None = None
     extras: Extras = MASKS_ALONE
     ahead: bool = True  # scans are read, and masks written, while networks run
+    series: tuple[tuple[str, str], ...] = ()  # channels, and patterns of their DICOM series
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         job.recipe,
     )
     card = predictor.card
-    scans = list_scans(job.inputs, len(card.channel_names), card.held_out)
+    names = card.channel_names
+    patterns = patterns_of(dict(job.series), names) if job.series else ()
+    scans = list_scans(job.inputs, len(names), card.held_out, patterns, names)
     output, cases = _output_folder(job.output, scans.cases)
     _check_keeps_scans(output, cases)
     _check_output(output, job.inputs)
@@ -164,7 +168,9 @@ def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
     return extras.model_copy(update={"instances": rule})
 
 
-def _pictures(output: Path, labels: LabelScheme) -> PictureWriter:
+def _pictures(output: Path, labels: LabelScheme) -> "PictureWriter":
+    from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
+
     return PictureWriter(output / PICTURES, declared_classes(labels))
 
 
@@ -217,7 +223,7 @@ class MaskWriter:
 
     folder: Path
     extras: Extras = MASKS_ALONE
-    pictures: PictureWriter | None = None
+    pictures: "PictureWriter | None" = None
     others: OtherWriter | None = None
     labels: LabelScheme | None = None  # what values are called, and which are of things
 

@@ -33,10 +33,14 @@ class DecisionLog:
         update = {"value": value, "facts": decision.facts | facts}
         self.decisions[index] = decision.model_copy(update=update)
 
-    def conclude_also(self, name: str, value: Any, of: DecisionKind[Any]) -> None:
-        """Record a further outcome of a decision, under a name of its own."""
+    def conclude_also(
+        self, name: str, value: Any, of: DecisionKind[Any], because: str | None = None
+    ) -> None:
+        """Record a further outcome of a decision, under a name of its own, and a reason if there is
+        another."""
         decision = self.decisions[self._last(of)]
-        self.decisions.append(decision.model_copy(update={"name": name, "value": value}))
+        update = {"name": name, "value": value, "because": because or decision.because}
+        self.decisions.append(decision.model_copy(update=update))
 
     def add_reason(self, kind: DecisionKind[Any], reason: str) -> None:
         """Append what became of a decision to its reason."""

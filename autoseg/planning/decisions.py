@@ -15,12 +15,12 @@ from autoseg.geometry import Orientation
 from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.network_plan import NetworkName, Upsampling
-from autoseg.planning.run_plan import LossName, MatchingPlan, RandomRange, TrainingPlan
+from autoseg.planning.run_plan import BoxLossPlan, LossName, MatchingPlan, RandomRange, TrainingPlan
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
 TaskName = Literal[
-    "semantic", "distance", "flow", "mask_queries", "solov2", "yolact"
+    "semantic", "distance", "flow", "mask_queries", "boxes", "solov2", "yolact"
 ]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
@@ -45,7 +45,10 @@ class NetworkSettings(Record):
     Each family reads its own: `size` names one of those that were published, `residual` is the
     block of an FCN's encoder, `kernel_edge` that of MedNeXt's kernels, and DeepLab has an
     `output_stride` and `separable` convolutions. Masks of queries are `mask_stride` times as coarse
-    as the patch; there are `queries_per_object` of a patch and `least_queries`.
+    as the patch; there are `queries_per_object` of a patch and `least_queries`, and as many
+    detections of boxes. These are looked for from a stage of `finest_stride` on, with as few sizes
+    for each place as give objects a mean best IoU of `anchor_overlap`, and `most_anchors` at most;
+    in so many `steps`, as by Cascade R-CNN, and with `point_rend` their masks are refined.
     """
 
     kind: NetworkName
@@ -65,6 +68,11 @@ class NetworkSettings(Record):
     mask_stride: int = Field(default=4, ge=1)
     least_queries: int = Field(default=100, ge=1)
     queries_per_object: float = Field(default=1.5, gt=0)
+    finest_stride: int = Field(default=4, ge=1)
+    most_anchors: int = Field(default=3, ge=1)
+    anchor_overlap: float = Field(default=0.7, gt=0, le=1)
+    steps: int = Field(default=1, ge=1, le=3)
+    point_rend: bool = False
 
     def size_of(self, sizes: Iterable[str]) -> str:
         """The size, of those that there are. Raises AutosegError for another."""
@@ -147,6 +155,7 @@ class LossSettings(Record):
     boundary_weight: float = 0.0
     class_weighting: ClassWeighting = "none"
     matching: MatchingPlan | None = None
+    boxes: BoxLossPlan | None = None
 
 
 class AugmentationSettings(Record):

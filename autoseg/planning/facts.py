@@ -196,6 +196,19 @@ def oriented_grids(
     return np.array(spacings), np.array(shapes)
 
 
+def object_sizes_mm(
+    fingerprint: Fingerprint, orientation: Orientation
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Sides of boxes around a sample of all objects in mm [object, axis], in the plan's
+    orientation."""
+    sizes = [np.zeros((0, 3))]
+    for case in fingerprint.cases:
+        order = (0, 1, 2) if orientation == "as_stored" else canonical_order(case.axis_codes)
+        own = np.array(case.object_sizes_vox, float).reshape(-1, 3) * np.array(case.spacing_mm)
+        sizes.append(own[:, order])
+    return np.concatenate(sizes)
+
+
 def left_right_axis(fingerprint: Fingerprint, orientation: Orientation) -> int | None:
     """The axis from left to right, in the plan's orientation; None where scans differ in it."""
     if orientation == "canonical":

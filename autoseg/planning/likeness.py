@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
@@ -13,15 +12,17 @@ from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
 from autoseg.planning.model_plan import (
+    BoxesPlan,
     CandidatesPlan,
     MaskQueriesPlan,
     ModelPlan,
     ScanInput,
     TaskPlan,
 )
-from autoseg.planning.network_plan import FIND_OBJECTS, OneStagePlan, QueryNetworkPlan
+from autoseg.planning.network_plan import BoxNetworkPlan, OneStagePlan, QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.planner import PlanningInputs, expect
+from autoseg.planning.task_choice import OBJECT_TASKS
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +116,17 @@ def _configuration_like(
 
 
 def _task_like(model: ModelPlan, base: ModelPlan) -> TaskPlan:
-    """The new data's own task; masks of queries are as coarse, and as many, as the model's."""
-    theirs: dict[str, Any]
-    if isinstance(model.network, OneStagePlan) and isinstance(model.task, CandidatesPlan):
+    """The new data's own task; masks of objects are as coarse, and as many, as the model's."""
+    task, network = base.task, model.network
+    if isinstance(task, MaskQueriesPlan) and isinstance(network, QueryNetworkPlan):
+        theirs = {"mask_stride": network.mask_stride, "queries": network.queries}
+        return task.model_copy(update=theirs)
+    if isinstance(task, BoxesPlan) and isinstance(network, BoxNetworkPlan):
+        return task.model_copy(update={"mask_stride": network.mask_stride})
+    if isinstance(network, OneStagePlan) and isinstance(model.task, CandidatesPlan):
         kept = ("queries", "mask_stride", "spacing_mm", "sizes_mm")
-        theirs = {name: value for name, value in model.task if name in kept}
-        return base.task.model_copy(update=theirs)
-    if isinstance(base.task, MaskQueriesPlan) and isinstance(model.network, QueryNetworkPlan):
-        theirs = {"mask_stride": model.network.mask_stride, "queries": model.network.queries}
-        return base.task.model_copy(update=theirs)
-    return base.task
+        return task.model_copy(update={name: v for name, v in model.task if name in kept})
+    return task
 
 
 def _matched(model: Configuration, where: str, plan: Plan, inputs: PlanningInputs) -> _Channels:
@@ -214,9 +216,10 @@ def _check_fits(model: Configuration, where: str, plan: Plan) -> None:
             f"{where}: the model is {model.name}, but this dataset can only be planned as "
             f"{', '.join(plan.configurations)}."
         )
-    kind, planned = model.model.network.kind, plan.configurations[model.name].model.task.kind
-    if {kind, planned} & FIND_OBJECTS and kind != planned:
-        rules = kind if kind in FIND_OBJECTS else "default"
+    kind, task = model.model.network.kind, plan.configurations[model.name].model.task.kind
+    needed = OBJECT_TASKS.get(kind)
+    if needed != (task if task in OBJECT_TASKS.values() else None):
+        rules = "default" if needed is None else kind
         raise AutosegError(
             f"{where}: the model is a {kind}, and these rules plan another kind of task. Plan with "
             f"--rules {rules}."

@@ -119,6 +119,31 @@ class MaskQueriesPlan(Record):
         return self.classes
 
 
+class BoxesPlan(Record):
+    """Objects of classes of `things` each have a box, a class and a mask; the rest is background,
+    or what a panoptic branch says. As in `MaskQueriesPlan` else; a patch has at most `objects`.
+    """
+
+    kind: Literal["boxes"] = "boxes"
+    classes: int
+    things: tuple[int, ...] = Field(min_length=1)
+    border: int | None = None
+    objects: int = Field(ge=1)
+    mask_stride: tuple[int, ...]
+    object_score: float = Field(default=0.5, ge=0, le=1)
+    kept_share: float = Field(default=0.8, ge=0, le=1)
+
+    @property
+    def outputs(self) -> int:
+        """How many scores each voxel has: of the classes, the background first."""
+        return self.classes
+
+    @property
+    def queries(self) -> int:
+        """How many masks are looked for in labels: objects, and what else there is."""
+        return self.objects + self.classes
+
+
 class CandidatesPlan(Record):
     """Every voxel is told apart, and besides the `queries` surest candidates of a patch each have a
     class of `things`, and a mask, `mask_stride` times as coarse as the patch; other classes are not
@@ -147,9 +172,11 @@ class CandidatesPlan(Record):
         return self.classes
 
 
+ObjectsPlan = MaskQueriesPlan | BoxesPlan | CandidatesPlan  # of what finds objects as wholes
+
 # One record for each kind of answer, told apart by `kind`; all know their `outputs`.
 TaskPlan = Annotated[
-    SemanticPlan | DistancePlan | FlowPlan | MaskQueriesPlan | CandidatesPlan,
+    SemanticPlan | DistancePlan | FlowPlan | MaskQueriesPlan | BoxesPlan | CandidatesPlan,
     Field(discriminator="kind"),
 ]
 

@@ -4,24 +4,28 @@ A family's record is found by `kind` in FAMILY_PLANS; networks of other packages
 All records know `deep_supervision` and their `levels`, which describe them to people.
 """
 
-from math import prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from autoseg.extensions import extension_names
+from autoseg.planning.box_network_plan import BoxNetworkPlan as BoxNetworkPlan
+from autoseg.planning.one_stage_plan import OneStagePlan as OneStagePlan
+from autoseg.planning.one_stage_plan import SoloPlan as SoloPlan
+from autoseg.planning.one_stage_plan import YolactPlan as YolactPlan
+from autoseg.planning.stage_plan import PerAxis as PerAxis
+from autoseg.planning.stage_plan import StagePlan as StagePlan
+from autoseg.planning.stage_plan import stride_of
 from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 NetworkKind = Literal[
     "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries",
-    "solov2", "yolact",
+    "mask_rcnn", "solov2", "yolact",
 ]  # fmt: skip
-FIND_OBJECTS = {"mask_queries", "solov2", "yolact"}  # as their tasks, which need them, are called
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
-PerAxis = tuple[int, ...]
 
 
 def one_of(name: str, built_in: tuple[str, ...], installed: tuple[str, ...]) -> str:
@@ -38,21 +42,6 @@ def _known_network(name: str) -> str:
 
 
 NetworkName = Annotated[str, AfterValidator(_known_network)]
-
-
-class StagePlan(Record):
-    """One resolution of the network; `stride` leads into it. The lowest has no decoder."""
-
-    features: int
-    kernel_size: PerAxis
-    stride: PerAxis
-    blocks: int
-    decoder_blocks: int
-
-
-def stride_of(stages: tuple[StagePlan, ...]) -> PerAxis:
-    """That of the last of some stages to the patch."""
-    return tuple(prod(along) for along in zip(*(stage.stride for stage in stages), strict=True))
 
 
 class UNetPlan(Record):
@@ -213,62 +202,13 @@ class QueryNetworkPlan(Record):
         return stride_of(self.stages[: self.mask_level + 1])
 
 
-class OneStagePlan(Record):
-    """What networks share that find objects in one stage: a residual encoder, a pyramid of
-    `features` from stage `mask_level` on, where masks lie, and heads of `tower` convolutions.
-
-    They give the `candidates` that they are surest of.
-    """
-
-    stages: tuple[StagePlan, ...]
-    bias: bool
-    features: int
-    mask_level: int = Field(ge=0)
-    tower: int = Field(ge=0)
-    head_stages: tuple[int, ...]
-    candidates: int = Field(ge=1)
-    deep_supervision: Literal[True] = True
-
-    @property
-    def levels(self) -> tuple[StagePlan, ...]:
-        return self.stages
-
-    @property
-    def looked_at(self) -> tuple[int, ...]:
-        """The stages of the pyramid that heads look at, and masks are made at."""
-        return tuple(sorted({self.mask_level, *self.head_stages}))
-
-    @property
-    def mask_stride(self) -> PerAxis:
-        """Voxels of the patch that one of a mask stands for, per axis."""
-        return stride_of(self.stages[: self.mask_level + 1])
-
-
-class SoloPlan(OneStagePlan):
-    """SOLOv2: each cell of `grids`, one at each head's stage, looks for an object whose centre lies
-    in it; masks are made of `mask_features`."""
-
-    kind: Literal["solov2"] = "solov2"
-    grids: tuple[PerAxis, ...]
-    mask_features: int
-    mask_tower: int = Field(ge=1)
-
-
-class YolactPlan(OneStagePlan):
-    """YOLACT: at each place of some stages of the pyramid boxes of each of the `anchors`, in voxels
-    of the patch, are looked at; masks are sums of `prototypes`."""
-
-    kind: Literal["yolact"] = "yolact"
-    anchors: tuple[tuple[tuple[float, ...], ...], ...]  # of each stage, edges per axis
-    prototypes: int
-
-
 FAMILY_PLANS: dict[str, type[Record]] = {
     "fcn": FCNPlan,
     "deeplabv3plus": DeepLabPlan,
     "segformer": SegFormerPlan,
     "mednext": MedNeXtPlan,
     "mask_queries": QueryNetworkPlan,
+    "mask_rcnn": BoxNetworkPlan,
     "solov2": SoloPlan,
     "yolact": YolactPlan,
 }
@@ -286,9 +226,16 @@ def _of_its_kind(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     return handler(given)
 
 
-OneStage = SoloPlan | YolactPlan
 NetworkPlan = Annotated[
-    UNetPlan | FCNPlan | DeepLabPlan | SegFormerPlan | MedNeXtPlan | QueryNetworkPlan | OneStage,
+    UNetPlan
+    | FCNPlan
+    | DeepLabPlan
+    | SegFormerPlan
+    | MedNeXtPlan
+    | QueryNetworkPlan
+    | BoxNetworkPlan
+    | SoloPlan
+    | YolactPlan,
     WrapValidator(_of_its_kind),
 ]
 

@@ -11,9 +11,15 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.model_plan import CandidatesPlan, ConfigurationName, MaskQueriesPlan
+from autoseg.planning.model_plan import (
+    BoxesPlan,
+    CandidatesPlan,
+    ConfigurationName,
+    MaskQueriesPlan,
+)
 from autoseg.planning.network_plan import (
     BUILT_IN_NETWORKS,
+    BoxNetworkPlan,
     NetworkPlan,
     OneStagePlan,
     QueryNetworkPlan,
@@ -56,6 +62,7 @@ RULES_OF = {
     "segformer": ("segformer",),
     "mednext": ("mednext",),
     "mask_queries": ("mask_queries", "maskformer"),
+    "mask_rcnn": ("mask_rcnn",),
 }  # rule sets that plan a kind of network
 
 
@@ -213,6 +220,8 @@ def _check(configuration: Configuration, families: Families) -> None:
         _check_candidates(model.network, model.task)
     if isinstance(model.task, MaskQueriesPlan):
         _check_queries(model.network, model.task, configuration.run.loss)
+    if isinstance(model.task, BoxesPlan):
+        _check_boxes(model.network, model.task, configuration.run.loss)
 
 
 def _check_candidates(network: NetworkPlan, task: CandidatesPlan) -> None:
@@ -235,6 +244,18 @@ def _check_queries(network: NetworkPlan, task: MaskQueriesPlan, loss: LossPlan) 
             "queries and the masks' resolution are the task's as well. Change `least_queries` or "
             "`mask_stride` in a rule."
         )
+
+
+def _check_boxes(network: NetworkPlan, task: BoxesPlan, loss: LossPlan) -> None:
+    if loss.kind != "found_boxes" or loss.boxes is None:
+        raise AutosegError("boxes have a loss of their own, found_boxes.")
+    assert isinstance(network, BoxNetworkPlan), network.kind
+    if network.mask_stride != task.mask_stride:
+        raise AutosegError(
+            "the masks' resolution is the task's as well. Change `mask_stride` in a rule."
+        )
+    if network.steps > len(loss.boxes.overlaps):
+        raise AutosegError(f"{network.steps} steps need as many loss.boxes.overlaps.")
 
 
 def _paths(content: dict[str, Any], prefix: str = "") -> list[str]:

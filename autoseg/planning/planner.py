@@ -7,6 +7,7 @@ import numpy as np
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
+from autoseg.planning.anchor_search import conclude_anchors
 from autoseg.planning.choices import (
     MedianGrid,
     choose_augmentation,
@@ -40,6 +41,7 @@ from autoseg.planning.model_plan import (
     StageMaskInput,
     TaskPlan,
 )
+from autoseg.planning.network_plan import BoxNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Expectation, InferencePlan, Plan
 from autoseg.planning.rules import RuleSet
 from autoseg.planning.run_plan import RunPlan
@@ -208,7 +210,7 @@ def _search_of(
         pooling=log.settings(POOLING),
         family=inputs.families(network.kind),
         bf16=inputs.machine.bf16,
-        objects=expected_objects(inputs.fingerprint),
+        objects=expected_objects(inputs.fingerprint, grid),
     )
     if coarser is not None:
         search = replace(
@@ -242,9 +244,7 @@ def _plan_configuration(
             normalization=choose_normalization(fingerprint, log),
             resampling=log.settings(RESAMPLING),
         ),
-        model=_model(
-            fingerprint, patch, choose_task(fingerprint, search.spacing_mm, patch.network, log)
-        ),
+        model=_model(fingerprint, patch, choose_task(fingerprint, search, patch.network, log)),
         run=RunPlan(
             batch_size=batch_size,
             loss=choose_loss(fingerprint, log, fraction, lowres_helps=lowres is not None),
@@ -292,6 +292,8 @@ def _conclude_network(log: DecisionLog, search: PatchSearch, patch: FoundPatch) 
         log.add_reason(PATCH_SIZE, "here the median scan fits as a whole")
     log.conclude(NETWORK, patch.network.kind, stages=len(levels))
     log.conclude_also("features", [level.features for level in levels], of=NETWORK)
+    if isinstance(patch.network, BoxNetworkPlan):
+        conclude_anchors(log, patch.network, search.objects.sizes_vox(search.spacing_mm))
     log.conclude(
         POOLING,
         [level.stride for level in levels],

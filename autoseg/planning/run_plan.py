@@ -9,7 +9,8 @@ from autoseg.planning.network_plan import one_of
 from autoseg.records import Record
 
 LossKind = Literal[
-    "ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky", "matched_masks"
+    "ce_dice", "ce_tversky", "topk_dice", "focal_dice", "focal_tversky", "matched_masks",
+    "found_boxes",
 ]  # fmt: skip
 BUILT_IN_LOSSES: tuple[str, ...] = get_args(LossKind)
 Execution = Literal["eager", "channels_last", "compiled", "compiled_channels_last"]
@@ -42,10 +43,36 @@ class MatchingPlan(Record):
     no_object_weight: float = Field(default=0.1, ge=0)
 
 
+class BoxLossPlan(Record):
+    """How anchors are matched to objects, which of them are learned from, and what is lost.
+
+    `atss` (Zhang et al. 2020) takes, of the `candidates` anchors of each size at each level whose
+    middles are nearest to an object's, those whose IoU is above their mean and one deviation;
+    `iou` those from `positive_overlap` on, the best of each object, and below `negative_overlap`
+    none. Of a sample `anchors` are learned from: at most `positive_share` with an object, and of
+    the others, `hard_pool` times as many as are wanted, the likeliest. A step's regions have an
+    object from an IoU of its own of `overlaps` on, and masks from the first. `box_weight` is of
+    boxes, `mask_weight` of masks, and `dense_weight` of what a panoptic branch says.
+    """
+
+    matching: Literal["atss", "iou"] = "atss"
+    candidates: int = Field(default=4, ge=1)
+    positive_overlap: float = Field(default=0.7, gt=0, le=1)
+    negative_overlap: float = Field(default=0.3, ge=0, le=1)
+    anchors: int = Field(default=256, ge=1)
+    positive_share: float = Field(default=0.33, gt=0, le=1)
+    hard_pool: int = Field(default=20, ge=1)
+    box_loss: Literal["giou", "smooth_l1"] = "giou"
+    overlaps: tuple[float, ...] = Field(default=(0.5, 0.6, 0.7), min_length=1)
+    box_weight: float = Field(default=1.0, ge=0)
+    mask_weight: float = Field(default=1.0, ge=0)
+    dense_weight: float = Field(default=1.0, ge=0)
+
+
 class LossPlan(Record):
     """The loss; `batch_dice` sums overlaps over the batch before dividing.
 
-    `matched_masks` is of mask queries, and reads `matching` alone.
+    `matched_masks` is of mask queries, and reads `matching` alone; `found_boxes` reads `boxes`.
 
     Each kind reads its own constants: Tversky its two weights, focal terms `focal_gamma`, top-k the
     share of voxels that count. `class_weights` weigh cross-entropy, one entry for each class;
@@ -63,6 +90,7 @@ class LossPlan(Record):
     boundary_weight: float = Field(default=0.0, ge=0)
     class_weights: tuple[float, ...] | None = None
     matching: MatchingPlan | None = None
+    boxes: BoxLossPlan | None = None
 
 
 class RandomRange(Record):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import ceil, prod, sqrt
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +19,6 @@ from autoseg.planning.decisions import (
 )
 from autoseg.planning.model_plan import ModelPlan
 from autoseg.planning.network_plan import NetworkPlan, StagePlan, UNetPlan
-from autoseg.planning.size_ranges import NO_SIZES, Sizes
 from autoseg.planning.topology import PoolingRule, Topology, find_topology
 
 
@@ -49,17 +48,31 @@ Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError
 
 @dataclass(frozen=True, slots=True)
 class ExpectedObjects:
-    """The most objects of a scan, and of a box of so many voxels on a side; and their sizes."""
+    """The most objects of a scan, and of a box of so many voxels on a side; and the sides of the
+    boxes around a sample of objects, in mm along the plan's axes."""
 
     in_scan: int = 0
     in_box: int = 0
     box_edge_vox: int = 1
-    sizes: Sizes = NO_SIZES
+    sizes_mm: tuple[tuple[float, ...], ...] = ()
+    besides: tuple[int, ...] = ()  # classes whose objects do not count one by one
 
     def in_patch(self, patch_size_vox: Sequence[int]) -> int:
         """The most that a patch may hold: a small one may lie where objects are dense."""
         boxes = prod(size / self.box_edge_vox for size in patch_size_vox)
         return min(self.in_scan, ceil(self.in_box * max(1.0, boxes)))
+
+    def likely_in_patch(self, patch_size_vox: Sequence[int]) -> int:
+        """The same where a smaller patch has its share of them, and three deviations more, as if
+        each lay anywhere."""
+        share = prod(size / self.box_edge_vox for size in patch_size_vox) * self.in_box
+        return min(self.in_patch(patch_size_vox), ceil(share + 3 * sqrt(share)))
+
+    def sizes_vox(self, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
+        """[object, axis] on a grid of a spacing; of slices only what lies in them."""
+        sizes_mm = np.array(self.sizes_mm, float).reshape(-1, 3)
+        sizes_vox: NDArray[np.float64] = sizes_mm[:, -len(spacing_mm) :] / np.array(spacing_mm)
+        return sizes_vox
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
+import numpy as np
+from numpy.typing import NDArray
+
 ENDLESS_MM = 1e6
 MOST_RANGES = 5  # as published
 UNKNOWN_VOX = (8.0, 32.0)  # where no objects are known, of the coarsest axis
+PERCENTILES = (5, 99.5)  # of objects: the smallest and the largest that are looked for
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The diameters of the smallest and the largest objects, 5th and 99.5th percentiles; 0 where
-    nobody knows."""
+    """How wide the smallest and the largest objects are, 5th and 99.5th percentiles; 0 where nobody
+    knows."""
 
     smallest_mm: float = 0.0
     largest_mm: float = 0.0
+
+    @classmethod
+    def of(cls, boxes_vox: NDArray[np.float64], spacing_mm: Sequence[float]) -> "Sizes":
+        """Of boxes around objects [object, axis]: the geometric means of their sides."""
+        if not len(boxes_vox):
+            return NO_SIZES
+        wide_mm = np.exp(np.log(boxes_vox * np.array(spacing_mm)).mean(axis=1))
+        smallest, largest = np.percentile(wide_mm, PERCENTILES)
+        return cls(float(smallest), float(largest))
 
     def known(self, spacing_mm: Sequence[float]) -> Range:
         """They, at least two voxels of the finest axis wide; or what is usual."""

@@ -1,31 +1,40 @@
 """Which answer a network is trained for: classes, and what tells objects apart."""
 
 from math import ceil
+from typing import Any
 
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.inspection.objects import BOX_VOX, SLICE_BOX_VOX
+from autoseg.planning.choices import MedianGrid
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import TASK
+from autoseg.planning.facts import object_sizes_mm
 from autoseg.planning.model_plan import (
+    BoxesPlan,
     CandidatesPlan,
     DistancePlan,
     FlowPlan,
     MaskQueriesPlan,
+    ObjectsPlan,
     SemanticPlan,
     TaskPlan,
 )
 from autoseg.planning.network_plan import (
-    FIND_OBJECTS,
+    BoxNetworkPlan,
     NetworkPlan,
     OneStagePlan,
     QueryNetworkPlan,
     SoloPlan,
 )
-from autoseg.planning.search import ExpectedObjects
+from autoseg.planning.search import ExpectedObjects, PatchSearch
 from autoseg.planning.size_ranges import Sizes, open_ranges
 
+# Networks of whole objects, and the task that each needs, which needs it too.
+OBJECT_TASKS = {
+    "mask_queries": "mask_queries", "mask_rcnn": "boxes", "solov2": "solov2", "yolact": "yolact",
+}  # fmt: skip
 # How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
 LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
 # Steps of heat for each voxel of the diameter of an object: it has to come along bent ones.
@@ -33,30 +42,27 @@ STEPS_PER_VOX, LEAST_STEPS, MOST_STEPS = 3.0, 24, 256
 
 
 def choose_task(
-    fingerprint: Fingerprint,
-    spacing_mm: tuple[float, ...],
-    network: NetworkPlan,
-    log: DecisionLog,
+    fingerprint: Fingerprint, search: PatchSearch, network: NetworkPlan, log: DecisionLog
 ) -> TaskPlan:
     """Classes or regions; of things, where the rules say so, how deep voxels lie in them, or where
-    their middles are; or masks that are queried for, which takes a network of queries. Raises
-    AutosegError where the rules mix these, or regions would be queried for."""
-    labels = fingerprint.labels
+    their middles are; or whole objects, as masks that are queried for, boxes or candidates, which
+    take a network of their own. Raises AutosegError where the rules mix these, or there are
+    regions, which overlap."""
+    labels, spacing_mm = fingerprint.labels, search.spacing_mm
     kind = log.settings(TASK)
-    if {kind, network.kind} & FIND_OBJECTS and kind != network.kind:
+    whole = kind in OBJECT_TASKS.values()
+    if OBJECT_TASKS.get(network.kind, kind) != kind or (whole and network.kind not in OBJECT_TASKS):
         raise AutosegError(
             f"The rules choose the task {kind} for a network {network.kind}: what finds objects as "
             "wholes is a task and a network that need each other. Change the rule of one of them."
         )
-    if kind in FIND_OBJECTS and labels.regions:
+    if whole and labels.regions:
         raise AutosegError(
             f"{kind} tells classes apart, and this dataset has regions, which may overlap. Plan it "
             "with other rules."
         )
-    if isinstance(network, QueryNetworkPlan):
-        return _mask_queries(labels, network)
-    if isinstance(network, OneStagePlan):
-        return _candidates(fingerprint, spacing_mm, network)
+    if isinstance(network, QueryNetworkPlan | BoxNetworkPlan | OneStagePlan):
+        return _objects_plan(labels, search, network)
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
     if kind == "semantic" or not known:
         return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
@@ -83,49 +89,38 @@ def border_class(labels: LabelScheme) -> int | None:
     return len(labels.values) - 1 if labels.instances else None
 
 
-def _mask_queries(labels: LabelScheme, network: QueryNetworkPlan) -> MaskQueriesPlan:
-    return MaskQueriesPlan(
-        classes=len(labels.values),
-        things=labels.thing_classes,
-        border=border_class(labels),
-        queries=network.queries,
-        mask_stride=network.mask_stride,
-    )
+def _objects_plan(
+    labels: LabelScheme,
+    search: PatchSearch,
+    network: QueryNetworkPlan | BoxNetworkPlan | OneStagePlan,
+) -> ObjectsPlan:
+    known: dict[str, Any] = {
+        "classes": len(labels.values),
+        "things": labels.thing_classes,
+        "border": border_class(labels),
+        "mask_stride": network.mask_stride,
+    }
+    if isinstance(network, BoxNetworkPlan):
+        return BoxesPlan(objects=network.detections, **known)
+    if isinstance(network, QueryNetworkPlan):
+        return MaskQueriesPlan(queries=network.queries, **known)
+    known |= {"queries": network.candidates, "spacing_mm": search.spacing_mm}
+    if isinstance(network, SoloPlan):
+        sizes = Sizes.of(search.objects.sizes_vox(search.spacing_mm), search.spacing_mm)
+        ranges = open_ranges(sizes, search.spacing_mm)
+        return CandidatesPlan(kind="solov2", sizes_mm=ranges, **known)
+    return CandidatesPlan(kind="yolact", **known)
 
 
-def _candidates(
-    fingerprint: Fingerprint, spacing_mm: tuple[float, ...], network: OneStagePlan
-) -> CandidatesPlan:
-    labels, sizes = fingerprint.labels, object_sizes(fingerprint)
-    solo = isinstance(network, SoloPlan)
-    return CandidatesPlan(
-        kind="solov2" if solo else "yolact",
-        classes=len(labels.values),
-        things=labels.thing_classes,
-        border=border_class(labels),
-        queries=network.candidates,
-        mask_stride=network.mask_stride,
-        spacing_mm=spacing_mm,
-        sizes_mm=open_ranges(sizes, spacing_mm) if solo else (),
-    )
-
-
-def expected_objects(fingerprint: Fingerprint) -> ExpectedObjects:
-    """How many objects of all classes of things scans and boxes hold."""
+def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObjects:
+    """How many objects of all classes of things scans and boxes hold, and how large they are."""
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
+    sizes_mm, labels = object_sizes_mm(fingerprint, grid.orientation), fingerprint.labels
     single = all(min(case.shape_vox) == 1 for case in fingerprint.cases)
     return ExpectedObjects(
         in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
         in_box=sum(objects.in_patch_max for objects in known),
         box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
-        sizes=object_sizes(fingerprint),
-    )
-
-
-def object_sizes(fingerprint: Fingerprint) -> Sizes:
-    """Of the objects of all classes of things."""
-    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
-    return Sizes(
-        min((objects.diameter_mm_p05 for objects in known), default=0.0),
-        max((objects.diameter_mm_p99_5 for objects in known), default=0.0),
+        sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
+        besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
     )

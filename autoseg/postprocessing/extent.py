@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
 
 FLAT = 1e-6  # an extent that is so much smaller than the largest is none
 
@@ -18,6 +16,8 @@ def feret_diameter_mm(mask: NDArray[np.bool_], steps_mm: Points) -> float:
 
     `steps_mm` [axis, mm] are where a step along z, y and x leads, so that axes may be oblique.
     """
+    from scipy.spatial.distance import pdist  # takes half a second to import
+
     corners = _corners(_ends_of_rows(mask) @ steps_mm)
     return float(pdist(corners).max()) if len(corners) > 1 else 0.0
 
@@ -32,6 +32,8 @@ def _ends_of_rows(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _corners(points: Points) -> Points:
     """Those of some points [point, mm] that their hull has, in as many dimensions as they fill."""
+    from scipy.spatial import ConvexHull
+
     around: NDArray[Any] = points - points.mean(axis=0)
     _, extents, ways = np.linalg.svd(around, full_matrices=False)
     wide = int((extents > FLAT * max(extents[0], FLAT)).sum())

@@ -65,12 +65,11 @@ class DistanceTask:
         off = F.smooth_l1_loss(
             outputs[0][:, self.class_outputs].float(), targets.depth, reduction="none", beta=0.1
         )
-        terms = [
-            across((off * where).sum()) / across(where.sum().float()).clamp_min(1)
-            for where in (targets.inside, targets.around)
-        ]
-        of_classes = self.semantic.loss(classes, targets.classes, across)
-        return of_classes + self.plan.weight * (terms[0] + terms[1])
+        places = (targets.inside, targets.around)
+        sums = [((off * where).sum(), where.sum().float()) for where in places]
+        totals, counts = across(torch.stack([torch.stack(pair) for pair in sums], dim=1))
+        of_depth: torch.Tensor = (totals / counts.clamp_min(1)).sum()
+        return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * of_depth
 
     def truth(self, targets: DistanceTargets) -> torch.Tensor:
         return self.semantic.truth(targets.classes)

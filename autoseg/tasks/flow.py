@@ -65,9 +65,10 @@ class FlowTask:
         flat = AXES - targets.ways.shape[1]
         wanted = torch.cat((torch.zeros_like(given[:, :flat]), targets.ways), dim=1)
         off = (given - wanted).square().sum(1)
-        mean = across((off * targets.known).sum())
-        mean = mean / across(targets.known.sum().float()).clamp_min(1)
-        return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * mean
+        sums = torch.stack(((off * targets.known).sum(), targets.known.sum().float()))
+        total, count = across(sums)
+        of_ways: torch.Tensor = total / count.clamp_min(1)
+        return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * of_ways
 
     def truth(self, targets: FlowTargets) -> torch.Tensor:
         return self.semantic.truth(targets.classes)

@@ -23,7 +23,7 @@ Regions = Sequence[Sequence[int]]  # class indices of each output; empty: output
 
 SMALLEST_BASE = 1e-6  # a power below 1 has no finite slope at 0
 SMALLEST_TOTAL = 1e-8
-MATCHED = "matched_masks"  # which no voxel has
+MATCHED, FOUND_BOXES = "matched_masks", "found_boxes"  # which no voxel has
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,7 @@ class Comparison:
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean of values [batch, term, *space], weighted, over annotated voxels."""
-        count = self.sum_up(self.annotated_count) * values.shape[1]
-        return self.sum_up(self._weighted(values).sum()) / count.clamp_min(1)
+        return self._share(self._weighted(values).sum(), self.annotated_count * values.shape[1])
 
     def mean_of_largest(self, values: torch.Tensor, fraction: float) -> torch.Tensor:
         """The same over a fraction of the values alone, the largest; none may be negative.
@@ -55,14 +54,19 @@ class Comparison:
         largest = weighted.topk(max(1, int(fraction * len(weighted)))).values
         count = (fraction * values.shape[1] * self.annotated_count).floor().clamp(1, len(largest))
         rank = torch.arange(len(largest), device=largest.device)
-        return self.sum_up((largest * (rank < count)).sum()) / self.sum_up(count)
+        return self._share((largest * (rank < count)).sum(), count)
 
     def mean_over_samples(self, values: torch.Tensor) -> torch.Tensor:
         """The mean of values [sample, foreground], or of [foreground] of the batch as a whole."""
         if values.ndim == 1:
             return values.mean()
         count = torch.full((), values.numel(), device=values.device)
-        return self.sum_up(values.sum()) / self.sum_up(count)
+        return self._share(values.sum(), count)
+
+    def _share(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """A mean over all processes; they exchange both numbers at once."""
+        total, count = self.sum_up(torch.stack((total, count.to(total.dtype))))
+        return total / count.clamp_min(1)
 
     def _weighted(self, values: torch.Tensor) -> torch.Tensor:
         return values if self.voxel_weight is None else values * self.voxel_weight
@@ -263,7 +267,7 @@ def find_loss(kind: str) -> Loss:
     voxels."""
     if kind in LOSSES:
         return LOSSES[kind]
-    if kind == MATCHED:
-        raise AutosegError(f"{kind} is the loss of mask queries. Choose another for this task.")
+    if kind in (MATCHED, FOUND_BOXES):
+        raise AutosegError(f"{kind} is the loss of whole objects. Choose another for this task.")
     extension: Loss = load_extension("autoseg.losses", kind)
     return extension

@@ -44,13 +44,15 @@ def layer_losses(
     """The losses of each layer, with the matches that suit it. Means are over the masks of all
     processes that share a batch, or over their queries, weighted."""
     matches = matched(layers, targets, plan)
-    share = across(targets.count.float()).clamp_min(1)
-    losses = []
+    sums = []
     for found, pairs in zip(layers, matches, strict=True):
-        cross_entropy, dice = mask_losses(found.masks, targets, pairs, plan)
-        classes = _class_loss(found.classes, targets.classes, pairs, plan, across)
-        losses.append(QueryLosses(classes, across(cross_entropy) / share, across(dice) / share))
-    return losses
+        of_classes = _class_sums(found.classes, targets.classes, pairs, plan)
+        of_masks = mask_losses(found.masks, targets, pairs, plan)
+        sums.append(torch.stack((*of_classes, *of_masks, targets.count.float())))
+    return [
+        QueryLosses(classes / weight, masks / count.clamp_min(1), dice / count.clamp_min(1))
+        for classes, weight, masks, dice, count in across(torch.stack(sums))
+    ]
 
 
 def mask_losses(
@@ -85,18 +87,15 @@ def telling_places(logits: torch.Tensor, plan: MatchingPlan) -> torch.Tensor:
     return torch.cat((many.gather(1, chosen), others), dim=1)
 
 
-def _class_loss(
-    logits: torch.Tensor,
-    classes: torch.Tensor,
-    pairs: torch.Tensor,
-    plan: MatchingPlan,
-    across: SumUp,
-) -> torch.Tensor:
-    """Weighted cross-entropy of all queries; those without a mask should say that there is none."""
+def _class_sums(
+    logits: torch.Tensor, classes: torch.Tensor, pairs: torch.Tensor, plan: MatchingPlan
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted cross-entropy of all queries, and their weights; those without a mask should say
+    that there is none."""
     samples, queries, own = pairs
     nothing = logits.shape[2] - 1
     wanted = torch.full(logits.shape[:2], nothing, device=logits.device)
     wanted = wanted.index_put((samples, queries), classes[samples, own])
     weight = torch.where(wanted == nothing, plan.no_object_weight, 1.0)
     each = functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-    return across((weight * each).sum()) / across(weight.sum())
+    return (weight * each).sum(), weight.sum()

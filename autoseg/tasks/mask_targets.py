@@ -7,7 +7,7 @@ import torch
 
 from autoseg.dataset.labels import IGNORED
 from autoseg.networks.deformable import corners
-from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.model_plan import ObjectsPlan
 from autoseg.tasks.numbering import MOST_OBJECTS, ranks_of
 
 UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
@@ -30,7 +30,7 @@ class MaskTargets:
 
 
 def find_masks(
-    labels: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan | CandidatesPlan
+    labels: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan
 ) -> MaskTargets:
     """The masks of a batch: objects of things, of the class that most of their voxels have, and all
     voxels of every other class. The largest are numbered first; there are no more than queries."""
@@ -50,17 +50,21 @@ def find_masks(
     return MaskTargets(labels, masks, torch.where(largest.values > 0, of_class, -1))
 
 
-def _keys(
-    classes: torch.Tensor, objects: torch.Tensor | None, plan: MaskQueriesPlan | CandidatesPlan
-) -> torch.Tensor:
+def _keys(classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan) -> torch.Tensor:
     """A number for each voxel [batch, voxel] that only voxels of its mask share."""
     if objects is None or not plan.things:
         return classes
     numbers = objects.flatten(1).long()
-    is_thing = torch.zeros_like(classes, dtype=torch.bool)
+    counted = of_things(classes, plan) & (numbers > 0)
+    return torch.where(counted, numbers + plan.classes, classes)
+
+
+def of_things(classes: torch.Tensor, plan: ObjectsPlan) -> torch.Tensor:
+    """Which classes are those of things."""
+    found = torch.zeros_like(classes, dtype=torch.bool)
     for index in plan.things:
-        is_thing |= classes == index
-    return torch.where(is_thing & (numbers > 0), numbers + plan.classes, classes)
+        found |= classes == index
+    return found
 
 
 def _voxels_by_class(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
 from autoseg.networks.deformable import sampled_at
@@ -85,6 +84,8 @@ def assigned(costs: torch.Tensor) -> torch.Tensor:
     """The cheapest one-to-one matches of each layer and sample, by costs [layer, batch, query,
     mask] that may be on a device, which is waited for: sample, query and mask of each
     [layer, 3, match]. All layers have as many."""
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
     on_host = costs.cpu().numpy()
     layers = []
     for of_layer in on_host:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.planning.model_plan import CandidatesPlan
-from autoseg.tasks.mask_targets import UNKNOWN, find_masks
+from autoseg.tasks.box_targets import boxes_around
+from autoseg.tasks.mask_targets import UNKNOWN, find_masks, of_things
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedObjects:
     """Class indices [batch, *space], a border being a part of its object; the number of each
     voxel's mask [batch, *space], or less than 0; of each mask its class [batch, mask], 0 where it
-    is no object, its voxels [batch, mask], where it begins and ends [batch, mask, axis, 2], and its
+    is no object, its voxels [batch, mask], the box around it [batch, mask, 2 x axis], and its
     centroid [batch, mask, axis], counted in voxels from the patch's corner."""
 
     labels: torch.Tensor
@@ -50,31 +51,22 @@ def place_objects(
 ) -> PlacedObjects:
     """The objects of things in a batch of labels and numbered objects [batch, *space]."""
     found = find_masks(labels, objects, plan)
-    is_thing = torch.zeros_like(found.classes, dtype=torch.bool)
-    for index in plan.things:
-        is_thing |= found.classes == index
     count, rows = found.classes.shape[1], found.masks.flatten(1)
     slot = torch.where(rows < 0, count, rows)  # a further one, of voxels that are of none
     empty = slot.new_zeros((len(slot), count + 1))
     voxels = empty.scatter_add(1, slot, torch.ones_like(slot))
-    edges, centres = [], []
+    centres = []
     for axis, size in enumerate(labels.shape[1:]):
         shape = [1] * (labels.ndim - 1)
         shape[axis] = size
         place = torch.arange(size, device=labels.device).view(1, *shape)
         along = place.expand(labels.shape).flatten(1)
-        low = (empty + size).scatter_reduce(1, slot, along, "amin")
-        high = empty.scatter_reduce(1, slot, along + 1, "amax")
-        edges.append(torch.stack((low, high), dim=-1))
         centres.append(empty.scatter_add(1, slot, along) / voxels.clamp_min(1) + 0.5)
-    border = plan.border
-    if border is not None:
-        labels = torch.where(labels == border, border - 1, labels)
     return PlacedObjects(
-        labels=labels,
+        labels=found.labels,
         masks=found.masks,
-        classes=torch.where(is_thing, found.classes, 0),
+        classes=torch.where(of_things(found.classes, plan), found.classes, 0),
         voxels=voxels[:, :count],
-        boxes=torch.stack(edges, dim=2)[:, :count].float(),
+        boxes=boxes_around(found.masks, count),
         centres=torch.stack(centres, dim=2)[:, :count],
     )

@@ -7,7 +7,7 @@ import torch
 
 from autoseg.geometry import Shape3
 from autoseg.networks.mask_queries import QueryOutputs, class_scores
-from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan, ModelPlan
+from autoseg.planning.model_plan import CandidatesPlan, ModelPlan, ObjectsPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +15,14 @@ class QueryLayout:
     """How packed answers are laid out [..., query, class + 1 + voxel]; a single slice is a patch of
     that depth. After candidates, which are of things alone, come rows of the logits of classes."""
 
-    plan: MaskQueriesPlan | CandidatesPlan
+    plan: ObjectsPlan
     patch_vox: Shape3
 
     @classmethod
     def of(cls, model: ModelPlan) -> "QueryLayout | None":
-        """That of a model whose queries find objects, which are to be joined beside scores."""
+        """That of a model whose queries, or boxes, find objects, to be joined beside scores."""
         task = model.task
-        if isinstance(task, MaskQueriesPlan | CandidatesPlan) and task.things:
+        if isinstance(task, ObjectsPlan) and task.things:
             return cls(task, model.patch_box_vox)
         return None
 
@@ -40,9 +40,9 @@ class QueryLayout:
     def scores(self, packed: torch.Tensor) -> torch.Tensor:
         """Scores of classes [n, class, z, y, x] at the masks' resolution: those that queries add up
         to, or that were given beside candidates."""
-        if isinstance(self.plan, MaskQueriesPlan):
-            return class_scores(self.unpacked(packed))
-        return self._maps(packed[:, self.plan.queries :])
+        if isinstance(self.plan, CandidatesPlan):
+            return self._maps(packed[:, self.plan.queries :])
+        return class_scores(self.unpacked(packed))
 
     def flipped(self, packed: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         """The same seen in a mirror along axes of patches [n, channel, z, y, x]."""

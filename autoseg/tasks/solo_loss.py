@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from autoseg.networks.candidates import taken
+from autoseg.networks.box_geometry import sides
+from autoseg.networks.chosen_rows import taken
 from autoseg.networks.solov2 import SoloOutputs, made_masks
 from autoseg.planning.model_plan import CandidatesPlan
 from autoseg.tasks.chosen import at_random, focal_losses
@@ -36,14 +37,17 @@ def solo_loss(
     classes = torch.where(has_object, objects.classes.gather(1, own.clamp_min(0)), 0)
     every = torch.arange(logits.shape[1], device=logits.device)[:, None]
     truth = (every == classes[:, None]) & has_object[:, None]  # [batch, class, cell]
-    count = across(has_object.sum().float())
-    focal = across(focal_losses(logits, truth.float()).sum()) / (count + 1)
+    focal = focal_losses(logits, truth.float()).sum()
     cell, counts = at_random(has_object)
     masks = made_masks(taken(kernels.transpose(1, 2), cell), found.features).sigmoid()
     masks = masks * objects.known(plan.mask_stride)
     wanted = objects.shares(own.gather(1, cell), plan.mask_stride)
     dice = dice_losses(masks, wanted) * counts
-    return focal + DICE_WEIGHT * across(dice.sum()) / across(counts.sum().float()).clamp_min(1)
+    sums = torch.stack((focal, has_object.sum().float(), dice.sum(), counts.sum()))
+    of_cells, cells, of_masks, masks_drawn = across(sums)
+    of_masks = DICE_WEIGHT * of_masks / masks_drawn.clamp_min(1)
+    total: torch.Tensor = of_cells / (cells + 1) + of_masks
+    return total
 
 
 def dice_losses(probability: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -69,13 +73,13 @@ def cells_of_objects(
     size_mm = (objects.voxels * voxel_mm) ** (1 / len(grid))
     low, high = sizes_mm
     fits = (objects.classes > 0) & (size_mm >= low) & (size_mm <= high) & (objects.voxels > 0)
+    extents = sides(objects.boxes)  # [batch, object, axis]
     covers = fits.view(*fits.shape, *[1] * len(grid))
     for axis, (cells, voxels) in enumerate(zip(grid, patch, strict=True)):
         cell = torch.arange(cells, device=fits.device)
         per_vox = cells / voxels
         centre = objects.centres[..., axis, None] * per_vox  # [batch, object, 1], in cells
-        extent = objects.boxes[..., axis, 1:] - objects.boxes[..., axis, :1]
-        reach = MIDDLE / 2 * extent * per_vox
+        reach = MIDDLE / 2 * extents[..., axis, None] * per_vox
         at = centre.floor()
         along = (cell >= (centre - reach).floor().maximum(at - 1)) & (
             cell <= (centre + reach).floor().minimum(at + 1)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from autoseg.networks.candidates import taken
-from autoseg.networks.suppression import box_overlaps
+from autoseg.networks.box_geometry import pairwise_iou
+from autoseg.networks.chosen_rows import taken
 from autoseg.networks.yolact import YolactOutputs, changes_to, summed_masks, within
 from autoseg.planning.model_plan import CandidatesPlan
 from autoseg.tasks.chosen import at_random
@@ -31,9 +31,9 @@ class MatchedBoxes:
 
 def match_boxes(anchors: torch.Tensor, objects: PlacedObjects) -> MatchedBoxes:
     """Each box with the object that it overlaps most, and each object with the best of its boxes,
-    however little that overlaps it, of anchors [box, axis, 2]."""
+    however little that overlaps it, of anchors [box, 2 x axis]."""
     there = objects.classes > 0  # [batch, object]
-    overlaps = box_overlaps(objects.boxes, anchors[None].expand(len(there), -1, -1, -1))
+    overlaps = pairwise_iou(objects.boxes, anchors)
     overlaps = torch.where(there[..., None], overlaps, -1.0)  # [batch, object, box]
     best = overlaps.max(dim=1)
     # Of objects that share their best box the last one gets it.
@@ -50,16 +50,17 @@ def yolact_loss(
 ) -> torch.Tensor:
     """The weighted sum of the three, each for a box that is to find an object."""
     matched = match_boxes(found.anchors, objects)
-    count = across(matched.finds.sum().float()).clamp_min(1)
     boxes = taken(objects.boxes, matched.own)
     wanted = changes_to(found.anchors[None], boxes)
-    off = functional.smooth_l1_loss(found.changes, wanted, reduction="none").sum((2, 3))
-    moved = across((off * matched.finds).sum()) / count
-    classes = across(class_losses(found.classes, objects, matched).sum()) / count
+    off = functional.smooth_l1_loss(found.changes, wanted, reduction="none").sum(2) * matched.finds
+    classes = class_losses(found.classes, objects, matched)
     box, counts = at_random(matched.finds)
     masks = _mask_losses(found, objects, plan, (box, taken(matched.own, box))) * counts
-    of_masks = across(masks.sum()) / across(counts.sum()).clamp_min(1)
-    return classes + BOX_WEIGHT * moved + MASK_WEIGHT * of_masks
+    sums = [values.sum() for values in (classes, off, matched.finds.float(), masks, counts)]
+    of_classes, of_boxes, count, of_masks, drawn = across(torch.stack(sums))
+    of_found = (of_classes + BOX_WEIGHT * of_boxes) / count.clamp_min(1)
+    total: torch.Tensor = of_found + MASK_WEIGHT * of_masks / drawn.clamp_min(1)
+    return total
 
 
 def class_losses(

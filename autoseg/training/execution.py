@@ -76,7 +76,8 @@ class Trial:
         started = time.perf_counter()
         with self.device.autocast():
             outputs = all_outputs(network, image, self.plan)
-        total = torch.stack([leaf.float().square().mean() for leaf in tree_leaves(outputs)]).sum()
+        values = tree_leaves(outputs)  # some networks give more than a list of logits
+        total = torch.stack([output.float().square().mean() for output in values]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
         self.device.synchronize()

@@ -13,6 +13,7 @@ import pytest
 
 from autoseg.dataset.bids_derivatives import write_derivative
 from autoseg.dataset.dataset import Case, ChannelSource
+from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.bids import channel_of, entities_of
 from autoseg.dataset.layouts.recognition import open_dataset, survey_dataset
@@ -105,6 +106,29 @@ def test_derivatives_say_what_made_them(tmp_path: Path, name: str, expected: str
     with path.with_name(path.name.replace(".nii.gz", ".tsv")).open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert rows[1] == {"index": "2", "name": "core"}
+    assert "nobody has corrected" in (tmp_path / "out" / "README").read_text()
     description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
     assert description["GeneratedBy"][0]["Name"] == "autoseg"
     assert description["DatasetType"] == "derivative"
+
+
+def test_a_folder_is_segmented_by_the_suffixes_that_a_models_channels_are_called(
+    tmp_path: Path,
+) -> None:
+    root = write_bids(tmp_path)
+    scans = list_scans([root], 2, channel_names=("T1w", "FLAIR"))
+    assert [case.case_id for case in scans.cases] == [
+        "sub-01_ses-a",
+        "sub-01_ses-b",
+        "sub-02_ses-a",
+    ]
+    suffixes = [path.name.split("_")[-1] for path in scans.cases[0].files()]
+    assert suffixes == ["T1w.nii.gz", "FLAIR.nii.gz"]
+    with pytest.raises(AutosegError, match="has FLAIR, T1w, but the model needs T2w"):
+        list_scans([root], 1, channel_names=("T2w",))
+
+
+def test_subjects_of_one_suffix_serve_any_model_of_one_channel(tmp_path: Path) -> None:
+    save(tmp_path / "sub-1/anat/sub-1_T1w.nii.gz")
+    [case] = list_scans([tmp_path], 1, channel_names=("MRI",)).cases
+    assert case.case_id == "sub-1"

@@ -3,6 +3,8 @@
 Covers: layouts.dicom.
 """
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +68,13 @@ def test_names_that_are_numbered_differently_ask_for_a_description(tmp_path: Pat
 def test_what_is_left_out_is_in_the_report(tmp_path: Path) -> None:
     write_series(tmp_path / "a", Series(scan()))
     write_report(tmp_path, "1.2.3")
+    (tmp_path / "viewer.exe").write_bytes(b"MZ")
     report, _ = check_dataset(tmp_path, None, workers=1)
-    assert [problem.kind for problem in report.problems] == ["left_out"]
-    assert "holds no image (SR)" in report.problems[0].what
+    told = {problem.kind: problem.what for problem in report.problems if problem.case_id}
+    assert report.cases == 1
+    assert "series 1, 6 slices of 10x8, 2.5 mm apart. Its series is 1.2.3.4." in told["taken"]
+    assert "holds no image (SR)" in told["left_out"]
+    assert "not DICOM (by their endings: .exe)" in report.problems[-1].what
     with pytest.raises(AutosegError, match="no labels to learn from"):
         open_dataset(tmp_path)
 
@@ -91,3 +97,37 @@ def test_scans_are_listed_with_what_is_left_out(tmp_path: Path) -> None:
     assert [one.why for one in scans.left_out] == ["holds no image (SR)"]
     with pytest.raises(AutosegError, match="the model needs 2 channels"):
         list_scans([tmp_path], 2)
+
+
+def test_declared_series_of_a_study_are_channels_and_keep_the_firsts_labels(
+    tmp_path: Path,
+) -> None:
+    write_labelled(tmp_path, ("liver", "tumour"), 1)
+    pet = {"SeriesDescription": "PET wb", "Modality": "PT"}
+    other = Series(
+        scan((4, 10, 12), seed=3),
+        uid="1.2.1.5",
+        study="1.2.1",
+        spacing_mm=(4.0, 1.0, 1.0),
+        changes=pet,
+    )
+    write_series(tmp_path / "pet", other)
+    patterns = {"CT": "", "PET": "*pet*"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_series": patterns}))
+    dataset = open_dataset(tmp_path)
+    assert dataset.channel_names == ("CT", "PET")
+    [case] = dataset.cases
+    image, label = read_case(case)
+    assert image.array.shape == (2, *label.array.shape)
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_series": ["CT"]}))
+    with pytest.raises(AutosegError, match="must give each channel a pattern"):
+        open_dataset(tmp_path)
+
+
+def test_labels_of_a_series_that_is_not_here_are_told(tmp_path: Path) -> None:
+    write_labelled(tmp_path, ("liver", "tumour"), 1)
+    shutil.rmtree(tmp_path / "study1" / "series")
+    write_series(tmp_path / "other", Series(scan(), uid="1.2.8"))
+    _, problems = survey_dataset(tmp_path)
+    [told] = [problem for problem in problems if problem.kind == "unused_file"]
+    assert "is a SEG of a series that is not here" in told.what

@@ -3,6 +3,7 @@
 Covers: detection, calibration.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from autoseg.evaluation.detection import (
     mean_average_precision,
 )
 from autoseg.evaluation.mask_pair import MaskPair
+from autoseg.evaluation.statistics import Floats
 from tests.evaluation.test_objects import pair_of
 
 COCO_MAP, COCO_AP50 = 0.09488149986344173, 0.33791849581320105
@@ -51,31 +53,50 @@ def random_pair(seed: int) -> MaskPair:
     return replace(pair_of(there > 0.08, field[0] > 0.08), probability=probability)
 
 
+def once(scans: Sequence[Detections]) -> Floats:
+    """Every scan counts once."""
+    return np.ones((1, len(scans)))
+
+
 def test_average_precision_is_that_of_pycocotools() -> None:
     scans = [detections_of(random_pair(seed)) for seed in range(4)]
-    assert mean_average_precision(scans) == pytest.approx(COCO_MAP, abs=1e-12)
-    assert average_precision_50(scans) == pytest.approx(COCO_AP50, abs=1e-12)
-    assert mean_average_precision(scans[:1]) == pytest.approx(COCO_MAP_OF_FIRST, abs=1e-12)
+    assert mean_average_precision(scans, once(scans))[0] == pytest.approx(COCO_MAP, abs=1e-12)
+    assert average_precision_50(scans, once(scans))[0] == pytest.approx(COCO_AP50, abs=1e-12)
+    assert mean_average_precision(scans[:1], once(scans[:1]))[0] == pytest.approx(
+        COCO_MAP_OF_FIRST, abs=1e-12
+    )
 
 
 def test_average_precision_pools_scans_by_confidence() -> None:
     # By confidence: right, wrong, right; precision 1 up to recall 1/2, then 2/3.
     scans = [scan([(0.9, 0.8), (0.5, 0.6)], 2), scan([(0.7, 0.0)], 0)]
-    assert average_precision(scans, 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
-    assert average_precision(scans, 0.7) == pytest.approx(51 / 101)
-    assert average_precision(scans[1:], 0.5) is None
+    assert average_precision(scans, once(scans), 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert average_precision(scans, once(scans), 0.7) == pytest.approx(51 / 101)
+    assert np.isnan(average_precision(scans[1:], once(scans[1:]), 0.5))
 
 
 def test_without_confidences_the_order_of_scans_does_not_matter() -> None:
     scans = [scan([(1, 0.9)], 1, ranked=False), scan([(1, 0.0)], 0, ranked=False)]
-    assert average_precision(scans, 0.5) == average_precision(scans[::-1], 0.5) == 0.5
+    for ordered in (scans, scans[::-1]):
+        assert average_precision(ordered, once(ordered), 0.5) == 0.5
     assert froc(scans) is None
 
 
 def test_only_the_hundred_most_confident_detections_of_a_scan_count() -> None:
     detections = [(1 - i / 1000, 0.0) for i in range(100)] + [(0.5, 1.0)]
-    assert average_precision([scan(detections, 1)], 0.5) == 0
-    assert average_precision([scan(detections[1:], 1)], 0.5) == pytest.approx(1 / 100)
+    for kept, expected in ((detections, 0), (detections[1:], 1 / 100)):
+        scans = [scan(kept, 1)]
+        assert average_precision(scans, once(scans), 0.5) == pytest.approx(expected)
+
+
+def test_scans_that_count_several_times_count_as_if_they_were_there_so_often() -> None:
+    scans = [detections_of(random_pair(seed)) for seed in range(4)]
+    times = np.array([[2.0, 0, 3, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+    found = mean_average_precision(scans, times)
+    for row, expected in zip(times[:2], found, strict=False):
+        repeated = [one for one, count in zip(scans, row, strict=True) for _ in range(int(count))]
+        assert mean_average_precision(repeated, once(repeated))[0] == pytest.approx(expected)
+    assert np.isnan(found[2])
 
 
 def test_froc_of_a_worked_example() -> None:

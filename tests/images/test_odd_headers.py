@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.formats import file_ending
 from autoseg.images.volume import read_image
 from autoseg.pipeline.check import check_dataset

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel.affines import from_matvec
 
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.formats import (
     file_ending,
     read_raw,

@@ -72,7 +72,12 @@ def with_labels(configuration: Configuration, labels: LabelScheme) -> Configurat
 
 
 def write_model(
-    path: Path, configuration: Configuration, classes: int = 3, seed: int = 0, fold: int = 0
+    path: Path,
+    configuration: Configuration,
+    classes: int = 3,
+    seed: int = 0,
+    fold: int = 0,
+    channel: str = "MRI",
 ) -> Path:
     """A model file with random weights."""
     labels = LabelScheme(
@@ -86,7 +91,7 @@ def write_model(
         plan_name="small",
         configuration=configuration,
         labels=labels,
-        channel_names=("MRI",),
+        channel_names=(channel,),
         fold=fold,
         trained_cases=1,
         trained_iterations=1,

@@ -1,6 +1,7 @@
 """Objects on seams between patches: synthetic scans whose objects are known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -95,6 +96,19 @@ def test_looks_at_one_patch_are_joined_and_their_scores_averaged() -> None:
     found = objects.joined((1, 16, 16), (slice(0, 1), slice(0, 16), slice(0, 16)))
     check_is(found, numbers)
     assert found.scores[0] == pytest.approx(0.95 * 0.8)
+
+
+def test_the_look_that_is_nearest_to_an_object_counts_most() -> None:
+    numbers = balls((1, 20, 28), [(0, 10, 9)], 4)
+    patch = (1, 20, 20)
+    objects = seen(patch)
+    for start, score in ((0, 0.9), (8, 0.5)):
+        [found] = look_at(numbers[:, :, start : start + 20])
+        objects.add((0, 0, start), [[replace(found, score=score)]])
+    [score] = objects.joined((1, 20, 28), (slice(1), slice(20), slice(28))).scores
+    near, far = (float(objects.weight[0, 10, x]) for x in (9, 1))
+    expected = (0.9 * near + 0.5 * far) / (near + far) * 0.9  # all voxels are 0.9 probable
+    assert score == pytest.approx(expected, rel=1e-5) and expected > 0.8
 
 
 def test_what_only_a_minority_of_looks_finds_is_left_out() -> None:

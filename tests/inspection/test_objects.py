@@ -31,6 +31,9 @@ def test_objects_are_measured_as_scikit_image_does() -> None:
     # its hulls are of pixels drawn, ours of their outlines
     assert found.solidity == pytest.approx([r.solidity for r in regions], abs=0.04)
     assert found.in_box.tolist() == [0, 3]
+    edges = np.array([r.bbox for r in regions])
+    assert found.sizes_vox[:, 1:].tolist() == (edges[:, 2:] - edges[:, :2]).tolist()
+    assert found.sizes_vox[:, 0].tolist() == [1, 1, 1]
 
 
 def test_a_box_is_convex_and_an_l_is_not() -> None:

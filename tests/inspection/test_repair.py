@@ -11,12 +11,12 @@ from nibabel.eulerangles import euler2mat
 
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.dataset.reading import read_case
+from autoseg.dataset.regridding import onto_grid
 from autoseg.dataset.synthetic import write_dataset
 from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
 from autoseg.images.raw import nifti_header_of
 from autoseg.images.volume import Volume, read_image
-from autoseg.inspection.repair import onto_grid
 from autoseg.pipeline.check import check_dataset
 
 TURNED = from_matvec(euler2mat(0.2, -0.1, 0.3) @ np.diag([2.0, 1.5, 3.0]), [-20, -15, -10])

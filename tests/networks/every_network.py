@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 from autoseg.networks.deeplab_family import pyramid_rates, stages_to
 from autoseg.networks.mask_queries_family import QuerySize, query_network
+from autoseg.networks.mask_rcnn_family import RegionSize, region_network
 from autoseg.networks.mednext_family import SIZES as MEDNEXTS
 from autoseg.networks.mednext_family import stages_of
 from autoseg.networks.one_stage_family import HeadSize, Pyramid, solo_network, yolact_network
 from autoseg.networks.segformer_family import MixTransformer, segformer_of
+from autoseg.planning.box_network_plan import AnchorLevel
 from autoseg.planning.network_plan import (
+    BoxNetworkPlan,
     DeepLabPlan,
     FCNPlan,
     MedNeXtPlan,
@@ -70,6 +73,19 @@ def mask_queries(dims: int) -> QueryNetworkPlan:
     return query_network(size, stages(topology_of(dims)), queries=6, mask_stride=2)
 
 
+def mask_rcnn(dims: int) -> BoxNetworkPlan:
+    size = RegionSize(8, 3, 8, 4, 1, 1, 6, 8)
+    anchors = tuple(AnchorLevel(stage=s, sizes_vox=((4.0 * s,) * dims,)) for s in (1, 2))
+    network = region_network(size, stages(topology_of(dims)), anchors, 6)
+    more = {
+        "points": 6,
+        "subdivisions": 1,
+        "dense_classes": (0,),
+        "mask_stride": network.strides[1],
+    }
+    return network.model_copy(update=more)
+
+
 def small_pyramid(dims: int) -> Pyramid:
     return Pyramid.of(stages(topology_of(dims)), 2, (1.0,) * dims)
 
@@ -90,10 +106,12 @@ SMALL: dict[str, Callable[[int], NetworkPlan]] = {
     "segformer": segformer,
     "mednext": mednext,
     "mask_queries": mask_queries,
+    "mask_rcnn": mask_rcnn,
     "solov2": solov2,
     "yolact": yolact,
 }
 RULES = {
     "fcn": "fcn", "deeplabv3plus": "deeplab", "segformer": "segformer", "mednext": "mednext",
-    "mask_queries": "mask_queries", "solov2": "solov2", "yolact": "yolact",
+    "mask_queries": "mask_queries", "mask_rcnn": "mask_rcnn", "solov2": "solov2",
+    "yolact": "yolact",
 }  # fmt: skip

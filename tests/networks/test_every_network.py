@@ -17,12 +17,13 @@ from autoseg.planning.network_plan import BUILT_IN_NETWORKS
 from autoseg.planning.planner import PlanningInputs, make_plan
 from autoseg.planning.rules import load_rule_set
 from tests.networks.every_network import PATCHES, RULES, SMALL
-from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint
+from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, with_things
 
 EVERY = pytest.mark.parametrize("kind", SMALL)
 BOTH = pytest.mark.parametrize("dims", [2, 3])
 CHANNELS, OUTPUTS = 2, 5
 LONG_TRACED = [("mask_queries", gpu(11))]  # 15 layers of attention
+NEED_THINGS = ("mask_rcnn",)
 PLANNED = [
     pytest.param(
         kind,
@@ -114,6 +115,8 @@ def test_patches_of_one_divisor_are_large_enough(kind: str, dims: int) -> None:
 @pytest.mark.parametrize(("kind", "machine"), PLANNED)
 def test_rules_fill_the_memory_that_there_is(kind: str, machine: Machine) -> None:
     fingerprint = made_up_fingerprint(Scans((12, 40, 40), (3, 1, 1), count=50))
+    if kind in NEED_THINGS:
+        fingerprint = with_things(fingerprint)
     inputs = PlanningInputs(fingerprint, load_rule_set(RULES[kind]), machine, family_of)
     plan = make_plan(inputs)
     for name, configuration in plan.configurations.items():

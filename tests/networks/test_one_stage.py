@@ -1,4 +1,4 @@
-"""Covers: candidates, one_stage_family, pyramid, solov2, yolact."""
+"""Covers: candidates, one_stage_body, one_stage_family, solov2, yolact."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,11 @@ from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.networks import family_of
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
 from autoseg.networks.mask_queries import PackedQueries
+from autoseg.networks.one_stage_body import with_places
 from autoseg.networks.one_stage_family import Pyramid, boxes_of
-from autoseg.networks.pyramid import with_places
 from autoseg.networks.solov2 import SoloOutputs, leading, surest_masks
 from autoseg.networks.yolact import (
     YolactOutputs,
-    boxes_around,
     changed,
     changes_to,
     surest_boxes,
@@ -62,7 +61,9 @@ def test_a_volume_of_one_slice_is_found_as_the_slice_is(kind: str) -> None:
             none = torch.zeros((len(weight), 1, *weight.shape[2:]))
             weight = torch.cat((weight[:, :width], none, weight[:, width:]), dim=1)
         if name.startswith("changes."):  # a further axis, along which boxes stay
-            weight = torch.cat((torch.zeros_like(weight[:2]), weight))
+            moved, stretched = weight.chunk(2)
+            none = torch.zeros_like(weight[:1])
+            weight = torch.cat((none, moved, none, stretched))
         fitted[name] = deepened(shape, weight) if weight.ndim != len(shape) else weight
     deep.load_state_dict(fitted)
     image = torch.randn(2, 1, 16, 24)
@@ -151,18 +152,16 @@ def test_two_cells_of_one_object_become_one_candidate_and_two_objects_stay() -> 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_changes_lead_to_the_box_that_they_were_made_of(dims: int) -> None:
-    anchors = boxes_around((3,) * dims, (24,) * dims, (8.0,) * dims, torch.zeros(()))
-    assert anchors.shape == (3**dims, dims, 2)
-    assert anchors[0].tolist() == [[0.0, 8.0]] * dims
-    boxes = torch.rand(3**dims, dims, 2).sort(dim=-1).values * 20 + torch.tensor([0.0, 2.0])
+    low = torch.rand(2, 9, dims) * 20
+    boxes, anchors = torch.cat((low, low + 2 + torch.rand(2, 9, dims) * 20), dim=-1)
     torch.testing.assert_close(changed(anchors, changes_to(anchors, boxes)), boxes)
 
 
 def test_masks_of_boxes_end_where_the_box_does_and_the_surest_of_a_place_is_kept() -> None:
-    anchors = torch.tensor([[[0.0, 8], [0, 8]], [[1, 8], [0, 8]], [[8, 16], [8, 16]]])
+    anchors = torch.tensor([[0.0, 0, 8, 8], [1, 0, 8, 8], [8, 8, 16, 16]])
     classes = torch.tensor([[[0.0, 5], [0, 4], [0, 3]]])
     found = YolactOutputs(
-        classes, torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 1), anchors,
+        classes, torch.zeros(1, 3, 4), torch.ones(1, 3, 1), anchors,
         torch.full((1, 1, 8, 8), 9.0), torch.zeros(1, 2, 8, 8),
     )  # fmt: skip
     kept = surest_boxes(found, 3, (16, 16))

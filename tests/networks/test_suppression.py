@@ -1,91 +1,40 @@
-import numpy as np
+"""Suppression of all boxes at once beside going through them in order."""
+
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from autoseg.networks.suppression import box_overlaps, fast_keep, mask_overlaps, matrix_decay
-
-Array = NDArray[np.float64]
+from autoseg.networks.box_geometry import pairwise_iou
+from autoseg.networks.suppression import ROUNDS, survivors
 
 
-def iou(one: Array, other: Array) -> float:
-    return float((one * other).sum() / max(1, np.maximum(one, other).sum()))
-
-
-def slow_decay(masks: Array, classes: NDArray[np.int64]) -> list[float]:
-    """Equation 4 of SOLOv2, candidate by candidate."""
-    left = []
-    for j in range(len(masks)):
-        factors = [1.0]
-        for i in range(j):
-            if classes[i] != classes[j]:
-                continue
-            before = [iou(masks[k], masks[i]) for k in range(i) if classes[k] == classes[i]]
-            own, lost = iou(masks[i], masks[j]), max(before, default=0.0)
-            factors.append(np.exp(-2 * own**2) / np.exp(-2 * lost**2))
-        left.append(min(factors))
-    return left
-
-
-def slow_keep(boxes: Array, classes: NDArray[np.int64], most: float) -> list[bool]:
-    kept = []
-    for j, box in enumerate(boxes):
-        others = [boxes[i] for i in range(j) if classes[i] == classes[j]]
-        kept.append(all(box_iou(box, other) <= most for other in others))
-    return kept
-
-
-def box_iou(one: Array, other: Array) -> float:
-    edges = [max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in zip(one, other, strict=True)]
-    both = float(np.prod(edges))
-    sizes = [float(np.prod([b - a for a, b in box])) for box in (one, other)]
-    return both / (sum(sizes) - both)
-
-
-def some_boxes(dims: int) -> Array:
-    rng = np.random.default_rng(dims)
-    low = rng.uniform(0, 5, (30, dims))
-    return np.stack((low, low + rng.uniform(3, 9, (30, dims))), axis=-1)
-
-
-CLASSES = np.random.default_rng(0).integers(1, 3, 30)
-
-
-def test_matrix_nms_is_that_of_candidates_one_by_one() -> None:
-    masks = (np.random.default_rng(0).random((30, 12)) < 0.6).astype(float)
-    overlaps = mask_overlaps(torch.from_numpy(masks)[None])
-    found = matrix_decay(overlaps, torch.from_numpy(CLASSES)[None])[0]
-    np.testing.assert_allclose(found.numpy(), slow_decay(masks, CLASSES), rtol=1e-9)
-
-
-def test_a_worked_example_of_matrix_nms() -> None:
-    masks = torch.tensor([[[1, 1, 1, 1.0], [1, 1, 1, 0], [0, 0, 0, 1]]])
-    classes = torch.tensor([[1, 1, 1]])
-    first, second, third = matrix_decay(mask_overlaps(masks), classes)[0].tolist()
-    assert first == 1 and second == pytest.approx(np.exp(-2 * 0.75**2))
-    assert third == pytest.approx(np.exp(-2 * 0.25**2))
-    apart = matrix_decay(mask_overlaps(masks), torch.tensor([[1, 2, 3]]))
-    assert apart.tolist() == [[1, 1, 1]]
+def in_order(boxes: torch.Tensor, overlap: float, kinds: list[int]) -> list[bool]:
+    """The textbook's way: each box is kept if no kept one of its kind overlaps it."""
+    iou = pairwise_iou(boxes, boxes).tolist()
+    kept: list[int] = []
+    for index, kind in enumerate(kinds):
+        if all(iou[index][one] <= overlap or kinds[one] != kind for one in kept):
+            kept.append(index)
+    return [index in kept for index in range(len(boxes))]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("most", [0.3, 0.5])
-def test_fast_nms_is_that_of_candidates_one_by_one(dims: int, most: float) -> None:
-    boxes = some_boxes(dims)
-    given = torch.from_numpy(boxes)[None]
-    kept = fast_keep(box_overlaps(given, given), torch.from_numpy(CLASSES)[None], most)[0]
-    assert kept.tolist() == slow_keep(boxes, CLASSES, most)
-    assert 0 < int(kept.sum()) < len(boxes)
+@pytest.mark.parametrize("overlap", [0.1, 0.5, 0.7])
+def test_survivors_are_those_of_going_through_boxes_in_order(dims: int, overlap: float) -> None:
+    torch.manual_seed(dims)
+    extent = {2: 12, 3: 5}[dims]
+    middle, half = extent * torch.rand(2, 200, dims), 3 + 2 * torch.rand(2, 200, dims)
+    boxes = torch.cat((middle - half, middle + half), dim=-1)
+    kinds = torch.randint(3, (2, 200))
+    found = survivors(boxes, overlap, kinds)
+    for sample in range(2):
+        expected = in_order(boxes[sample], overlap, kinds[sample].tolist())
+        assert found[sample].tolist() == expected
+        assert 0 < sum(expected) < 200
 
 
-def test_fast_nms_lets_one_that_is_dropped_drop_others() -> None:
-    boxes = torch.tensor([[[[0.0, 10]], [[3, 13]], [[6, 16]]]])  # along one axis
-    kept = fast_keep(box_overlaps(boxes, boxes), torch.ones(1, 3), 0.5)
-    assert kept.tolist() == [[True, False, False]]  # the third overlaps the first by a quarter
-
-
-def test_a_box_of_one_slice_overlaps_as_a_flat_one() -> None:
-    flat = torch.from_numpy(some_boxes(2))[None]
-    slices = torch.tensor([0.0, 1.0]).expand(1, 30, 1, 2)
-    deep = torch.cat((slices, flat), dim=2)
-    torch.testing.assert_close(box_overlaps(deep, deep), box_overlaps(flat, flat))
+def test_what_a_suppressed_box_would_suppress_survives() -> None:
+    # Each overlaps the next by a half of both, an IoU of a third, and the one after it not at all.
+    low = torch.arange(ROUNDS - 1) * 2.0
+    boxes = torch.stack((low, torch.zeros_like(low), low + 4, torch.ones_like(low)), dim=1)
+    assert survivors(boxes, 0.3).tolist() == [index % 2 == 0 for index in range(ROUNDS - 1)]
+    assert survivors(boxes, 0.4).all()

@@ -23,7 +23,8 @@ PLANTED = ("Planted", BIRTH_DATE, PATIENT_ID)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
-    return str(write_model(folder / "model.safetensors", small_configuration()))
+    path = folder / "model.safetensors"
+    return str(write_model(path, small_configuration(), channel="CT"))  # as the series here
 
 
 def test_an_archive_comes_back_as_dicom_and_tells_what_it_left_out(
@@ -36,7 +37,7 @@ def test_an_archive_comes_back_as_dicom_and_tells_what_it_left_out(
     names = {entry["case_id"] for entry in entries if "case_id" in entry}
     volumes = {volume.name: volume for volume in survey_dicom([folder]).volumes}
     assert names == volumes.keys()
-    assert sum("why" in entry for entry in entries) == 5
+    assert sum("why" in entry for entry in entries) == 6  # one is of notes.txt
     for name in names:
         expected = np.asarray(nib.load(out / f"{name}.nii.gz").dataobj).T
         read = highdicom.seg.segread(out / "dicom-seg" / f"{name}.dcm")
@@ -112,3 +113,20 @@ def test_dicom_of_a_scan_that_is_none_is_refused(
     assert predict(scans, tmp_path / "out", "--model", model, "--format", "dicom-seg") == 1
     assert "its scan is not DICOM" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())  # no network ran for nothing
+
+
+def test_series_are_chosen_by_their_description(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, description in enumerate(("T1 MPRAGE", "T2")):
+        told = {"SeriesDescription": description}
+        write_series(tmp_path / "in", Series(scan(), uid=f"1.2.3.{number}", changes=told))
+    out = tmp_path / "out"
+    assert predict(tmp_path / "in", out, "--model", model, "--series", "CT=*mprage*") == 0
+    assert len(list(out.glob("*.nii.gz"))) == 1
+    told_of = capsys.readouterr().out
+    assert "no channel of the model" in told_of and "1.2.3.1" in told_of
+    for wrong in ("PET=*", "CT"):
+        assert predict(tmp_path / "in", out, "--model", model, "--series", wrong) == 1
+    assert "the channels are CT" in (error := capsys.readouterr().err)
+    assert "give CHANNEL=PATTERN" in error

@@ -17,7 +17,7 @@ from scipy import ndimage
 from autoseg.checkpoint import METADATA_KEY, read_tensors, save_tensors
 from autoseg.cli import main
 from autoseg.dataset.dataset import Case, ChannelSource
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.inference.predictor import Predictor
 from autoseg.pipeline.predict import MaskWriter, predict_cases
 from tests.conftest import SHARED_DATA

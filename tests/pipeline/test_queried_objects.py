@@ -1,6 +1,7 @@
-"""Objects that queries find, through the command line."""
+"""Objects that queries, boxes or candidates find, through the command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -10,19 +11,21 @@ import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
-from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan, TaskPlan
-from autoseg.planning.network_plan import NetworkPlan, SoloPlan, YolactPlan
-from autoseg.planning.run_plan import MatchingPlan
+from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.network_plan import SoloPlan, YolactPlan
+from autoseg.planning.plan import Configuration
+from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from tests.inference.model_files import small_configuration, with_labels
 from tests.inference.test_joining import balls
-from tests.networks.every_network import PATCHES, mask_queries, solov2, yolact
+from tests.networks.every_network import PATCHES, mask_queries, mask_rcnn, solov2, yolact
 from tests.pipeline.test_objects import AFFINE, SCHEME
+from tests.training.blobs import changed_configuration
 
 TORCH = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
 QUICK = [
     "--set", "training.iterations_per_epoch=3", "--set", "training.validation_iterations=1",
 ]  # fmt: skip
-RULES = """
+TINY = """
 [[rule]]
 id = "memory.tiny"
 decides = "memory_gib"
@@ -30,7 +33,7 @@ value = { fixed_gib = 0.05 }
 because = "a small patch is quick"
 source = "this test"
 """
-LOSS = """
+FEW_POINTS = """
 [[rule]]
 id = "loss.tiny"
 decides = "loss"
@@ -40,52 +43,63 @@ source = "this test"
 """
 
 
-def of_queries() -> tuple[NetworkPlan, TaskPlan]:
+def with_queries(configuration: Configuration) -> Configuration:
     network = mask_queries(3)
-    return network, MaskQueriesPlan(
+    plan = MaskQueriesPlan(
         classes=3, things=(1,), queries=network.queries, mask_stride=network.mask_stride,
         object_score=0.0, kept_share=0.0,
     )  # fmt: skip
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    loss = LossPlan(kind="matched_masks", batch_dice=False, dice_smooth=1, matching=MatchingPlan())
+    return changed_configuration(configuration, model=model, run={"loss": loss})
 
 
-def in_one_stage(network: SoloPlan | YolactPlan) -> tuple[NetworkPlan, TaskPlan]:
+def with_boxes(configuration: Configuration) -> Configuration:
+    network = mask_rcnn(3).model_copy(update={"dense_classes": ()})
+    plan = BoxesPlan(
+        classes=3, things=(1,), objects=6, mask_stride=network.mask_stride, object_score=0.0,
+        kept_share=0.0,
+    )  # fmt: skip
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    loss = LossPlan(kind="found_boxes", batch_dice=False, dice_smooth=1, boxes=BoxLossPlan())
+    return changed_configuration(configuration, model=model, run={"loss": loss})
+
+
+def with_candidates(configuration: Configuration, network: SoloPlan | YolactPlan) -> Configuration:
     ranges = ((0.0, 1e6),) * len(network.grids) if isinstance(network, SoloPlan) else ()
-    return network, CandidatesPlan(
+    plan = CandidatesPlan(
         kind=network.kind, classes=3, things=(1,), queries=network.candidates,
         mask_stride=network.mask_stride, object_score=0.0, kept_share=0.0,
         spacing_mm=(1.0, 1.0, 1.0), sizes_mm=ranges,
     )  # fmt: skip
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    return changed_configuration(configuration, model=model)
 
 
-KINDS = {
-    "mask_queries": of_queries,
-    "solov2": lambda: in_one_stage(solov2(3)),
-    "yolact": lambda: in_one_stage(yolact(3)),
+KINDS: dict[str, Callable[[Configuration], Configuration]] = {
+    "queries": with_queries,
+    "boxes": with_boxes,
+    "solov2": lambda configuration: with_candidates(configuration, solov2(3)),
+    "yolact": lambda configuration: with_candidates(configuration, yolact(3)),
 }
+SURER = ("decoder.classes.", "semantic.", "cells.", "classes.")  # of what says which class it is
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A model with random weights, each of whose queries finds an object if its likeliest class is
-    one of things."""
-    configuration = with_labels(small_configuration(), SCHEME)
-    network, plan = KINDS[request.param]()
-    changed = configuration.model.model_copy(
-        update={"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
-    )
-    loss = configuration.run.loss.model_copy(
-        update={"kind": "matched_masks", "matching": MatchingPlan()}
-    )
-    run = configuration.run.model_copy(update={"loss": loss})
-    configuration = configuration.model_copy(update={"model": changed, "run": run})
+@pytest.fixture(scope="module", params=KINDS.values(), ids=list(KINDS))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with random weights, whose queries, boxes or candidates are each an object if their
+    likeliest class is one of things, which most are."""
+    configuration = request.param(with_labels(small_configuration(), SCHEME))
     torch.manual_seed(1)
-    built = build_network(changed)
-    biases = (
-        ["decoder.classes.bias"] if request.param == "mask_queries" else one_stage_biases(built)
-    )
+    built = build_network(configuration.model)
     with torch.no_grad():
-        for name in biases:
-            built.get_parameter(name)[1] += 1.0
+        for name, parameter in built.named_parameters():
+            if name.startswith(SURER) and name.endswith("bias"):
+                parameter[1] += 1.0
+            if name == "boxes.0.classes.bias":
+                parameter[1] = 4.0
+            if name == "masks.mask.bias":
+                parameter.add_(4.0)
     card = ModelCard(
         plan_name="small", configuration=configuration, labels=SCHEME, channel_names=("MRI",),
         fold=0, trained_cases=1, trained_iterations=1, trained_seconds=1.0,
@@ -93,12 +107,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, built, card)
     return path
-
-
-def one_stage_biases(network: torch.nn.Module) -> list[str]:
-    """Of what says which class there is, of voxels and of candidates."""
-    heads = ("semantic.", "cells.", "classes.")
-    return [n for n, _ in network.named_parameters() if n.startswith(heads) and n.endswith("bias")]
 
 
 def test_objects_are_written_where_their_class_is(tmp_path: Path, model: Path) -> None:
@@ -132,15 +140,16 @@ def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", KINDS)
+@pytest.mark.parametrize("rules", ["mask_queries", "mask_rcnn", "solov2", "yolact"])
 @pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
-def test_objects_are_planned_trained_and_predicted_with(
+def test_they_are_planned_trained_and_predicted_with(
     tmp_path: Path, shape: tuple[int, int, int], rules: str
 ) -> None:
     write_dataset(tmp_path / "data", shape)
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules/ruleset.toml").write_text(f'title = "tiny"\nextends = "{rules}"\n')
-    (tmp_path / "rules/tiny.toml").write_text(RULES + LOSS * (rules == "mask_queries"))
+    few = FEW_POINTS if rules == "mask_queries" else ""
+    (tmp_path / "rules/tiny.toml").write_text(TINY + few)
     work = ["--work", str(tmp_path / "work")]
     plan = ["plan", str(tmp_path / "data"), "--rules", str(tmp_path / "rules"), "--for", "cpu"]
     assert main([*plan, "--name", "q", "--workers", "1", *QUICK, *work]) == 0

@@ -7,7 +7,7 @@ from typing import Any
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.description import declared_channels, declared_labels
 from autoseg.geometry import Box, Shape3, Spacing3
-from autoseg.inspection.fingerprint import ClassStats, Fingerprint
+from autoseg.inspection.fingerprint import ClassStats, Fingerprint, ObjectStats
 from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.networks import family_of
@@ -84,6 +84,24 @@ def made_up_fingerprint(
         cases=tuple(case for group in scans for case in group.stats()),
         foreground_intensity=intensity or (INTENSITY,) * len(channels),
         classes=(organ,),
+    )
+
+
+def with_things(fingerprint: Fingerprint) -> Fingerprint:
+    """The same where the organ is of up to 50 objects a scan, 30 in a box of a patch's size."""
+    objects = ObjectStats(
+        per_scan_median=20, per_scan_p99_5=50, per_scan_max=60, in_patch_max=30,
+        diameter_mm_p05=6, diameter_mm_median=9, diameter_mm_p95=12, diameter_mm_p99_5=15,
+        touching_fraction=0.3, solidity=0.9,
+    )  # fmt: skip
+    (organ,) = fingerprint.classes
+    sizes = {"object_sizes_vox": ((6, 6, 6), (9, 10, 9), (12, 12, 10))}
+    return fingerprint.model_copy(
+        update={
+            "labels": fingerprint.labels.model_copy(update={"things": ("organ",)}),
+            "classes": (organ.model_copy(update={"objects": objects}),),
+            "cases": tuple(case.model_copy(update=sizes) for case in fingerprint.cases),
+        }
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from autoseg.dataset.labels import Region
 from autoseg.errors import AutosegError
-from autoseg.inspection.fingerprint import Fingerprint, ObjectStats
+from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.networks.mask_queries_family import plan_mask_queries
@@ -26,7 +26,7 @@ from autoseg.planning.planner import PlanningInputs
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.run_plan import MatchingPlan
 from autoseg.planning.search import NetworkFamily
-from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of
+from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things
 
 SCANS = Scans((64, 96, 96), (1, 1, 1), count=50)
 
@@ -39,17 +39,7 @@ def free(kind: str) -> NetworkFamily:
 
 
 def with_objects() -> Fingerprint:
-    """Scans of up to 50 objects, 30 of them in a box of a patch's size."""
-    objects = ObjectStats(
-        per_scan_median=20, per_scan_p99_5=50, per_scan_max=60, in_patch_max=30,
-        diameter_mm_p05=6, diameter_mm_median=9, diameter_mm_p95=12, diameter_mm_p99_5=15,
-        touching_fraction=0.3, solidity=0.9,
-    )  # fmt: skip
-    fingerprint = made_up_fingerprint(SCANS)
-    (organ,) = fingerprint.classes
-    labels = fingerprint.labels.model_copy(update={"things": ("organ",)})
-    classes = (organ.model_copy(update={"objects": objects}),)
-    return fingerprint.model_copy(update={"labels": labels, "classes": classes})
+    return with_things(made_up_fingerprint(SCANS))
 
 
 def planned(fingerprint: Fingerprint, rules: str, machine: Machine) -> Plan:

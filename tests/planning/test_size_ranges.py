@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from autoseg.planning.size_ranges import (
@@ -31,3 +32,10 @@ def test_every_size_is_within_half_an_octave_of_a_box(largest: float) -> None:
 
 def test_where_no_objects_are_known_sizes_are_of_voxels() -> None:
     assert solo_ranges(NO_SIZES, (3.0, 1.0, 1.0)) == ((24, 96),)
+
+
+def test_objects_are_as_wide_as_a_cube_as_large_as_the_box_around_them() -> None:
+    boxes_vox = np.array([[2.0, 4, 8]] * 90 + [[1.0, 2, 4]] * 10)
+    found = Sizes.of(boxes_vox, (4.0, 2.0, 1.0))
+    assert (found.smallest_mm, found.largest_mm) == pytest.approx((4, 8))
+    assert Sizes.of(np.zeros((0, 3)), (1.0, 1.0, 1.0)) == NO_SIZES

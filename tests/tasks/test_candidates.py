@@ -6,9 +6,11 @@ import torch
 from torch.nn import functional
 
 from autoseg.dataset.labels import LabelScheme
+from autoseg.networks.box_geometry import pairwise_iou
+from autoseg.networks.chosen_rows import taken
+from autoseg.networks.region_proposals import anchors_at
 from autoseg.networks.solov2 import SoloOutputs
-from autoseg.networks.suppression import box_overlaps
-from autoseg.networks.yolact import YolactOutputs, boxes_around, changes_to
+from autoseg.networks.yolact import YolactOutputs, changes_to
 from autoseg.planning.model_plan import CandidatesPlan
 from autoseg.tasks.candidates import CandidatesTask, candidates_task
 from autoseg.tasks.chosen import MASKS_AT_ONCE, at_random, focal_losses
@@ -40,6 +42,11 @@ def kernels_of_the_truth() -> tuple[torch.Tensor, torch.Tensor]:
     return 30 * shares - 15, found.classes
 
 
+def boxes_about(shape: tuple[int, int], stride: int) -> torch.Tensor:
+    """Boxes [box, 2 x axis], one about each place of a map."""
+    return anchors_at([(11.0, 11.0)], (stride, stride), shape, torch.device("cpu"))[:, 0]
+
+
 def true_solo() -> SoloOutputs:
     features, _ = kernels_of_the_truth()
     own = cells_of_objects(placed(NUMBERS), (0.0, 1e6), (20, 18), (40, 36), (1.0, 1.0))
@@ -51,12 +58,12 @@ def true_solo() -> SoloOutputs:
 
 def true_yolact() -> YolactOutputs:
     features, _ = kernels_of_the_truth()
-    anchors = boxes_around((20, 18), (40, 36), (11.0, 11.0), torch.zeros(()))
+    anchors = boxes_about((20, 18), 2)
     objects = placed(NUMBERS)
     matched = match_boxes(anchors, objects)
     classes = torch.where(matched.finds[..., None], torch.tensor([-9.0, 9, -9]), -9.0)
     classes[..., 0] = torch.where(matched.finds, -9.0, 9.0)
-    boxes = objects.boxes.gather(1, matched.own[..., None, None].expand(-1, -1, 2, 2))
+    boxes = taken(objects.boxes, matched.own)
     coefficients = functional.one_hot(matched.own, 30).float()
     changes = changes_to(anchors[None], boxes)
     return YolactOutputs(classes, changes, coefficients, anchors, features, semantic())
@@ -110,10 +117,10 @@ def test_the_cell_of_each_centre_is_its_objects_and_others_only_near_it() -> Non
 
 def test_boxes_find_what_they_overlap_most_and_every_object_is_found() -> None:
     objects = placed(NUMBERS)
-    anchors = boxes_around((10, 9), (40, 36), (11.0, 11.0), torch.zeros(()))
+    anchors = boxes_about((10, 9), 4)
     found = match_boxes(anchors, objects)
     there = objects.classes[0] > 0
-    overlaps = box_overlaps(objects.boxes, anchors[None])[0].numpy() * there[:, None].numpy()
+    overlaps = pairwise_iou(objects.boxes, anchors)[0].numpy() * there[:, None].numpy()
     best = overlaps.max(0)
     assert set(found.own[0][found.finds[0]].tolist()) == set(torch.nonzero(there)[:, 0].tolist())
     np.testing.assert_array_equal(found.finds[0].numpy()[best >= 0.5], True)
@@ -123,7 +130,7 @@ def test_boxes_find_what_they_overlap_most_and_every_object_is_found() -> None:
 
 def test_three_times_as_many_boxes_without_an_object_count_and_the_worst_of_them() -> None:
     objects = placed(NUMBERS)
-    anchors = boxes_around((20, 18), (40, 36), (11.0, 11.0), torch.zeros(()))
+    anchors = boxes_about((20, 18), 2)
     matched = match_boxes(anchors, objects)
     logits = torch.randn(1, 360, 3, generator=torch.Generator().manual_seed(0))
     each = class_losses(logits, objects, matched)[0]

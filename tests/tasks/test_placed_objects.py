@@ -30,8 +30,7 @@ def test_boxes_and_centres_are_those_that_scikit_image_measures(shape: tuple[int
         ([*region.bbox], [round(c + 0.5, 3) for c in region.centroid], int(region.area))
         for region in regionprops(numbers)
     )
-    dims = len(shape)
-    boxes = found.boxes[0][there].transpose(1, 2).reshape(-1, 2 * dims).int().tolist()
+    boxes = found.boxes[0][there].int().tolist()
     centres = [[round(c, 3) for c in each] for each in found.centres[0][there].tolist()]
     voxels = found.voxels[0][there].tolist()
     assert sorted(zip(boxes, centres, voxels, strict=True)) == [tuple(each) for each in expected]

@@ -18,13 +18,19 @@ from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan
-from autoseg.planning.network_plan import OneStagePlan, QueryNetworkPlan, SoloPlan
+from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.network_plan import (
+    BoxNetworkPlan,
+    OneStagePlan,
+    QueryNetworkPlan,
+    SoloPlan,
+)
 from autoseg.planning.plan import Configuration
-from autoseg.planning.run_plan import LossPlan, MatchingPlan
+from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from autoseg.tasks import matching, task_of
 from autoseg.training import learner
 from autoseg.training.bookkeeping import card_at
+from autoseg.training.execution import Trial
 from autoseg.training.job import Training
 from autoseg.training.learner import make_optimizer
 from autoseg.training.trainer import train_model
@@ -39,6 +45,7 @@ from tests.training.blobs import (
 )
 from tests.training.test_no_waits import META, CountsWaits, Watch
 
+LONG_FOLLOWED = ("mask_queries", "mask_rcnn")  # by torch.export
 EVERY = pytest.mark.parametrize("kind", SMALL)
 
 
@@ -49,7 +56,7 @@ def training_of(kind: str, folder: Path, iterations: int) -> Training:
         update={"network": network, "patch_size_vox": PATCHES[3]}
     )
     configuration = begun.configuration.model_copy(update={"model": model})
-    if isinstance(network, QueryNetworkPlan):
+    if isinstance(network, QueryNetworkPlan | BoxNetworkPlan):
         configuration = asking(configuration, network)
     if isinstance(network, OneStagePlan):
         task = candidates_of(network, begun.configuration.grid.target_spacing_mm)
@@ -59,8 +66,14 @@ def training_of(kind: str, folder: Path, iterations: int) -> Training:
     return changed_training(begun, training={"optimizer": "adamw", "learning_rate": 1e-3})
 
 
-def asking(configuration: Configuration, network: QueryNetworkPlan) -> Configuration:
-    """With the task and the loss that networks of queries need."""
+def asking(
+    configuration: Configuration, network: QueryNetworkPlan | BoxNetworkPlan
+) -> Configuration:
+    """With the task and the loss that networks of whole objects need."""
+    if isinstance(network, BoxNetworkPlan):
+        boxes = BoxesPlan(classes=2, things=(1,), objects=6, mask_stride=network.mask_stride)
+        lost = LossPlan(kind="found_boxes", batch_dice=False, dice_smooth=1, boxes=BoxLossPlan())
+        return changed_configuration(configuration, model={"task": boxes}, run={"loss": lost})
     task = MaskQueriesPlan(classes=2, queries=network.queries, mask_stride=network.mask_stride)
     points = MatchingPlan(points=20)
     loss = LossPlan(kind="matched_masks", batch_dice=False, dice_smooth=1, matching=points)
@@ -142,6 +155,13 @@ def test_a_step_runs_where_nothing_can_be_read(
 
 
 @EVERY
+def test_how_fast_it_runs_can_be_tried(kind: str, tmp_path: Path) -> None:
+    model = training_of(kind, tmp_path, 1).configuration.model
+    image = torch.zeros(2, 1, *PATCHES[3])
+    assert Trial(build_network(model), model.network, image, CPU).seconds("eager") > 0
+
+
+@EVERY
 def test_the_head_may_learn_at_a_rate_of_its_own(kind: str, tmp_path: Path) -> None:
     training = changed_training(training_of(kind, tmp_path, 1), training={"head_rate": 10.0})
     network = build_network(training.configuration.model)
@@ -150,7 +170,8 @@ def test_the_head_may_learn_at_a_rate_of_its_own(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", [k if k != "mask_queries" else pytest.param(k, marks=pytest.mark.slow) for k in SMALL]
+    "kind",
+    [k if k not in LONG_FOLLOWED else pytest.param(k, marks=pytest.mark.slow) for k in SMALL],
 )
 def test_graphs_take_any_number_of_patches(kind: str, tmp_path: Path) -> None:
     network = build_network(training_of(kind, tmp_path, 1).configuration.model).eval()

@@ -35,6 +35,13 @@ def add(table: VerbTable) -> None:
         metavar="FILE",
         help="model files to average, or a pack (default: what was selected, or all trained folds)",
     )
+    parser.add_argument(
+        "--series",
+        nargs="+",
+        default=[],
+        metavar="CHANNEL=PATTERN",
+        help="which DICOM series each channel is, by its description, such as T1='*mprage*'",
+    )
     _add_extras(parser)
     _add_means(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
@@ -164,7 +171,19 @@ def _job(options: argparse.Namespace, chosen: "ModelsToUse") -> "PredictJob":
         ahead=not options.one_at_a_time,
         part=Part.parse(options.part) if options.part else None,
         overwrite=options.overwrite,
+        series=_series(options.series),
     )
+
+
+def _series(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    """Patterns by channel. Raises AutosegError where a text is none."""
+    from autoseg.errors import AutosegError
+
+    pairs = [text.partition("=") for text in texts]
+    for text, (channel, _, pattern) in zip(texts, pairs, strict=True):
+        if not (channel and pattern):
+            raise AutosegError(f"--series {text}: give CHANNEL=PATTERN, such as T1='*mprage*'.")
+    return tuple((channel, pattern) for channel, _, pattern in pairs)
 
 
 def _extras(options: argparse.Namespace) -> "Extras":

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from autoseg.dataset.dataset import Case, ChannelSource, Dataset
@@ -65,6 +65,27 @@ def read_bids(root: Path, problems: list[Problem]) -> Dataset:
         cases=tuple(cases),
         test_cases=tuple(tests),
     )
+
+
+def bids_scans(
+    root: Path, channel_names: Sequence[str], channel_count: int, problems: list[str]
+) -> list[Case]:
+    """Every subject and session as a scan to segment, by the suffixes that a model's channels are
+    called. One that holds a single suffix serves any model of one channel."""
+    cases = []
+    for case_id, scans in sorted(_found(root).items()):
+        names = channel_names if all(name in scans for name in channel_names) else ()
+        names = names or (tuple(scans) if len(scans) == channel_count == 1 else ())
+        if not names:
+            wanted = ", ".join(channel_names) or f"{channel_count} channels"
+            problems.append(
+                f"{case_id}: has {', '.join(sorted(scans))}, but the model needs {wanted}. Add "
+                "what is missing, or give its files, named <case>_0000 and so on."
+            )
+            continue
+        sources = tuple(ChannelSource(scans[name]) for name in names)
+        cases.append(Case(case_id, sources, None, case_id.split("_")[0]))
+    return cases
 
 
 def _scans(subject: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from autoseg.records import parse_record
 IGNORE = "ignore"
 THINGS = "things"  # classes whose objects count one by one
 CODES = "label_codes"  # of classes in DICOM
+CHANNEL_SERIES = "channel_series"  # patterns of descriptions of DICOM series
 TOLERANCES = "tolerances_mm"  # of the normalised surface Dice
 
 

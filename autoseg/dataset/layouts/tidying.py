@@ -5,13 +5,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from autoseg.dataset.layouts.description import CODES, IGNORE, TOLERANCES, read_description
+from autoseg.dataset.layouts.description import (
+    CHANNEL_SERIES,
+    CODES,
+    IGNORE,
+    TOLERANCES,
+    read_description,
+)
 from autoseg.dataset.problems import Problem
 from autoseg.errors import AutosegError
 
 READ = (
     "channel_names", "modality", "labels", "file_ending", "regions_class_order", "training",
-    TOLERANCES, CODES,
+    TOLERANCES, CODES, CHANNEL_SERIES,
 )  # fmt: skip
 COUNTS = ("numTraining", "numTest", "nTest", "test")  # near to keys that are read, and others
 CLOSE = 0.8

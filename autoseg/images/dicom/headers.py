@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.opening import open_dataset
+from autoseg.images.dicom.opening import is_dicom, open_dataset
+from autoseg.images.dicom.vectors import VECTORS, frame_places, is_reconstructed
 from autoseg.images.raw import FrameSource
 
-PREAMBLE, MAGIC = 128, b"DICM"
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 FOLDERS_KEPT = 64  # whose headers stay in memory
-LONG_VRS = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")
+NO_ENCODING = "does not state how it is encoded (TransferSyntaxUID): export it again"
+NO_OBJECT = "cannot be read as DICOM: it is damaged or cut short, and does not state what it holds"
+IN_PIECES = b"\xff" * 4  # the length of compressed voxels (PS3.5, A.4)
 # What sets volumes of one series apart, in the order in which it is tried.
 TOLD_APART_BY = (
     *("StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers"),
     *("EffectiveEchoTime", "EchoTime", "DiffusionBValue", "DiffusionGradientOrientation"),
     "TriggerTime",
+    *VECTORS,
     *("NominalCardiacTriggerDelayTime", "ImageType", "FrameType", "ComplexImageComponent"),
     *("AcquisitionNumber", "FrameReferenceDateTime", "FrameAcquisitionDateTime"),
     *("AcquisitionTime", "ContentTime"),
@@ -55,7 +58,8 @@ class Frame:
 class Instance:
     """One DICOM file: whose it is, what it holds, and where its voxels begin.
 
-    Of the patient only what is needed to tell one from another is kept.
+    Of the patient only what is needed to tell one from another is kept. `description` is that of
+    the series: to be matched, and to be shown to nobody but the user who asks for it.
     """
 
     path: Path
@@ -67,6 +71,7 @@ class Instance:
     reference_uid: str
     modality: str
     series_number: str
+    description: str
     image_type: tuple[str, ...]
     has_pixels: bool
     shape: tuple[int, int]  # rows, columns
@@ -103,15 +108,6 @@ class Unreadable:
     why: str
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file says so, after a preamble of any content (PS3.10, 7.1)."""
-    try:
-        with path.open("rb") as file:
-            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
-    except (OSError, ValueError):  # a folder, absent, or not ours to read
-        return False
-
-
 def instances_in(folder: Path) -> tuple[Instance | Unreadable, ...]:
     """All DICOM files of a folder, itself and no deeper, in the order of their names."""
     stat = folder.stat()
@@ -130,12 +126,15 @@ def read_header(path: Path) -> Instance | Unreadable:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what is odd and counts is told here
             header = open_dataset(file, stop_before_pixels=True)
-            if "SOPClassUID" in header and "TransferSyntaxUID" not in header.file_meta:
-                why = "does not state how it is encoded (TransferSyntaxUID): export it again"
-                return Unreadable(path, why)
+            if "SOPClassUID" not in header and "MediaStorageSOPClassUID" not in header.file_meta:
+                return Unreadable(path, NO_OBJECT)
+            if "TransferSyntaxUID" not in header.file_meta:
+                return Unreadable(path, NO_ENCODING)
             return _instance(path, header, _pixel_offset(file, header))
+    except AutosegError as error:
+        return Unreadable(path, str(error))
     except Exception as error:  # of a damaged file pydicom raises anything
-        return Unreadable(path, f"cannot be read as DICOM ({type(error).__name__})")
+        return Unreadable(path, f"cannot be read as DICOM: it is damaged ({type(error).__name__})")
 
 
 def _pixel_offset(file: Any, header: Any) -> tuple[bool, int | None]:
@@ -149,9 +148,11 @@ def _pixel_offset(file: Any, header: Any) -> tuple[bool, int | None]:
     group, element = (int.from_bytes(start[i : i + 2], order) for i in (0, 2))  # type: ignore[arg-type]
     if group != 0x7FE0 or element not in (0x0010, 0x0008, 0x0009):
         return False, None
+    length = 8 if syntax.is_implicit_VR else 12
+    if not syntax.is_compressed and start[length - 4 : length] == IN_PIECES:
+        raise AutosegError(NO_ENCODING)  # its meta information was lost, or is wrong
     if syntax.is_compressed or not little or element != 0x0010:
         return True, None
-    length = 8 if syntax.is_implicit_VR else 12
     return True, file.tell() - len(start) + length
 
 
@@ -169,6 +170,7 @@ def _instance(path: Path, header: Any, pixels: tuple[bool, int | None]) -> Insta
         reference_uid=text("FrameOfReferenceUID"),
         modality=text("Modality"),
         series_number=text("SeriesNumber"),
+        description=text("SeriesDescription"),
         image_type=tuple(str(part) for part in _several(header.get("ImageType"))),
         has_pixels=pixels[0] and "Rows" in header,
         shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
@@ -204,6 +206,10 @@ def _referenced(header: Any) -> Iterator[str]:
 
 def _frames(header: Any) -> Iterator[Frame]:
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if is_reconstructed(header):
+        for number, place in enumerate(frame_places(header), 1):
+            yield _frame(number, [place, header])
+        return
     if not per_frame:
         for number in range(1, int(header.get("NumberOfFrames") or 1) + 1):
             yield _frame(number, [header])

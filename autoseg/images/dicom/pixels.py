@@ -12,6 +12,9 @@ from autoseg.errors import AutosegError
 from autoseg.images.dicom.headers import Instance, Slice
 from autoseg.images.dicom.opening import open_dataset
 
+JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))  # PS3.5 8.2.1
+LONGEST_REASON = 200
+
 
 def read_slices(slices: Sequence[Slice], out: NDArray[Any]) -> None:
     """Fill [slice, row, column] with stored values.
@@ -89,14 +92,25 @@ def _decoded(instance: Instance, index: int | None) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            is_deflated = UID(instance.transfer_syntax).is_deflated  # and to be inflated as a whole
-            source = open_dataset(instance.path) if is_deflated else instance.path
+            # Those that are not compressed may lack a preamble, or are to be inflated as a whole.
+            is_plain = not UID(instance.transfer_syntax).is_encapsulated
+            source = open_dataset(instance.path) if is_plain else instance.path
             array: NDArray[Any] = pixel_array(source, index=index, raw=True)
         return array
     except Exception as error:  # of a damaged stream decoders raise anything
         name = UID(instance.transfer_syntax).name
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        more = (
+            ", or `pip install pylibjpeg-libjpeg` (its licence is GPL-3)"
+            if instance.transfer_syntax in JPEG
+            else ""
+        )
         raise AutosegError(
-            f"{instance.path}: its voxels ({name}) cannot be decoded: {reason} Export it again, "
-            "uncompressed."
+            f"{instance.path}: its voxels ({name}, {instance.bits[1]} bits) cannot be decoded: "
+            f"{_reason(error)}. Export it again uncompressed{more}."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What the decoders say, the last line of each; theirs may be several."""
+    told = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    return (told[-1] if told else type(error).__name__)[:LONGEST_REASON]

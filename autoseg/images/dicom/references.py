@@ -1,12 +1,13 @@
 """What a SEG or RTSTRUCT is about: the series it was drawn on, and the numbers of its names."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import Instance, instances_in, is_dicom, read_header
-from autoseg.images.dicom.opening import open_dataset
+from autoseg.images.dicom.headers import Instance, instances_in, read_header
+from autoseg.images.dicom.opening import is_dicom, open_dataset
 from autoseg.images.dicom.series import series_stacks
 from autoseg.images.dicom.stacks import Stack
 from autoseg.images.raw import Oddity
@@ -30,23 +31,36 @@ def stack_behind(instance: Instance) -> Stack | None:
 
 
 def _folder_of(series_uid: str, start: Path) -> Path | None:
-    """The folder that a series lies in; folders are known by their first file, or else by all."""
+    """The folder that a series lies in; folders are known by their first file, or else by all.
+
+    Others may be writing there: what is gone when its turn comes holds nothing.
+    """
     if _holds(start, series_uid):
         return start
-    nearby = [start.parent, *sorted(p for p in start.parent.rglob("*") if p.is_dir())]
-    for folder in nearby:
-        first = next((p for p in sorted(folder.iterdir()) if p.is_file() and is_dicom(p)), None)
-        if first is not None:
-            header = read_header(first)
-            if isinstance(header, Instance) and header.series_uid == series_uid:
-                return folder
-    return next((folder for folder in nearby if _holds(folder, series_uid)), None)
+    nearby = [Path(folder) for folder, _, _ in os.walk(start.parent)]  # tells no error
+    for folder in sorted(nearby):
+        first = _first_dicom(folder)
+        header = None if first is None else read_header(first)
+        if isinstance(header, Instance) and header.series_uid == series_uid:
+            return folder
+    return next((folder for folder in sorted(nearby) if _holds(folder, series_uid)), None)
+
+
+def _first_dicom(folder: Path) -> Path | None:
+    try:
+        return next((p for p in sorted(folder.iterdir()) if p.is_file() and is_dicom(p)), None)
+    except OSError:
+        return None
 
 
 def _holds(folder: Path, series_uid: str) -> bool:
+    try:
+        found = instances_in(folder)
+    except OSError:
+        return False
     return any(
         isinstance(one, Instance) and one.series_uid == series_uid and one.has_pixels
-        for one in instances_in(folder)
+        for one in found
     )
 
 

@@ -21,9 +21,9 @@ from autoseg.images.dicom.headers import (
     Slice,
     Unreadable,
     instances_in,
-    is_dicom,
     refuse_unreadable,
 )
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.dicom.pixels import read_slices, stored_type
 from autoseg.images.dicom.stacks import Stack, stacks_of
 from autoseg.images.raw import Oddity, RawImage, nifti_header_of, place

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ OFF_LINE_MM = 0.1
 LOST = 0.2  # of its slices, that a volume of a series may lack against the others
 MOST_GAPS = 0.5  # of all slices: more missing than this is no series with gaps
 SHOWN = 5
+NOT_PLACED = (
+    "that state no position in the patient: pictures over time (a cine) or views from several "
+    "directions, not slices of a volume. Export those to be segmented as single images"
+)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -115,7 +120,10 @@ def _told_apart(slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
     """Volumes that lie in one place, by what tells them apart; one alone where nothing has to."""
     first = slices[0].frame
     if first.position_mm is None or first.orientation is None:
-        return [("", [one]) for one in slices]
+        files: dict[Path, list[Slice]] = defaultdict(list)
+        for one in slices:
+            files[one.instance.path].append(one)
+        return [("", part) for part in files.values()]
     doubled = _doubled(slices)
     if not doubled:
         return [("", slices)]
@@ -148,7 +156,8 @@ def _in_order(value: str) -> tuple[float, str]:
 def _stack(slices: list[Slice], told_by: str) -> Stack:
     first = slices[0].frame
     if first.position_mm is None or first.orientation is None:
-        return Stack(tuple(slices), _flat_affine(first), told_by)
+        wrong = None if len(slices) == 1 else f"holds {len(slices)} frames {NOT_PLACED}"
+        return Stack(tuple(slices), _flat_affine(first), told_by, wrong=wrong)
     if first.spacing_mm is None or min(first.spacing_mm) <= 0:
         return Stack(tuple(slices), None, told_by, wrong="states no size of its pixels")
     if normal_of(first) @ normal_of(first) < 0.5:

@@ -1,12 +1,12 @@
 """A folder as it comes from an archive: its volumes and label objects, and what is left out."""
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoseg.images.dicom.folders import kinds_of, walk
 from autoseg.images.dicom.headers import (
     DIRECTORY_CLASS,
     RTSTRUCT_CLASS,
@@ -15,7 +15,6 @@ from autoseg.images.dicom.headers import (
     Instance,
     Unreadable,
     instances_in,
-    is_dicom,
 )
 from autoseg.images.dicom.series import address_of, series_stacks, stack_of
 from autoseg.images.dicom.stacks import Stack
@@ -24,7 +23,6 @@ PSEUDONYM_BYTES = 6
 COPY = "its series lies in another folder too"
 PARTS = "parts of its series lie in several folders: put its files into one"
 FEW_SLICES = 4  # fewer in each of several directions are a localiser
-OTHER_ENDINGS = (".gz", ".nii", ".png", ".json", ".csv", ".txt", ".npz", ".mha", ".nrrd", ".tif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +42,17 @@ class DicomVolume:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A series, or files, that are not segmented, and why."""
+    """A series, or files, that are not segmented, and why.
+
+    A series is found again by its number and UID, which tell nothing of a person.
+    """
 
     series: str
     modality: str
     files: int
     why: str
+    number: str = ""
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,24 @@ class DicomSurvey:
     label_objects: tuple[Instance, ...]  # SEG and RTSTRUCT
     left_out: tuple[LeftOut, ...]
     patients: dict[str, str]  # pseudonyms by series UID
-
-
-def holds_dicom(root: Path) -> bool:
-    """Whether a DICOM file lies anywhere in a folder."""
-    return any(is_dicom(file) for _, files in _walk(root) for file in files)
+    others: tuple[Path, ...]  # files that are not DICOM
 
 
 def survey_dicom(roots: Iterable[Path]) -> DicomSurvey:
     """Everything that folders hold. No voxel is read, but of slices that lie where others do."""
     found: list[Instance] = []
     left_out: list[LeftOut] = []
-    for folder in dict.fromkeys(folder for root in roots for folder, _ in _walk(root)):
-        for one in instances_in(folder):
-            if isinstance(one, Unreadable):
-                left_out.append(LeftOut(one.path.name, "", 1, one.why))
-            else:
-                found.append(one)
+    others: list[Path] = []
+    for place in dict.fromkeys(place for root in roots for place in walk(root)):
+        if place.why_not is not None:
+            left_out.append(LeftOut("", "", 1, place.why_not))
+            continue
+        inside = instances_in(place.path) if place.may_be_dicom else ()
+        found += [one for one in inside if isinstance(one, Instance)]
+        damaged = [one for one in inside if isinstance(one, Unreadable)]
+        left_out += [LeftOut(one.path.name, "", 1, one.why) for one in damaged]
+        known = {one.path for one in inside}
+        others += [file for file in place.files if file not in known]
     patients = _pseudonyms(found)
     by_series: dict[tuple[str, Path], list[Instance]] = defaultdict(list)
     for one in found:
@@ -98,7 +102,15 @@ def survey_dicom(roots: Iterable[Path]) -> DicomSurvey:
         tuple(labels),
         tuple(sorted(left_out, key=lambda one: (one.why, one.series))),
         patients,
+        tuple(others),
     )
+
+
+def not_dicom(files: Sequence[Path]) -> list[LeftOut]:
+    """A word of files that are of another kind, if there are some."""
+    if not files:
+        return []
+    return [LeftOut("", "", len(files), f"not DICOM (by their endings: {kinds_of(files)})")]
 
 
 def scans_of_files(files: Iterable[Path]) -> list[DicomVolume]:
@@ -122,16 +134,6 @@ def _volume_name(stack: Stack, stacks: tuple[Stack, ...]) -> str:
         return name
     number = next(number for number, one in enumerate(stacks, 1) if one is stack)
     return f"{name}-{number:0{len(str(len(stacks)))}d}"
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders that hold files which may be DICOM."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        maybe = [n for n in sorted(files) if n[0] != "." and not n.lower().endswith(OTHER_ENDINGS)]
-        if maybe:
-            yield Path(folder), [Path(folder) / name for name in maybe]
 
 
 def pseudonym(prefix: str, *parts: str) -> str:
@@ -177,10 +179,20 @@ def _no_volume(members: list[Instance]) -> str | None:
 
 def _left_out(members: list[Instance], why: str) -> LeftOut:
     first = members[0]
-    kind = first.modality.lower() or "series"
-    return LeftOut(
-        pseudonym(kind, first.series_uid or first.sop_uid), first.modality, len(members), why
-    )
+    uid = first.series_uid or first.sop_uid
+    name = pseudonym(first.modality.lower() or "series", uid)
+    return LeftOut(name, first.modality, len(members), why, first.series_number, uid)
+
+
+def labels_left_out(one: Instance) -> LeftOut:
+    """A SEG or RTSTRUCT among scans to segment."""
+    return _left_out([one], f"labels that were drawn before ({one.modality}), not a scan")
+
+
+def left_out_of(stack: Stack, why: str) -> LeftOut:
+    """A volume that is not taken, and why."""
+    files = {one.instance.path: one.instance for one in stack.present}
+    return _left_out(list(files.values()), why)
 
 
 def _volumes(

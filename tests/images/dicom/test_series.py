@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.pixels.utils import pixel_array
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.headers import is_dicom
+from autoseg.images.dicom.opening import is_dicom
 from autoseg.images.dicom.series import stack_of
 from autoseg.images.dicom.survey import survey_dicom
 from autoseg.images.formats import count_channels, count_values, files_of

@@ -11,7 +11,8 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
 from autoseg.errors import AutosegError
-from autoseg.images.dicom.survey import holds_dicom, scans_of_files, survey_dicom
+from autoseg.images.dicom.folders import holds_dicom
+from autoseg.images.dicom.survey import not_dicom, scans_of_files, survey_dicom
 from tests.dicom_series import (
     CT,
     NAME,
@@ -46,13 +47,15 @@ def test_series_of_a_flat_folder_are_told_apart(tmp_path: Path) -> None:
     survey = survey_dicom([write_archive(tmp_path)])
     assert len(survey.volumes) == 3
     assert len({volume.patient for volume in survey.volumes}) == 2
-    reasons = sorted(one.why for one in survey.left_out)
+    left_out = [*survey.left_out, *not_dicom(survey.others)]
+    reasons = sorted(one.why for one in left_out)
     assert [reason.split(":")[0].split(" (")[0] for reason in reasons] == [
         "a localiser",
         "a localiser",
         "a secondary capture",
         "cannot be read as DICOM",
         "holds no image",
+        "not DICOM",
     ]
 
 

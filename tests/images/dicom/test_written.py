@@ -278,3 +278,23 @@ def test_every_code_of_the_table_is_in_pydicoms_dictionary() -> None:
 def test_decimal_strings_fit_and_are_close(value: float) -> None:
     assert len(decimal(value)) <= 16
     assert float(decimal(value)) == pytest.approx(value, rel=1e-7)
+
+
+def test_a_folder_that_goes_away_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may write masks beside, by temporary names."""
+    write_series(tmp_path / "z" / "series", Series(scan()))
+    found = findings_of(tmp_path / "z")
+    write_seg(tmp_path / "z" / "masks" / "a.dcm", found)
+    (tmp_path / "z" / "fleeting").mkdir()
+    listing = Path.iterdir
+
+    def vanishing(folder: Path) -> Any:
+        if folder.name == "fleeting":
+            raise FileNotFoundError(folder)
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", vanishing)
+    read = read_labels(tmp_path / "z" / "masks" / "a.dcm")
+    np.testing.assert_array_equal(read.array, numbers(found))

@@ -1,24 +1,18 @@
-"""A feature pyramid over an encoder (Lin et al. 2017, arXiv:1612.03144), in 2D and 3D."""
+"""What heads of one-stage networks look at, in 2D and 3D, and what they are made of.
 
-from collections.abc import Sequence
+It is a `FeaturePyramid` without norms of its laterals, as published, that ends at the stages which
+heads look at; else some weights would not be learned.
+"""
+
 from itertools import pairwise
-from math import gcd
 
 import torch
 from torch import nn
 
-from autoseg.networks.blocks import (
-    Conv,
-    ConvShape,
-    ResidualBlock,
-    conv_norm_act,
-    initialize,
-    resized,
-)
+from autoseg.networks.blocks import Conv, ConvShape, ResidualBlock, conv_norm_act, initialize
+from autoseg.networks.feature_pyramid import conv_group_norm, from_below
 from autoseg.networks.unet import encode, encoder_stages
-from autoseg.planning.network_plan import SoloPlan, YolactPlan
-
-GROUPS = 32
+from autoseg.planning.network_plan import PerAxis, SoloPlan, YolactPlan
 
 
 class PyramidBody(nn.Module):
@@ -39,37 +33,24 @@ class PyramidBody(nn.Module):
         )
         self.looked_at = plan.looked_at
         self.smooth = nn.ModuleList(
-            conv_group_act(plan.features, plan.features, plan.stages[level].kernel_size)
+            conv_group_norm(plan.features, plan.features, plan.stages[level].kernel_size)
             for level in self.looked_at
         )
         self.apply(initialize)
 
     def forward(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
         seen = encode(self.encoder, self.stem(image))[self.first :]
-        sums: list[torch.Tensor] = []
-        for lateral, x in zip(reversed(self.lateral), reversed(seen), strict=True):
-            own = lateral(x)
-            sums.append(own + resized(sums[-1], own.shape[2:]) if sums else own)
-        finest_first = sums[::-1]
+        sums = from_below([lateral(x) for lateral, x in zip(self.lateral, seen, strict=True)])
         return {
-            level: smooth(finest_first[level - self.first])
+            level: smooth(sums[level - self.first])
             for level, smooth in zip(self.looked_at, self.smooth, strict=True)
         }
 
 
-def conv_group_act(in_features: int, features: int, kernel_size: Sequence[int]) -> nn.Sequential:
-    """A convolution, a norm of groups of features, which one sample suffices for, and ReLU."""
-    padding = tuple(k // 2 for k in kernel_size)
-    conv = Conv[len(padding)](
-        in_features, features, tuple(kernel_size), padding=padding, bias=False
-    )
-    return nn.Sequential(conv, nn.GroupNorm(gcd(GROUPS, features), features), nn.ReLU())
-
-
-def tower(in_features: int, features: int, count: int, kernel_size: Sequence[int]) -> nn.Sequential:
+def tower(in_features: int, features: int, count: int, kernel_size: PerAxis) -> nn.Sequential:
     """So many of these convolutions."""
     widths = [in_features, *[features] * count]
-    return nn.Sequential(*(conv_group_act(a, b, kernel_size) for a, b in pairwise(widths)))
+    return nn.Sequential(*(conv_group_norm(a, b, kernel_size) for a, b in pairwise(widths)))
 
 
 def with_places(x: torch.Tensor) -> torch.Tensor:
