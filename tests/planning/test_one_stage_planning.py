@@ -4,6 +4,7 @@ Covers: one_stage_plan, task_choice.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_grids_and_boxes_are_as_fine_as_the_objects_need() -> None:
     yolact, _ = configured(plan_of(fingerprint(), "yolact", CPU, families=free))
     assert isinstance(yolact, YolactPlan)
     cubes = [anchors[0][0] for anchors in yolact.anchors]
-    assert [b / a for a, b in zip(cubes, cubes[1:], strict=False)] == pytest.approx([2] * 3, 1e-3)
+    assert [b / a for a, b in pairwise(cubes)] == pytest.approx([2] * 3, 1e-3)
     assert cubes[0] < 8 and cubes[-1] > 28  # within half an octave of 4 and of 40
 
 

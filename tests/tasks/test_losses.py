@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from autoseg.dataset.labels import IGNORED
 from autoseg.planning.run_plan import BUILT_IN_LOSSES, LossKind, LossPlan
 from autoseg.tasks.losses import (
+    FOUND_BOXES,
     LOSSES,
     MATCHED,
     Meaning,
@@ -21,7 +22,8 @@ from autoseg.tasks.losses import (
 
 Floats = NDArray[np.floating[Any]]
 
-KINDS: tuple[LossKind, ...] = tuple(kind for kind in get_args(LossKind) if kind != MATCHED)
+OF_OBJECTS = {MATCHED, FOUND_BOXES}
+KINDS: tuple[LossKind, ...] = tuple(k for k in get_args(LossKind) if k not in OF_OBJECTS)
 REGIONS = ((1, 2), (2,), (0, 3))  # for four classes; overlapping, and with the background
 Regions = tuple[tuple[int, ...], ...]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -149,7 +151,7 @@ class Reference:
 
 
 def test_the_table_has_every_kind() -> None:
-    assert {*LOSSES, MATCHED} == set(BUILT_IN_LOSSES)
+    assert {*LOSSES, *OF_OBJECTS} == set(BUILT_IN_LOSSES)
 
 
 @pytest.mark.parametrize("kind", KINDS)

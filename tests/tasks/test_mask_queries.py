@@ -52,5 +52,5 @@ def test_truth_is_of_classes_and_the_loss_falls_with_the_truth() -> None:
 def test_losses_of_voxels_and_of_masks_are_not_mixed_up() -> None:
     with pytest.raises(AutosegError, match="a loss of its own"):
         mask_queries_task(PLAN, loss_plan("ce_dice"), LABELS)
-    with pytest.raises(AutosegError, match="of mask queries"):
+    with pytest.raises(AutosegError, match="of whole objects"):
         find_loss("matched_masks")

@@ -62,6 +62,7 @@ def test_every_kind_of_a_plan_is_in_the_table_and_makes_its_task() -> None:
         ("distance",),
         ("flow",),
         ("mask_queries",),
+        ("boxes",),
         ("solov2", "yolact"),
     }
     task = TASKS["semantic"](SemanticPlan(classes=4), loss_plan("ce_dice"), CLASSES)
