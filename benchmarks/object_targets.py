@@ -2,9 +2,9 @@
 
     python -m benchmarks.object_targets DATASET [--cases 8]
 
-DATASET has `instances/`; its last cases are taken. Borders lose a fifth of their voxels, and depths
-get smooth noise, as a share of the largest depth. Results are put under the dataset's name into
-benchmarks/results/object_targets.json.
+DATASET has `instances/`; its last cases are taken. Borders lose a fifth of their voxels; depths get
+smooth noise, as a share of the largest depth, and ways to middles of four times that share of 1.
+Results are put under the dataset's name into benchmarks/results/object_targets.json.
 """
 
 import argparse
@@ -22,13 +22,16 @@ from autoseg.dataset.labels import instance_classes
 from autoseg.dataset.layouts.naming import image_files
 from autoseg.geometry import Spacing3
 from autoseg.images.volume import Volume, read_labels
-from autoseg.planning.choices import LEAST_REACH_VOX, REACH_VOX
+from autoseg.planning.task_choice import LEAST_REACH_VOX, REACH_VOX
 from autoseg.postprocessing.instances import InstanceRule, label_instances
 from autoseg.tasks.depth import depth_in_objects
+from autoseg.tasks.directions import directions_in_objects
 from benchmarks.objects import Numbers, Tally, by_watershed
 
 RESULTS = Path(__file__).parent / "results" / "object_targets.json"
 NOISES = (0.0, 0.05, 0.1)  # of depths
+NOISE_OF_WAYS = 4  # times as much
+WAY_STEPS = 200  # of heat
 SMOOTH_VOX = 1.5
 LOST = 0.2  # of a border's voxels
 BORDER = 2
@@ -53,13 +56,21 @@ def depth_of(truth: Numbers, spacing_mm: Spacing3, reach: float) -> NDArray[np.f
     return depth / reach
 
 
-def with_noise(
-    depth: NDArray[np.float32], share: float, rng: np.random.Generator
+def ways_of(truth: Numbers, spacing_mm: Spacing3) -> NDArray[np.float32]:
+    """[axis, z, y, x]"""
+    numbers = torch.from_numpy(np.ascontiguousarray(truth).astype(np.int32))
+    found, _ = directions_in_objects(numbers[None], spacing_mm, WAY_STEPS)
+    ways: NDArray[np.float32] = found[0].numpy()
+    return ways
+
+
+def noise_like(
+    values: NDArray[np.float32], deviation: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    sigma = [SMOOTH_VOX if size > 1 else 0.0 for size in depth.shape]
-    noise = ndimage.gaussian_filter(rng.normal(size=depth.shape), sigma)
-    noisy: NDArray[np.float32] = (depth + share * depth.max() * noise / noise.std()).astype("f4")
-    return noisy
+    sigma = [SMOOTH_VOX if size > 1 else 0.0 for size in values.shape]
+    noise = ndimage.gaussian_filter(rng.normal(size=values.shape), sigma)
+    smooth: NDArray[np.float32] = (deviation * noise / noise.std()).astype(np.float32)
+    return smooth
 
 
 def decoded(truth: Volume, reach: float, rng: np.random.Generator) -> dict[str, Numbers]:
@@ -77,8 +88,13 @@ def decoded(truth: Volume, reach: float, rng: np.random.Generator) -> dict[str, 
         "border, a fifth lost": label_instances(broken, spacing_mm, by_border)[0],
     }
     for share in NOISES:
-        noisy = with_noise(depth, share, rng)
+        noisy = depth + noise_like(depth, share * float(depth.max()), rng)
         name = f"depth, noise {share}" if share else "depth"
+        found[name] = label_instances(one_class, spacing_mm, by_necks, noisy[None])[0]
+    ways = ways_of(truth.array, spacing_mm)
+    for share in NOISES:
+        noisy = np.stack([way + noise_like(way, NOISE_OF_WAYS * share, rng) for way in ways])
+        name = f"ways, noise {NOISE_OF_WAYS * share}" if share else "ways"
         found[name] = label_instances(one_class, spacing_mm, by_necks, noisy)[0]
     return found
 

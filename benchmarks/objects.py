@@ -32,13 +32,20 @@ RESULTS = Path(__file__).parent / "results" / "objects.json"
 EPOCHS = 10  # of a training; of equally many iterations
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
-TASKS = {"border": "semantic", "distance": "distance"}
-TASKS["mask_rcnn"] = "boxes"
+TASKS = {
+    "border": "semantic",
+    "distance": "distance",
+    "flow": "flow",
+    "mask_rcnn": "boxes",
+    "solov2": "solov2",
+    "yolact": "yolact",
+}
 # Half of the cpu rules' features; networks of whole objects have rules of their own.
 PLAIN = (
     'kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], decoder_blocks = 2'
 )
-NETWORKS = {"mask_rcnn": "base_features = 8, max_features = 80"}
+HALVED = "base_features = 8, max_features = 80"
+NETWORKS = dict.fromkeys(("mask_rcnn", "solov2", "yolact"), HALVED)
 
 Numbers = NDArray[np.integer[Any]]
 

@@ -56,7 +56,7 @@ class Ensemble:
             inputs = torch.cat([patches.flip(axes) if axes else patches for axes in together])
             parts = torch.split(self._run(runner, inputs), len(patches))
             for axes, logits in zip(together, parts, strict=True):
-                logits = logits.flip(axes) if axes else logits
+                logits = self.task.seen_back(logits, axes)
                 total = logits.clone() if total is None else total.add_(logits)
         assert total is not None
         return total

@@ -1,6 +1,6 @@
 """Mirror images of patches, and networks that see all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import torch
@@ -21,18 +21,24 @@ def network_axes(mirror_axes: Sequence[int], spatial_dims: int) -> tuple[int, ..
 
 
 class Mirrored(nn.Module):
-    """The mean of a network's logits over mirror images of its input [n, channel, *space].
+    """The mean of a network's logits over mirror images of its input [n, channel, *space], which
+    `seen_back` puts back as they lie in the image itself.
 
     One after another: together they would take as many times the memory.
     """
 
-    def __init__(self, network: nn.Module, tensor_axes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        tensor_axes: Sequence[int],
+        seen_back: Callable[[torch.Tensor, Sequence[int]], torch.Tensor],
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.seen_back = network, seen_back
         self.subsets = tuple(mirrors(tensor_axes))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor = self.network(patches)
         for axes in self.subsets[1:]:
-            total = total + self.network(patches.flip(axes)).flip(axes)
+            total = total + self.seen_back(self.network(patches.flip(axes)), axes)
         return total / len(self.subsets) if len(self.subsets) > 1 else total

@@ -49,8 +49,7 @@ from autoseg.inference.ways import (
 from autoseg.networks import family_of
 from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
-from autoseg.networks.mask_queries import MaskQueries, PackedQueries
-from autoseg.networks.mask_rcnn import MaskRCNN
+from autoseg.networks.mask_queries import PackedQueries, PacksObjects
 from autoseg.planning.model_plan import InputPlan, ModelPlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.tasks import task_of
@@ -252,7 +251,7 @@ def _request(
 ) -> EngineRequest:
     kind = family_of(model.network.kind)
     if QueryLayout.of(model) is not None:
-        assert isinstance(network, MaskQueries | MaskRCNN), model.network.kind
+        assert isinstance(network, PacksObjects), model.network.kind
         network = PackedQueries(network)
     return EngineRequest(
         network=network,

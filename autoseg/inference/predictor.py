@@ -39,9 +39,10 @@ class Segmentation:
 
     `entropy` is the decision's in nats; `disagreement` the share of models of a configuration that
     decide otherwise than their mean. `confidence` is of each foreground class, or region. Of
-    objects, `certainty` is how probable the likeliest class of each voxel is, and `depth` how deep
-    the voxel lies in its object, where the models learned that; or queries found the `objects`
-    themselves, whose numbers are in the scan's place.
+    objects, `certainty` is how probable the likeliest class of each voxel is, and `parting` what
+    parts those that touch [1 or 3, z, y, x], where the models learned that: how deep a voxel lies
+    in its object, or the way to its middle; or queries found the `objects` themselves, whose
+    numbers are in the scan's place.
     """
 
     labels: Volume
@@ -50,7 +51,7 @@ class Segmentation:
     disagreement: Volume | None = None
     confidence: tuple[ClassConfidence, ...] | None = None
     certainty: Volume | None = None
-    depth: Volume | None = None
+    parting: Volume | None = None
     objects: JoinedObjects | None = None
 
 
@@ -227,7 +228,7 @@ class Predictor:
             ),
             confidence=maps.confidence if requested.confidence else None,
             certainty=None if maps.certainty is None else ready.with_values(maps.certainty),
-            depth=None if maps.depth is None else ready.with_values(maps.depth),
+            parting=None if maps.parting is None else ready.with_values(maps.parting),
             objects=_in_place(maps.objects, ready),
         )
 

@@ -13,7 +13,7 @@ from autoseg.inference.joining import FoundInPatch, SeenObjects
 from autoseg.inference.merging import DenseSums, Merger
 from autoseg.inference.restore import Span
 from autoseg.networks.blocks import resized
-from autoseg.networks.mask_queries import QueryOutputs, class_scores
+from autoseg.networks.mask_queries import QueryOutputs
 from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.task import Task
 
@@ -41,8 +41,9 @@ class QuerySums:
         self.top = 0  # of the current row of patches
 
     def add(self, logits: torch.Tensor, starts: Sequence[int]) -> None:
-        found = self.layout.unpacked(logits.flatten(0, 1))
-        scores = resized(class_scores(found), self.layout.patch_vox)
+        looks = logits.flatten(0, 1)
+        found = self.layout.unpacked(looks)
+        scores = resized(self.layout.scores(looks), self.layout.patch_vox)
         each = scores.view(*logits.shape[:2], *scores.shape[1:]).mean(
             1
         )  # [network, class, z, y, x]

@@ -28,7 +28,8 @@ from autoseg.tasks.task import Task
 log = logging.getLogger(__name__)
 
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
-BYTES_PER_VOXEL = 15  # of the source: classes, two maps of uncertainty, two of objects, labels
+BYTES_PER_VOXEL = 13  # of the source: classes, two maps of uncertainty, one of objects, labels
+PARTING_BYTES = 2  # for each voxel of the source, and further output
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
 T = TypeVar("T")
@@ -48,8 +49,9 @@ class RequestedMaps:
 @dataclass(frozen=True, slots=True)
 class Maps:
     """Class indices [z, y, x] on a scan's grid, maps of uncertainty, how sure each class is, and
-    what to warn of; of objects, how probable the likeliest class of each voxel is, and how deep it
-    lies in its object, where the models learned that."""
+    what to warn of; of objects, how probable the likeliest class of each voxel is, and what parts
+    them [1 or 3, z, y, x], where the models learned that: how deep a voxel lies in its object, or
+    the way to its middle along the scan's axes."""
 
     classes: NDArray[np.uint8]
     entropy: NDArray[np.float32] | None
@@ -57,7 +59,7 @@ class Maps:
     confidence: tuple[ClassConfidence, ...] | None
     warnings: tuple[str, ...]
     certainty: NDArray[np.float16] | None = None
-    depth: NDArray[np.float16] | None = None
+    parting: NDArray[np.float16] | None = None
     objects: JoinedObjects | None = None
 
 
@@ -124,7 +126,7 @@ class WholeScan:
     def _segment(
         self, requested: RequestedMaps, batching: Batching, warnings: Sequence[str]
     ) -> Maps:
-        columns, rows, fits = self.cut(batching, BYTES_PER_VOXEL)
+        columns, rows, fits = self.cut(batching, BYTES_PER_VOXEL + PARTING_BYTES * self.further)
         notes = list(dict.fromkeys(warnings))
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
@@ -134,7 +136,8 @@ class WholeScan:
         doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
         disagreement = np.zeros(shape, np.float32) if compares else None
         certainty = np.zeros(shape, np.float16) if requested.objects else None
-        depth = np.zeros(shape, np.float16) if requested.objects and self.further else None
+        parts = requested.objects and self.further > 0
+        parting = np.zeros((self.further, *shape), np.float16) if parts else None
         sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
         seen = self.groups[0].no_objects() if requested.objects else None
         with ExitStack() as stack:
@@ -148,8 +151,10 @@ class WholeScan:
                 scores = block.values[: self.outputs]
                 decided = self.task.decode(scores)
                 _put(classes, self.placement, block, decided)
-                if depth is not None:
-                    _put(depth, self.placement, block, block.values[self.outputs])
+                if parting is not None:
+                    end = self.outputs + self.further
+                    learned = along_source(block.values[self.outputs : end], self.placement)
+                    _put(parting, self.placement, block, learned)
                 if doubt is None and file is None and sums is None and certainty is None:
                     continue
                 probability = self.task.probabilities(scores)
@@ -167,7 +172,7 @@ class WholeScan:
         confidence = None if sums is None else sums.result()
         objects = None if seen is None else self._objects(seen, classes)
         return Maps(
-            classes, doubt, disagreement, confidence, tuple(notes), certainty, depth, objects
+            classes, doubt, disagreement, confidence, tuple(notes), certainty, parting, objects
         )
 
     def _objects(self, seen: SeenObjects, classes: NDArray[np.uint8]) -> JoinedObjects:
@@ -263,6 +268,16 @@ def _followed(threads: Threads, blocks: Iterator[Block]) -> Iterator[Block]:
 def mean_probability(each: Sequence[torch.Tensor]) -> torch.Tensor:
     """Of several configurations."""
     return torch.stack(list(each)).mean(0)
+
+
+def along_source(learned: torch.Tensor, placement: Placement) -> torch.Tensor:
+    """What parts objects [1 or 3, ...]; vectors, which are of three, turned along the source's
+    axes."""
+    if len(learned) != len(placement.axis_order):
+        return learned
+    own = np.argsort(placement.axis_order).tolist()
+    signs = [-1.0 if axis in placement.flipped_axes else 1.0 for axis in range(len(own))]
+    return learned[own] * learned.new_tensor(signs).view(-1, 1, 1, 1)
 
 
 def _put(

@@ -24,6 +24,7 @@ from autoseg.interop.onnx_card import (
 from autoseg.interop.onnx_parity import compare, example_patches
 from autoseg.parallel import Progress, silent
 from autoseg.records import replacing, save_record
+from autoseg.tasks import task_of
 
 PREDICTION = "prediction.json"
 PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16")
@@ -97,10 +98,11 @@ def _export(job: OnnxJob, name: str, source: ModelSource, card: ModelCard) -> On
     model = configuration.model
     axes = network_axes(configuration.inference.mirror_axes, model.spatial_dims)
     patches = example_patches(card, job.work)
+    seen_back = task_of(configuration, card.labels).seen_back
     files = []
     for precision in job.precisions:
         inner = HalfPrecision(network) if precision == "fp16" else network
-        whole = Mirrored(inner, axes) if job.mirrored else inner
+        whole = Mirrored(inner, axes, seen_back) if job.mirrored else inner
         graph = _graph(source, whole, (len(model.channel_names), *model.patch_size_vox))
         file = f"{name}.{precision}.onnx"
         job.output.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,11 @@ So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder 
 `mask_queries`, its `pixel_decoder` and `deformable` attention; `mask_rcnn_family` with `mask_rcnn`:
 from its `feature_pyramid` come `region_proposals`, `roi_align` cuts them out for `region_heads`,
 `point_rend` refines masks, and `detections` are what queries would say; `box_geometry` and
-`suppression` are of boxes alone. `extension` makes one of another package's network. `tracing`
-finds what any network costs, `traced_search` fills memory by it, `unet_cost` counts it without
-torch; `published_weights` knows others' weights; `inputs` puts together what networks see.
+`suppression` are of boxes alone. `one_stage_family` has `solov2` and `yolact`, over a
+`one_stage_body`, which give `candidates` after `candidate_suppression`; `chosen_rows` are the best
+of boxes and of candidates. `extension` makes one of another package's network. `tracing` finds what
+any network costs, `traced_search` fills memory by it, `unet_cost` counts it without torch;
+`published_weights` knows others' weights; `inputs` puts together what networks see.
 """
 
 from functools import cache
@@ -21,6 +23,7 @@ from autoseg.networks.fcn_family import FCN_FAMILY
 from autoseg.networks.mask_queries_family import MASK_QUERIES
 from autoseg.networks.mask_rcnn_family import MASK_RCNN
 from autoseg.networks.mednext_family import MEDNEXT
+from autoseg.networks.one_stage_family import SOLOV2, YOLACT
 from autoseg.networks.segformer_family import SEGFORMER
 from autoseg.networks.unet_family import PLAIN_UNET, RESIDUAL_UNET
 
@@ -33,6 +36,8 @@ FAMILIES: dict[str, Family] = {
     "mednext": MEDNEXT,
     "mask_queries": MASK_QUERIES,
     "mask_rcnn": MASK_RCNN,
+    "solov2": SOLOV2,
+    "yolact": YOLACT,
 }
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 
 from autoseg.networks.blocks import resized
+from autoseg.networks.chosen_rows import taken
 from autoseg.networks.mask_queries import QueryOutputs
 from autoseg.networks.region_heads import Regions
-from autoseg.networks.region_proposals import best_first, taken
+from autoseg.networks.region_proposals import best_first
 from autoseg.networks.roi_align import pasted
 from autoseg.networks.suppression import survivors
 from autoseg.planning.network_plan import BoxNetworkPlan

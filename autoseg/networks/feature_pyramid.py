@@ -40,12 +40,16 @@ class FeaturePyramid(nn.Module):
         )
 
     def forward(self, stages: list[torch.Tensor]) -> list[torch.Tensor]:
-        own = [
-            lateral(x) for lateral, x in zip(self.lateral, stages[self.finest :], strict=True)
-        ]  # [batch, feature, *resolution]
-        for level in reversed(range(len(own) - 1)):
-            own[level] = own[level] + resized(own[level + 1], own[level].shape[2:])
-        return [smooth(x) for smooth, x in zip(self.smooth, own, strict=True)]
+        own = [lateral(x) for lateral, x in zip(self.lateral, stages[self.finest :], strict=True)]
+        return [smooth(x) for smooth, x in zip(self.smooth, from_below(own), strict=True)]
+
+
+def from_below(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Maps [batch, feature, *resolution], highest first, each with what lies below it added."""
+    sums = list(maps)
+    for level in reversed(range(len(sums) - 1)):
+        sums[level] = sums[level] + resized(sums[level + 1], sums[level].shape[2:])
+    return sums
 
 
 class DenseBranch(nn.Module):

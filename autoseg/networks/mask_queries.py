@@ -7,7 +7,7 @@ Each of a fixed number of queries finds one mask and its class, or nothing. A ne
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -69,28 +69,37 @@ class MaskQueries(nn.Module):
         layers: list[QueryOutputs] = self.decoder(attended, mask_features)
         return layers
 
+    def packed(self, image: torch.Tensor) -> torch.Tensor:
+        """What queries find in the end, as `packed_queries` has it."""
+        return packed_queries(self.found(image)[0])
 
-class FindsQueries(Protocol):
-    """A network whose answer is objects, each as if a query had found it."""
 
-    def found(self, image: torch.Tensor) -> list[QueryOutputs]:
-        """Its best answer is the first."""
+def packed_queries(found: QueryOutputs) -> torch.Tensor:
+    """As one tensor [batch, query, class + 1 + voxel], which any engine can give."""
+    return torch.cat((found.classes, found.masks.flatten(2)), dim=2)
+
+
+@runtime_checkable
+class PacksObjects(Protocol):
+    """A network whose answer is objects."""
+
+    def packed(self, image: torch.Tensor) -> torch.Tensor:
+        """What it finds in patches, as one tensor; its plan's `QueryLayout` says how."""
 
 
 class PackedQueries(nn.Module):
-    """What each query finds, as one tensor, which any engine can give.
+    """What each query, box or candidate of a network finds, as one tensor that any engine can give.
 
     For a patch [batch, channel, *patch] it is [batch, query, class + 1 + voxel]: logits of the
-    classes and of none, then those of the mask.
+    classes and of none, then those of the mask; rows of classes may follow.
     """
 
-    def __init__(self, network: "FindsQueries") -> None:
+    def __init__(self, network: "PacksObjects") -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        last = self.network.found(image)[0]
-        return torch.cat((last.classes, last.masks.flatten(2)), dim=2)
+        return self.network.packed(image)
 
 
 class QueryDecoder(nn.Module):

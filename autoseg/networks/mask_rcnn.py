@@ -17,7 +17,7 @@ from autoseg.networks.blocks import ConvShape, ResidualBlock, conv_norm_act, ini
 from autoseg.networks.box_geometry import decoded, within_patch
 from autoseg.networks.detections import Detected, as_queries, detected
 from autoseg.networks.feature_pyramid import DenseBranch, FeaturePyramid
-from autoseg.networks.mask_queries import QueryOutputs, class_scores
+from autoseg.networks.mask_queries import QueryOutputs, class_scores, packed_queries
 from autoseg.networks.point_rend import PointHead, Points, SeenRegions, refined, unsure_places
 from autoseg.networks.region_heads import BoxHead, MaskHead, Regions
 from autoseg.networks.region_proposals import ProposalHead, Proposals, anchors_at, likeliest
@@ -82,6 +82,10 @@ class MaskRCNN(nn.Module):
     def found(self, image: torch.Tensor) -> list[QueryOutputs]:
         """All detections, then the background, or every class of the panoptic branch."""
         return [self.outputs(image, learning=False).found]
+
+    def packed(self, image: torch.Tensor) -> torch.Tensor:
+        """What was found, as `packed_queries` has it."""
+        return packed_queries(self.found(image)[0])
 
     def outputs(self, image: torch.Tensor, learning: bool) -> BoxOutputs:
         """Masks are refined, if they are, unless points of them are to be learned from."""

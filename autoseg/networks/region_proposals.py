@@ -10,6 +10,7 @@ from torch import nn
 
 from autoseg.networks.blocks import Conv
 from autoseg.networks.box_geometry import decoded, within_patch
+from autoseg.networks.chosen_rows import surest, taken
 from autoseg.networks.feature_pyramid import conv_group_norm
 from autoseg.networks.suppression import survivors
 from autoseg.planning.network_plan import BoxNetworkPlan, PerAxis
@@ -79,19 +80,14 @@ def best_first(scores: torch.Tensor, kept: torch.Tensor, count: int) -> torch.Te
     """The indices of the best [batch, count] of those that are kept, then of the others; of all
     where there are fewer."""
     order = torch.where(kept, scores, scores - BELOW_ALL)
-    return order.topk(min(count, scores.shape[1]), dim=1).indices
-
-
-def taken(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Of values [batch, n, value] those at indices [batch, m]."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+    return surest(order, count)[1]
 
 
 def likeliest(proposals: Proposals, plan: BoxNetworkPlan, size: Sequence[int]) -> torch.Tensor:
     """Boxes to look at [batch, region, 2 x axis] in a patch of a size: the likeliest, those first
     that no surer one overlaps too much. There are always as many, and they are not learned here."""
     logits = proposals.objectness.detach()
-    first = logits.topk(min(plan.considered, logits.shape[1]), dim=1)
-    boxes = within_patch(taken(proposals.better.detach(), first.indices), size)
+    scores, first = surest(logits, plan.considered)
+    boxes = within_patch(taken(proposals.better.detach(), first), size)
     kept = survivors(boxes, plan.proposal_overlap)
-    return taken(boxes, best_first(first.values, kept, plan.proposals))
+    return taken(boxes, best_first(scores, kept, plan.proposals))

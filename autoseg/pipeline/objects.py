@@ -56,14 +56,16 @@ def find_objects(
     if segmentation.objects is not None and labels is not None:
         return _as_found(segmentation, segmentation.objects, rule, labels)
     values, grid = segmentation.labels.array, segmentation.labels.grid
-    depth = None if segmentation.depth is None else segmentation.depth.array
-    if depth is not None and rule.border is not None:  # a part of its object, told apart by depth
+    parting = None if segmentation.parting is None else segmentation.parting.array
+    if (
+        parting is not None and rule.border is not None
+    ):  # a part of its object, told apart otherwise
         values = np.where(values == rule.border, rule.border - 1, values)
         rule = rule.model_copy(update={"border": None})
     if labels is not None and labels.things:
         things = [labels.values[index] for index in labels.thing_classes]
         values = np.where(np.isin(values, things), values, 0)
-    numbers, found = label_instances(values, grid.spacing_mm, rule, depth)
+    numbers, found = label_instances(values, grid.spacing_mm, rule, parting)
     scores = _scores(numbers, segmentation, len(found))
     return numbers, [_told(one, numbers, scores, grid, labels) for one in found]
 

@@ -1,11 +1,10 @@
 """Networks that find boxes: what they are made of, and what they look for objects with."""
 
-from math import prod
 from typing import Literal
 
 from pydantic import Field
 
-from autoseg.planning.stage_plan import PerAxis, StagePlan
+from autoseg.planning.stage_plan import PerAxis, StagePlan, stride_of
 from autoseg.records import Record
 
 
@@ -63,8 +62,4 @@ class BoxNetworkPlan(Record):
     @property
     def strides(self) -> tuple[PerAxis, ...]:
         """Voxels of the patch that one of each stage stands for, per axis."""
-        strides = [stage.stride for stage in self.stages]
-        return tuple(
-            tuple(prod(along) for along in zip(*strides[: index + 1], strict=True))
-            for index in range(len(strides))
-        )
+        return tuple(stride_of(self.stages[: index + 1]) for index in range(len(self.stages)))

@@ -1,17 +1,13 @@
 """What is chosen for one configuration, part by part: the grid, the run, and how to predict."""
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.labels import LabelScheme
-from autoseg.errors import AutosegError
 from autoseg.geometry import Orientation, Shape3
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.inspection.hounsfield import means_ct
-from autoseg.inspection.objects import BOX_VOX, SLICE_BOX_VOX
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
     AUGMENTATION,
@@ -26,33 +22,17 @@ from autoseg.planning.decisions import (
     NORMALIZATION_MASK,
     ORIENTATION,
     TARGET_SPACING,
-    TASK,
     AugmentationSettings,
     ClassWeighting,
 )
-from autoseg.planning.facts import left_right_axis, object_sizes_mm, oriented_grids
+from autoseg.planning.facts import left_right_axis, oriented_grids
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
-from autoseg.planning.model_plan import (
-    BoxesPlan,
-    DistancePlan,
-    MaskQueriesPlan,
-    ObjectsPlan,
-    SemanticPlan,
-    TaskPlan,
-)
-from autoseg.planning.network_plan import BoxNetworkPlan, NetworkPlan, QueryNetworkPlan
 from autoseg.planning.run_plan import AugmentationPlan, LossPlan
 from autoseg.planning.search import (
-    ExpectedObjects,
     FoundPatch,
     PatchSearch,
     find_target_spacing,
 )
-
-# How deep a voxel may lie for its depth to be told: measuring takes a pass for each voxel of it.
-LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
-# Networks of whole objects, and the task that each needs, which needs it too.
-OBJECT_TASKS = {"mask_queries": "mask_queries", "mask_rcnn": "boxes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,71 +119,6 @@ def choose_normalization(
             )
         )
     return tuple(channels)
-
-
-def choose_task(
-    fingerprint: Fingerprint,
-    spacing_mm: tuple[float, ...],
-    network: NetworkPlan,
-    log: DecisionLog,
-) -> TaskPlan:
-    """Classes or regions; of things, where the rules say so, how deep voxels lie in them; or whole
-    objects, as masks that are queried for or boxes, which take a network of their own. Raises
-    AutosegError where the rules mix these, or there are regions, which overlap."""
-    labels = fingerprint.labels
-    kind = log.settings(TASK)
-    if OBJECT_TASKS.get(network.kind, kind) != kind or (
-        kind in OBJECT_TASKS.values() and network.kind not in OBJECT_TASKS
-    ):
-        raise AutosegError(
-            f"The rules choose the task {kind} for a network {network.kind}: mask queries, and "
-            "boxes, are a task and a network that need each other. Change the rule of one of them."
-        )
-    if isinstance(network, QueryNetworkPlan | BoxNetworkPlan):
-        return _objects_plan(labels, network)
-    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
-    if kind == "semantic" or not known:
-        return SemanticPlan(classes=len(labels.values), regions=labels.region_classes())
-    radius_mm = max(objects.diameter_mm_p95 for objects in known) / 2
-    reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
-    return DistancePlan(
-        classes=len(labels.values),
-        spacing_mm=spacing_mm,
-        reach_mm=round(reach_mm, 4),
-    )
-
-
-def _objects_plan(labels: LabelScheme, network: QueryNetworkPlan | BoxNetworkPlan) -> ObjectsPlan:
-    if labels.regions:
-        raise AutosegError(
-            "Mask queries, and boxes, tell classes apart, and this dataset has regions, which may "
-            "overlap. Plan it with other rules."
-        )
-    classes, things = len(labels.values), labels.thing_classes
-    border = classes - 1 if labels.instances else None
-    if isinstance(network, BoxNetworkPlan):
-        return BoxesPlan(
-            classes=classes, things=things, border=border, objects=network.detections,
-            mask_stride=network.mask_stride,
-        )  # fmt: skip
-    return MaskQueriesPlan(
-        classes=classes, things=things, border=border, queries=network.queries,
-        mask_stride=network.mask_stride,
-    )  # fmt: skip
-
-
-def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObjects:
-    """How many objects of all classes of things scans and boxes hold, and how large they are."""
-    known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
-    sizes_mm, labels = object_sizes_mm(fingerprint, grid.orientation), fingerprint.labels
-    single = all(min(case.shape_vox) == 1 for case in fingerprint.cases)
-    return ExpectedObjects(
-        in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
-        in_box=sum(objects.in_patch_max for objects in known),
-        box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
-        sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
-        besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
-    )
 
 
 def choose_loss(

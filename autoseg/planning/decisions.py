@@ -19,7 +19,9 @@ from autoseg.planning.run_plan import BoxLossPlan, LossName, MatchingPlan, Rando
 from autoseg.planning.topology import PoolingRule
 from autoseg.records import Record
 
-TaskName = Literal["semantic", "distance", "mask_queries", "boxes"]  # as the task's plan is called
+TaskName = Literal[
+    "semantic", "distance", "flow", "mask_queries", "boxes", "solov2", "yolact"
+]  # as the task's plan is called
 ClassWeighting = Literal["none", "inverse_frequency", "median_frequency"]
 
 

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
-from autoseg.planning.choices import OBJECT_TASKS, median_shape
+from autoseg.planning.choices import median_shape
 from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
 from autoseg.planning.grid_plan import ChannelNormalization, GridPlan
 from autoseg.planning.model_plan import (
     BoxesPlan,
+    CandidatesPlan,
     MaskQueriesPlan,
     ModelPlan,
     ScanInput,
     TaskPlan,
 )
-from autoseg.planning.network_plan import BoxNetworkPlan, QueryNetworkPlan
+from autoseg.planning.network_plan import BoxNetworkPlan, OneStagePlan, QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
 from autoseg.planning.planner import PlanningInputs, expect
+from autoseg.planning.task_choice import OBJECT_TASKS
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,9 @@ def _task_like(model: ModelPlan, base: ModelPlan) -> TaskPlan:
         return task.model_copy(update=theirs)
     if isinstance(task, BoxesPlan) and isinstance(network, BoxNetworkPlan):
         return task.model_copy(update={"mask_stride": network.mask_stride})
+    if isinstance(network, OneStagePlan) and isinstance(model.task, CandidatesPlan):
+        kept = ("queries", "mask_stride", "spacing_mm", "sizes_mm")
+        return task.model_copy(update={name: v for name, v in model.task if name in kept})
     return task
 
 

@@ -72,6 +72,29 @@ class DistancePlan(Record):
         return self.classes + 1
 
 
+class FlowPlan(Record):
+    """Every voxel is told apart, and besides the way from it to the middle of its object, so that
+    objects that touch part where the ways do.
+
+    Outputs are the classes, the background first, then a vector along the patch's axes (z, y, x),
+    whose length is 1 inside objects; in slices z is 0. Ways are told as far as heat comes from the
+    middle in so many `steps`, of a voxel each. `spacing_mm` is that of the plan's grid. Where
+    objects have a `border` class it is a part of the class before it.
+    """
+
+    kind: Literal["flow"] = "flow"
+    classes: int
+    border: int | None = None
+    spacing_mm: tuple[float, ...]
+    steps: int = Field(ge=1)
+    weight: float = Field(default=1.0, gt=0)  # of the ways' loss beside that of classes
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives for each voxel."""
+        return self.classes + 3
+
+
 class MaskQueriesPlan(Record):
     """Queries each find one mask and its class: an object of a class of `things`, else all voxels
     of a class, the background among them.
@@ -121,11 +144,40 @@ class BoxesPlan(Record):
         return self.objects + self.classes
 
 
-ObjectsPlan = MaskQueriesPlan | BoxesPlan  # of what finds objects as wholes
+class CandidatesPlan(Record):
+    """Every voxel is told apart, and besides the `queries` surest candidates of a patch each have a
+    class of `things`, and a mask, `mask_stride` times as coarse as the patch; other classes are not
+    looked for one by one.
+
+    Where objects have a `border` class it is a part of the class before it. An object is kept from
+    `object_score` on, and where at least `kept_share` of it is not nearer to another. `sizes_mm`
+    are those of the objects that each of SOLOv2's grids looks for, in mm at `spacing_mm`: the edge
+    of a cube, or square, that is as large.
+    """
+
+    kind: Literal["solov2", "yolact"]
+    classes: int
+    things: tuple[int, ...] = ()
+    border: int | None = None
+    queries: int = Field(ge=1)
+    mask_stride: tuple[int, ...]
+    object_score: float = Field(default=0.3, ge=0, le=1)
+    kept_share: float = Field(default=0.8, ge=0, le=1)
+    spacing_mm: tuple[float, ...] = ()
+    sizes_mm: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many scores each voxel has: of the classes, the background first."""
+        return self.classes
+
+
+ObjectsPlan = MaskQueriesPlan | BoxesPlan | CandidatesPlan  # of what finds objects as wholes
 
 # One record for each kind of answer, told apart by `kind`; all know their `outputs`.
 TaskPlan = Annotated[
-    SemanticPlan | DistancePlan | MaskQueriesPlan | BoxesPlan, Field(discriminator="kind")
+    SemanticPlan | DistancePlan | FlowPlan | MaskQueriesPlan | BoxesPlan | CandidatesPlan,
+    Field(discriminator="kind"),
 ]
 
 

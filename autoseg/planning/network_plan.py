@@ -4,7 +4,6 @@ A family's record is found by `kind` in FAMILY_PLANS; networks of other packages
 All records know `deep_supervision` and their `levels`, which describe them to people.
 """
 
-from math import prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, WrapValidator
@@ -12,14 +11,18 @@ from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from autoseg.extensions import extension_names
 from autoseg.planning.box_network_plan import BoxNetworkPlan as BoxNetworkPlan
+from autoseg.planning.one_stage_plan import OneStagePlan as OneStagePlan
+from autoseg.planning.one_stage_plan import SoloPlan as SoloPlan
+from autoseg.planning.one_stage_plan import YolactPlan as YolactPlan
 from autoseg.planning.stage_plan import PerAxis as PerAxis
 from autoseg.planning.stage_plan import StagePlan as StagePlan
+from autoseg.planning.stage_plan import stride_of
 from autoseg.records import Record
 
 Upsampling = Literal["transposed", "interpolated", "subpixel"]
 NetworkKind = Literal[
     "plain_unet", "residual_unet", "fcn", "deeplabv3plus", "segformer", "mednext", "mask_queries",
-    "mask_rcnn",
+    "mask_rcnn", "solov2", "yolact",
 ]  # fmt: skip
 SQUEEZE_REDUCTION = 16  # features that squeeze and excitation makes one of
 BUILT_IN_NETWORKS: tuple[str, ...] = get_args(NetworkKind)
@@ -196,8 +199,7 @@ class QueryNetworkPlan(Record):
     @property
     def mask_stride(self) -> PerAxis:
         """Voxels of the patch that one of a mask stands for, per axis."""
-        strides = [stage.stride for stage in self.stages[: self.mask_level + 1]]
-        return tuple(prod(along) for along in zip(*strides, strict=True))
+        return stride_of(self.stages[: self.mask_level + 1])
 
 
 FAMILY_PLANS: dict[str, type[Record]] = {
@@ -207,6 +209,8 @@ FAMILY_PLANS: dict[str, type[Record]] = {
     "mednext": MedNeXtPlan,
     "mask_queries": QueryNetworkPlan,
     "mask_rcnn": BoxNetworkPlan,
+    "solov2": SoloPlan,
+    "yolact": YolactPlan,
 }
 
 
@@ -229,7 +233,9 @@ NetworkPlan = Annotated[
     | SegFormerPlan
     | MedNeXtPlan
     | QueryNetworkPlan
-    | BoxNetworkPlan,
+    | BoxNetworkPlan
+    | SoloPlan
+    | YolactPlan,
     WrapValidator(_of_its_kind),
 ]
 

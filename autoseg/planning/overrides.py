@@ -11,12 +11,19 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
-from autoseg.planning.model_plan import BoxesPlan, ConfigurationName, MaskQueriesPlan
+from autoseg.planning.model_plan import (
+    BoxesPlan,
+    CandidatesPlan,
+    ConfigurationName,
+    MaskQueriesPlan,
+)
 from autoseg.planning.network_plan import (
     BUILT_IN_NETWORKS,
     BoxNetworkPlan,
     NetworkPlan,
+    OneStagePlan,
     QueryNetworkPlan,
+    SoloPlan,
     plan_record,
 )
 from autoseg.planning.plan import Configuration, Decision, Plan
@@ -209,10 +216,23 @@ def _check(configuration: Configuration, families: Families) -> None:
             )
     if weights is not None and len(weights) != model.task.classes:
         raise AutosegError(f"{model.task.classes} weights are needed.")
+    if isinstance(model.task, CandidatesPlan):
+        _check_candidates(model.network, model.task)
     if isinstance(model.task, MaskQueriesPlan):
         _check_queries(model.network, model.task, configuration.run.loss)
     if isinstance(model.task, BoxesPlan):
         _check_boxes(model.network, model.task, configuration.run.loss)
+
+
+def _check_candidates(network: NetworkPlan, task: CandidatesPlan) -> None:
+    assert isinstance(network, OneStagePlan), network.kind
+    grids = len(network.grids) if isinstance(network, SoloPlan) else 0
+    own = (network.candidates, network.mask_stride, grids)
+    if own != (task.queries, task.mask_stride, len(task.sizes_mm)):
+        raise AutosegError(
+            "candidates, grids and the masks' resolution are the task's as well. Change "
+            "`least_queries` or `mask_stride` in a rule."
+        )
 
 
 def _check_queries(network: NetworkPlan, task: MaskQueriesPlan, loss: LossPlan) -> None:

@@ -17,8 +17,6 @@ from autoseg.planning.choices import (
     choose_memory_gib,
     choose_mirror_axes,
     choose_normalization,
-    choose_task,
-    expected_objects,
 )
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import (
@@ -48,6 +46,7 @@ from autoseg.planning.plan import Configuration, Decision, Expectation, Inferenc
 from autoseg.planning.rules import RuleSet
 from autoseg.planning.run_plan import RunPlan
 from autoseg.planning.search import Families, FoundPatch, PatchSearch, find_lowres, find_patch
+from autoseg.planning.task_choice import choose_task, expected_objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +244,7 @@ def _plan_configuration(
             normalization=choose_normalization(fingerprint, log),
             resampling=log.settings(RESAMPLING),
         ),
-        model=_model(
-            fingerprint, patch, choose_task(fingerprint, search.spacing_mm, patch.network, log)
-        ),
+        model=_model(fingerprint, patch, choose_task(fingerprint, search, patch.network, log)),
         run=RunPlan(
             batch_size=batch_size,
             loss=choose_loss(fingerprint, log, fraction, lowres_helps=lowres is not None),

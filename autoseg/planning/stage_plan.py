@@ -1,5 +1,7 @@
 """A resolution of a network, which the records of all families are made of."""
 
+from math import prod
+
 from autoseg.records import Record
 
 PerAxis = tuple[int, ...]
@@ -13,3 +15,8 @@ class StagePlan(Record):
     stride: PerAxis
     blocks: int
     decoder_blocks: int
+
+
+def stride_of(stages: tuple[StagePlan, ...]) -> PerAxis:
+    """That of the last of some stages to the patch."""
+    return tuple(prod(along) for along in zip(*(stage.stride for stage in stages), strict=True))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from autoseg.geometry import Box, Spacing3
+from autoseg.postprocessing.flows import FlowRule, part_by_flow
 from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, Mask, NeckRule, Parts, take_apart
 from autoseg.postprocessing.valleys import ValleyRule, part_at_valleys
 from autoseg.records import Record
@@ -19,8 +20,8 @@ from autoseg.records import Record
 class InstanceRule(Record):
     """What counts as one object.
 
-    Where the model learned how deep voxels lie in their objects, `valleys` part them, and neither
-    necks nor a border do.
+    Where the model learned how deep voxels lie in their objects, `valleys` part them, or `flows`
+    where it learned the ways to their middles; neither necks nor a border do then.
 
     Without `necks`, objects that touch are one. `border` is a value that keeps objects apart and
     is then given to the nearest, whatever its class: models of numbered objects predict one.
@@ -30,6 +31,7 @@ class InstanceRule(Record):
     necks: NeckRule | None = NeckRule()
     border: int | None = None
     valleys: ValleyRule = ValleyRule()
+    flows: FlowRule = FlowRule()
 
 
 class Instance(Record):
@@ -60,12 +62,13 @@ def label_instances(
     labels: NDArray[np.integer[Any]],
     spacing_mm: Spacing3,
     rule: InstanceRule,
-    depth: NDArray[np.floating[Any]] | None = None,
+    parting: NDArray[np.floating[Any]] | None = None,
 ) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...]]:
     """Number the objects of a label map [z, y, x]: 1 to n, in the smallest unsigned type.
 
     An object is a component of voxels of one value that touch by face, edge or corner, split at
-    its necks if the rule says so, or in the valleys of a learned `depth` [z, y, x]. Numbers rise
+    its necks if the rule says so, or by a learned `parting` [1 or 3, z, y, x]: in the valleys of a
+    depth, or where ways to their middles part, in mm along the axes. Numbers rise
     with the class's value, and within a class fall with size; of equally large ones the first in
     the volume comes first. Objects below the smallest volume become background; splitting makes no
     part below it. So does a border that touches no object. A voxel's volume is the product of the
@@ -82,8 +85,10 @@ def label_instances(
     )
     least = min_voxels if rule.border is None else 1  # the border adds to them
     objects = list(_components(keys, without_border, least))
-    if depth is not None:
-        part = _by_depth(depth, rule.valleys, min_voxels)
+    if parting is not None and len(parting) > 1:
+        part = _by_flow(parting, spacing_mm, rule.flows, min_voxels)
+    elif parting is not None:
+        part = _by_depth(parting[0], rule.valleys, min_voxels)
     else:
         part = _by_necks(spacing_mm, rule.necks, min_voxels)
     objects = _split(objects, keys, part, min_voxels)
@@ -162,6 +167,15 @@ def _by_necks(spacing_mm: Spacing3, rule: NeckRule | None, min_voxels: int) -> P
 
 def _by_depth(depth: NDArray[np.floating[Any]], rule: ValleyRule, min_voxels: int) -> Part:
     return lambda mask, box: part_at_valleys(mask, depth[box.slices], rule, min_voxels)
+
+
+def _by_flow(
+    flow: NDArray[np.floating[Any]], spacing_mm: Spacing3, rule: FlowRule, min_voxels: int
+) -> Part:
+    def part(mask: Mask, box: Box) -> Parts | None:
+        return part_by_flow(mask, flow[:, *box.slices], spacing_mm, rule, min_voxels)
+
+    return part
 
 
 def _split(

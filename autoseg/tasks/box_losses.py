@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional
 
 from autoseg.networks.box_geometry import encoded, generalized_iou
+from autoseg.networks.chosen_rows import taken
 from autoseg.networks.deformable import centres as voxel_centres
 from autoseg.networks.mask_rcnn import BoxOutputs
 from autoseg.networks.point_rend import Points, SeenRegions
 from autoseg.networks.region_heads import Regions
-from autoseg.networks.region_proposals import Proposals, taken
+from autoseg.networks.region_proposals import Proposals
 from autoseg.planning.run_plan import BoxLossPlan
 from autoseg.tasks.box_matching import EITHER, NO_OBJECT, drawn, matched_anchors, matched_regions
 from autoseg.tasks.box_targets import BoxTargets

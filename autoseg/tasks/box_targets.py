@@ -7,7 +7,7 @@ import torch
 from autoseg.dataset.labels import IGNORED
 from autoseg.networks.box_geometry import centres
 from autoseg.planning.model_plan import BoxesPlan
-from autoseg.tasks.mask_targets import MaskTargets, find_masks
+from autoseg.tasks.mask_targets import MaskTargets, find_masks, of_things
 
 NO_CLASS = -1
 
@@ -39,14 +39,11 @@ def find_boxes(labels: torch.Tensor, objects: torch.Tensor | None, plan: BoxesPl
     """The objects of class indices [batch, *space], of which those of things are numbered; of an
     object that the patch cuts, the part in it."""
     masks = find_masks(labels, objects, plan)
-    is_thing = torch.zeros_like(masks.classes, dtype=torch.bool)
-    for index in plan.things:
-        is_thing |= masks.classes == index
-    classes = torch.where(is_thing, masks.classes, NO_CLASS)
-    return BoxTargets(masks, _boxes_around(masks.masks, classes.shape[1]), classes)
+    classes = torch.where(of_things(masks.classes, plan), masks.classes, NO_CLASS)
+    return BoxTargets(masks, boxes_around(masks.masks, classes.shape[1]), classes)
 
 
-def _boxes_around(masks: torch.Tensor, count: int) -> torch.Tensor:
+def boxes_around(masks: torch.Tensor, count: int) -> torch.Tensor:
     """The boxes [batch, mask, 2 x axis] of masks 0 to `count` - 1 of a map [batch, *space]; the
     first voxel of what is not there."""
     numbers = torch.where(masks < 0, count, masks).flatten(1)

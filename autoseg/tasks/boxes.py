@@ -66,6 +66,9 @@ class BoxesTask:
     def annotated(self, targets: BoxTargets) -> torch.Tensor:
         return self.semantic.annotated(targets.masks.labels)
 
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return self.semantic.seen_back(outputs, axes)
+
     def decode(self, scores: torch.Tensor) -> torch.Tensor:
         return self.semantic.decode(scores)
 

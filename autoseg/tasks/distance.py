@@ -80,6 +80,9 @@ class DistanceTask:
     def annotated(self, targets: DistanceTargets) -> torch.Tensor:
         return self.semantic.annotated(targets.classes)
 
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return self.semantic.seen_back(outputs, axes)
+
     def decode(self, scores: torch.Tensor) -> torch.Tensor:
         return self.semantic.decode(scores)
 

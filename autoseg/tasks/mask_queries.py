@@ -64,6 +64,9 @@ class MaskQueriesTask:
     def annotated(self, targets: MaskTargets) -> torch.Tensor:
         return self.semantic.annotated(targets.labels)
 
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return self.semantic.seen_back(outputs, axes)
+
     def decode(self, scores: torch.Tensor) -> torch.Tensor:
         return self.semantic.decode(scores)
 

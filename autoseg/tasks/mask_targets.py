@@ -8,10 +8,10 @@ import torch
 from autoseg.dataset.labels import IGNORED
 from autoseg.networks.deformable import corners
 from autoseg.planning.model_plan import ObjectsPlan
+from autoseg.tasks.numbering import MOST_OBJECTS, ranks_of
 
 UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
 LEAST_WEIGHT = 1e-6
-MOST_MASKS = 2048  # of a patch that are looked at; further ones are taken for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,7 @@ def find_masks(
     known = (labels != IGNORED).flatten(1)
     classes = (labels.flatten(1).long()) * known  # [batch, voxel]
     keys = _keys(classes, objects, plan)
-    order = keys.sort(dim=1)
-    begins = order.values[:, 1:] != order.values[:, :-1]
-    first = begins.new_zeros((len(keys), 1))
-    ranks = torch.cat((first, begins), dim=1).cumsum(1).clamp_max(MOST_MASKS - 1)
-    ranks = torch.empty_like(ranks).scatter_(1, order.indices, ranks)  # [batch, voxel]
+    ranks = ranks_of(keys)  # [batch, voxel]
     sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
     largest = sizes.sum(2).topk(plan.queries, dim=1)
     slots = torch.full_like(sizes[:, :, 0], NONE)
@@ -59,19 +55,25 @@ def _keys(classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan
     if objects is None or not plan.things:
         return classes
     numbers = objects.flatten(1).long()
-    is_thing = torch.zeros_like(classes, dtype=torch.bool)
+    counted = of_things(classes, plan) & (numbers > 0)
+    return torch.where(counted, numbers + plan.classes, classes)
+
+
+def of_things(classes: torch.Tensor, plan: ObjectsPlan) -> torch.Tensor:
+    """Which classes are those of things."""
+    found = torch.zeros_like(classes, dtype=torch.bool)
     for index in plan.things:
-        is_thing |= classes == index
-    return torch.where(is_thing & (numbers > 0), numbers + plan.classes, classes)
+        found |= classes == index
+    return found
 
 
 def _voxels_by_class(
     ranks: torch.Tensor, classes: torch.Tensor, known: torch.Tensor, class_count: int
 ) -> torch.Tensor:
     """How many annotated voxels each mask has of each class [batch, rank, class]."""
-    counts = ranks.new_zeros((len(ranks), MOST_MASKS * class_count))
+    counts = ranks.new_zeros((len(ranks), MOST_OBJECTS * class_count))
     counts.scatter_add_(1, ranks * class_count + classes, known.long())
-    return counts.view(len(ranks), MOST_MASKS, class_count)
+    return counts.view(len(ranks), MOST_OBJECTS, class_count)
 
 
 @dataclass(frozen=True, slots=True)

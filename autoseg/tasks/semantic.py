@@ -52,6 +52,9 @@ class SemanticTask:
     def annotated(self, targets: torch.Tensor) -> torch.Tensor:
         return targets != IGNORED
 
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return outputs.flip(tuple(axes)) if axes else outputs
+
     def decode(self, scores: torch.Tensor) -> torch.Tensor:
         """Of the highest score, or 1 + the index of the last region above 0."""
         if not self.plan.regions:

@@ -54,6 +54,10 @@ class Task(Protocol):
     def annotated(self, targets: Targets) -> torch.Tensor:
         """Which voxels somebody annotated [batch, *space]."""
 
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        """Dense outputs [n, output, *space] of a mirror image along axes of them, as they lie in
+        the image itself."""
+
     def decode(self, scores: torch.Tensor) -> torch.Tensor:
         """Class indices [...], uint8, as the label scheme decodes them."""
 

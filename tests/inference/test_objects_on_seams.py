@@ -1,4 +1,5 @@
-"""Objects on the seams of patches are neither cut nor doubled, since depths merge before objects.
+"""Objects on the seams of patches are neither cut nor doubled, since depths, or ways to their
+middles, merge before objects.
 
 Covers: merging, sliding_window, whole_scan.
 """
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from autoseg.inference.sliding_window import Batching, predict_logits
+from autoseg.inference.sliding_window import Batching, PredictPatches, predict_logits
 from autoseg.planning.plan import InferencePlan
 from autoseg.postprocessing.instances import InstanceRule, label_instances
 from autoseg.tasks.depth import depth_in_objects
+from autoseg.tasks.directions import directions_in_objects
 
 PLAN = InferencePlan(
     step_fraction=0.5,
@@ -44,22 +46,34 @@ def near_sighted(patches: torch.Tensor) -> torch.Tensor:
     return torch.stack((1 - inside, inside, depth / REACH), dim=1)
 
 
+def near_sighted_ways(patches: torch.Tensor) -> torch.Tensor:
+    """The same of ways to the middle of what the patch shows of an object."""
+    numbers = patches[:, 0].round().int()
+    ways, _ = directions_in_objects(numbers, (1.0, 1.0, 1.0), 40)
+    inside = (numbers > 0).float()
+    return torch.cat((torch.stack((1 - inside, inside), dim=1), ways), dim=1)
+
+
+@pytest.mark.parametrize("seen", [near_sighted, near_sighted_ways])
 @pytest.mark.parametrize(
     ("shape", "patch"), [((1, 70, 62), (1, 24, 24)), ((30, 38, 30), (16, 20, 16))]
 )
 @pytest.mark.parametrize("step_fraction", [0.5, 0.9])
 def test_every_object_is_found_once_and_whole(
-    shape: tuple[int, int, int], patch: tuple[int, int, int], step_fraction: float
+    seen: PredictPatches,
+    shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+    step_fraction: float,
 ) -> None:
     truth = touching_balls(shape)
     plan = PLAN.model_copy(update={"step_fraction": step_fraction})
     batching = Batching(inputs_at_once=4, sums_on=torch.device("cpu"))
     image = torch.from_numpy(truth)[None].float()
     everywhere = ((0, shape[1]), (0, shape[2]))
-    slabs = predict_logits(image, near_sighted, patch, plan, everywhere, batching)
+    slabs = predict_logits(image, seen, patch, plan, everywhere, batching)
     scores = torch.cat([slab.clone() for slab in slabs], dim=1).numpy()
     labels = scores[:2].argmax(0).astype(np.uint8)
-    found, objects = label_instances(labels, (1, 1, 1), InstanceRule(), scores[2])
+    found, objects = label_instances(labels, (1, 1, 1), InstanceRule(), scores[2:])
     assert len(objects) == truth.max()
     for number in range(1, truth.max() + 1):
         own = truth == number

@@ -89,8 +89,8 @@ def test_packed_answers_are_those_of_queries_and_mirrored_as_patches_are() -> No
 
 
 def test_networks_that_disagree_are_counted() -> None:
-    layout = QueryLayout(plan((1, 1)), (1, 8, 8))
-    task = mask_queries_task(plan((1, 1)), LOSS, LABELS)
+    own = plan((1, 1))
+    layout, task = QueryLayout(own, (1, 8, 8)), mask_queries_task(own, LOSS, LABELS)
     one = near_sighted(torch.zeros(1, 1, 1, 8, 8))
     other = near_sighted(torch.ones(1, 1, 1, 8, 8))
     looks = torch.stack((one, one, other), dim=1)[:, :, None]  # [n, network, mirror, query, number]

@@ -7,6 +7,7 @@ from autoseg.networks.mask_queries_family import QuerySize, query_network
 from autoseg.networks.mask_rcnn_family import RegionSize, region_network
 from autoseg.networks.mednext_family import SIZES as MEDNEXTS
 from autoseg.networks.mednext_family import stages_of
+from autoseg.networks.one_stage_family import HeadSize, Pyramid, solo_network, yolact_network
 from autoseg.networks.segformer_family import MixTransformer, segformer_of
 from autoseg.planning.box_network_plan import AnchorLevel
 from autoseg.planning.network_plan import (
@@ -17,8 +18,11 @@ from autoseg.planning.network_plan import (
     NetworkPlan,
     QueryNetworkPlan,
     SegFormerPlan,
+    SoloPlan,
     StagePlan,
+    YolactPlan,
 )
+from autoseg.planning.size_ranges import Sizes
 from autoseg.planning.topology import Topology
 
 PATCHES: dict[int, tuple[int, ...]] = {2: (16, 24), 3: (4, 16, 24)}
@@ -82,6 +86,20 @@ def mask_rcnn(dims: int) -> BoxNetworkPlan:
     return network.model_copy(update=more)
 
 
+def small_pyramid(dims: int) -> Pyramid:
+    return Pyramid.of(stages(topology_of(dims)), 2, (1.0,) * dims)
+
+
+def solov2(dims: int) -> SoloPlan:
+    size = HeadSize(features=8, tower=1, mask_features=8, mask_tower=1)
+    return solo_network(size, small_pyramid(dims), PATCHES[dims], Sizes(3, 20), candidates=6)
+
+
+def yolact(dims: int) -> YolactPlan:
+    size = HeadSize(features=8, tower=1, mask_features=4)
+    return yolact_network(size, small_pyramid(dims), Sizes(3, 20), candidates=6)
+
+
 SMALL: dict[str, Callable[[int], NetworkPlan]] = {
     "fcn": fcn,
     "deeplabv3plus": deeplab,
@@ -89,9 +107,11 @@ SMALL: dict[str, Callable[[int], NetworkPlan]] = {
     "mednext": mednext,
     "mask_queries": mask_queries,
     "mask_rcnn": mask_rcnn,
+    "solov2": solov2,
+    "yolact": yolact,
 }
 RULES = {
     "fcn": "fcn", "deeplabv3plus": "deeplab", "segformer": "segformer", "mednext": "mednext",
-    "mask_queries": "mask_queries",
-    "mask_rcnn": "mask_rcnn",
+    "mask_queries": "mask_queries", "mask_rcnn": "mask_rcnn", "solov2": "solov2",
+    "yolact": "yolact",
 }  # fmt: skip

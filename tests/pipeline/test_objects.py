@@ -14,18 +14,24 @@ from autoseg.cli import main
 from autoseg.dataset.labels import LabelScheme
 from autoseg.images.coco import path_of_map
 from autoseg.images.volume import read_labels
-from autoseg.planning.model_plan import DistancePlan
+from autoseg.planning.model_plan import DistancePlan, FlowPlan, TaskPlan
 from tests.inference.model_files import small_configuration, with_labels
 
 SCHEME = LabelScheme(values=(0, 1, 4), names=("background", "cell", "tissue"), things=("cell",))
 AFFINE = np.array([[0, -0.8, 0, 10], [0.7, 0, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, of things that it tells apart by depth."""
+PLANS: dict[str, TaskPlan] = {
+    "depth": DistancePlan(classes=3, spacing_mm=(2.0, 1.0, 1.0), reach_mm=4),
+    "ways": FlowPlan(classes=3, spacing_mm=(2.0, 1.0, 1.0), steps=9),
+}
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A model with random weights, of things that it tells apart by depth, or by ways."""
     configuration = with_labels(small_configuration(), SCHEME)
-    plan = DistancePlan(classes=3, spacing_mm=(2.0, 1.0, 1.0), reach_mm=4)
+    plan = PLANS[request.param]
     changed = configuration.model.model_copy(update={"task": plan})
     configuration = configuration.model_copy(update={"model": changed})
     torch.manual_seed(0)

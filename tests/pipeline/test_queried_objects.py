@@ -1,6 +1,7 @@
-"""Objects that queries find, or boxes, through the command line."""
+"""Objects that queries, boxes or candidates find, through the command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -10,12 +11,13 @@ import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
-from autoseg.planning.model_plan import BoxesPlan, MaskQueriesPlan
+from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.network_plan import SoloPlan, YolactPlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from tests.inference.model_files import small_configuration, with_labels
 from tests.inference.test_joining import balls
-from tests.networks.every_network import PATCHES, mask_queries, mask_rcnn
+from tests.networks.every_network import PATCHES, mask_queries, mask_rcnn, solov2, yolact
 from tests.pipeline.test_objects import AFFINE, SCHEME
 from tests.training.blobs import changed_configuration
 
@@ -63,16 +65,36 @@ def with_boxes(configuration: Configuration) -> Configuration:
     return changed_configuration(configuration, model=model, run={"loss": loss})
 
 
-@pytest.fixture(scope="module", params=[with_queries, with_boxes], ids=["queries", "boxes"])
+def with_candidates(configuration: Configuration, network: SoloPlan | YolactPlan) -> Configuration:
+    ranges = ((0.0, 1e6),) * len(network.grids) if isinstance(network, SoloPlan) else ()
+    plan = CandidatesPlan(
+        kind=network.kind, classes=3, things=(1,), queries=network.candidates,
+        mask_stride=network.mask_stride, object_score=0.0, kept_share=0.0,
+        spacing_mm=(1.0, 1.0, 1.0), sizes_mm=ranges,
+    )  # fmt: skip
+    model = {"network": network, "task": plan, "patch_size_vox": PATCHES[3]}
+    return changed_configuration(configuration, model=model)
+
+
+KINDS: dict[str, Callable[[Configuration], Configuration]] = {
+    "queries": with_queries,
+    "boxes": with_boxes,
+    "solov2": lambda configuration: with_candidates(configuration, solov2(3)),
+    "yolact": lambda configuration: with_candidates(configuration, yolact(3)),
+}
+SURER = ("decoder.classes.", "semantic.", "cells.", "classes.")  # of what says which class it is
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=list(KINDS))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, each of whose queries, or boxes, is an object if its likeliest
-    class is one of things, which most are."""
+    """A model with random weights, whose queries, boxes or candidates are each an object if their
+    likeliest class is one of things, which most are."""
     configuration = request.param(with_labels(small_configuration(), SCHEME))
     torch.manual_seed(1)
     built = build_network(configuration.model)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
-            if name == "decoder.classes.bias":
+            if name.startswith(SURER) and name.endswith("bias"):
                 parameter[1] = 1.0
             if name == "boxes.0.classes.bias":
                 parameter[1] = 4.0
@@ -118,7 +140,7 @@ def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", ["mask_queries", "mask_rcnn"])
+@pytest.mark.parametrize("rules", ["mask_queries", "mask_rcnn", "solov2", "yolact"])
 @pytest.mark.parametrize("shape", [(1, 40, 44), (14, 32, 30)], ids=["slices", "volumes"])
 def test_they_are_planned_trained_and_predicted_with(
     tmp_path: Path, shape: tuple[int, int, int], rules: str

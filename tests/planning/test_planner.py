@@ -13,7 +13,7 @@ from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
-from autoseg.planning.model_plan import DistancePlan, StageMaskInput
+from autoseg.planning.model_plan import DistancePlan, FlowPlan, StageMaskInput
 from autoseg.planning.network_plan import StagePlan, UNetPlan
 from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint, plan_of
 
@@ -254,5 +254,7 @@ def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind:
     task = configure(things, "default", CPU).model.task
     assert task.kind == kind
     assert configure(things, "nnunet", CPU).model.task.kind == "semantic"
+    ways = configure(things, "flow", CPU).model.task
+    assert isinstance(ways, FlowPlan) and (ways.steps, ways.outputs) == (45, 5)  # of 15 voxels
     if isinstance(task, DistancePlan):
         assert (task.reach_mm, task.outputs) == (6, 3)

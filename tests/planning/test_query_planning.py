@@ -1,6 +1,6 @@
 """What is planned for mask queries, with networks that cost nothing, so that none is traced.
 
-Covers: likeness.
+Covers: likeness, task_choice.
 """
 
 from dataclasses import replace

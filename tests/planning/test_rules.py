@@ -72,8 +72,9 @@ def own_set(folder: Path, rules: str, header: str = 'title = "own"\nextends = "n
 def test_built_in_rule_sets_are_found_and_complete() -> None:
     names = sorted(path.parent.name for path in rules_dir().glob("*/ruleset.toml"))
     assert names == [
-        "cpu", "deeplab", "default", "fcn", "mask_queries", "mask_rcnn", "maskformer", "mednext",
-        "networks", "nnunet", "residual_l", "residual_m", "residual_xl", "segformer",
+        "cpu", "deeplab", "default", "fcn", "flow", "mask_queries", "mask_rcnn", "maskformer",
+        "mednext", "networks", "nnunet", "residual_l", "residual_m", "residual_xl", "segformer",
+        "solov2", "yolact",
     ]  # fmt: skip
     for name in names:
         assert load_rule_set(name).title

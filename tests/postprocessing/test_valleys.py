@@ -52,7 +52,7 @@ def test_parts_are_those_of_scikit_images_watershed() -> None:
 def test_a_learned_depth_decides_in_place_of_necks() -> None:
     numbers, depth = two_halves()
     found, objects = label_instances(
-        (numbers > 0).astype(np.uint8), (1, 1, 1), InstanceRule(), depth
+        (numbers > 0).astype(np.uint8), (1, 1, 1), InstanceRule(), depth[None]
     )
     assert len(objects) == 2 and (found > 0).sum() == (numbers > 0).sum()
     assert len(label_instances((numbers > 0).astype(np.uint8), (1, 1, 1), InstanceRule())[1]) == 1

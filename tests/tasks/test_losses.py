@@ -22,8 +22,8 @@ from autoseg.tasks.losses import (
 
 Floats = NDArray[np.floating[Any]]
 
-OF_OBJECTS = (MATCHED, FOUND_BOXES)
-KINDS: tuple[LossKind, ...] = tuple(kind for kind in get_args(LossKind) if kind not in OF_OBJECTS)
+OF_OBJECTS = {MATCHED, FOUND_BOXES}
+KINDS: tuple[LossKind, ...] = tuple(k for k in get_args(LossKind) if k not in OF_OBJECTS)
 REGIONS = ((1, 2), (2,), (0, 3))  # for four classes; overlapping, and with the background
 Regions = tuple[tuple[int, ...], ...]
 VARIANTS: dict[str, dict[str, Any]] = {

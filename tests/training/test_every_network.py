@@ -18,8 +18,13 @@ from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import BoxesPlan, MaskQueriesPlan
-from autoseg.planning.network_plan import BoxNetworkPlan, QueryNetworkPlan
+from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.network_plan import (
+    BoxNetworkPlan,
+    OneStagePlan,
+    QueryNetworkPlan,
+    SoloPlan,
+)
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from autoseg.tasks import matching, task_of
@@ -53,6 +58,9 @@ def training_of(kind: str, folder: Path, iterations: int) -> Training:
     configuration = begun.configuration.model_copy(update={"model": model})
     if isinstance(network, QueryNetworkPlan | BoxNetworkPlan):
         configuration = asking(configuration, network)
+    if isinstance(network, OneStagePlan):
+        task = candidates_of(network, begun.configuration.grid.target_spacing_mm)
+        configuration = changed_configuration(configuration, model={"task": task})
     card = begun.card.model_copy(update={"configuration": configuration})
     begun = replace(begun, card=card, planned=configuration)
     return changed_training(begun, training={"optimizer": "adamw", "learning_rate": 1e-3})
@@ -70,6 +78,19 @@ def asking(
     points = MatchingPlan(points=20)
     loss = LossPlan(kind="matched_masks", batch_dice=False, dice_smooth=1, matching=points)
     return changed_configuration(configuration, model={"task": task}, run={"loss": loss})
+
+
+def candidates_of(network: OneStagePlan, spacing_mm: tuple[float, ...]) -> CandidatesPlan:
+    """The task of a network that finds objects in one stage; of small ones without things."""
+    grids = len(network.grids) if isinstance(network, SoloPlan) else 0
+    return CandidatesPlan(
+        kind="solov2" if grids else "yolact",
+        classes=2,
+        queries=network.candidates,
+        mask_stride=network.mask_stride,
+        spacing_mm=spacing_mm,
+        sizes_mm=((0.0, 1e6),) * grids,
+    )
 
 
 @EVERY

@@ -24,7 +24,7 @@ from autoseg.augmentation.spatial import source_box
 from autoseg.checkpoint import build_network
 from autoseg.dataset.labels import LabelScheme
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import DistancePlan
+from autoseg.planning.model_plan import DistancePlan, FlowPlan, TaskPlan
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import AugmentationPlan, RandomRange
 from autoseg.tasks import task_of
@@ -170,10 +170,16 @@ def test_the_watch_finds_what_waits() -> None:
     assert len(watch.found) >= 5
 
 
-def test_objects_are_learned_where_nothing_can_be_read() -> None:
+@pytest.mark.parametrize(
+    "plan",
+    [
+        DistancePlan(classes=2, spacing_mm=(1.0, 1.0, 1.0), reach_mm=3),
+        FlowPlan(classes=2, spacing_mm=(1.0, 1.0, 1.0), steps=5),
+    ],
+    ids=["distance", "flow"],
+)
+def test_objects_are_learned_where_nothing_can_be_read(plan: TaskPlan) -> None:
     configuration = small_configuration()
-    dims = configuration.model.spatial_dims
-    plan = DistancePlan(classes=2, spacing_mm=(1.0,) * dims, reach_mm=3)
     model = configuration.model.model_copy(update={"task": plan})
     configuration = configuration.model_copy(update={"model": model})
     batch = batch_on_meta(configuration)

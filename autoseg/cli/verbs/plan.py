@@ -33,7 +33,7 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
         "--rules",
         metavar="NAME|DIR",
         help="rule set: default, cpu, nnunet, residual_m, residual_l, residual_xl, fcn, deeplab, "
-        "segformer, mednext, mask_queries, maskformer, mask_rcnn, or own",
+        "segformer, mednext, mask_queries, maskformer, mask_rcnn, solov2, yolact, flow, or own",
     )
     parser.add_argument(
         "--for", dest="target", metavar="cpu|gpu:GB", help="plan for another machine than this one"

@@ -1,0 +1,93 @@
+"""Objects found in one stage, as SOLOv2 and YOLACT do, beside classes of all voxels.
+
+In training each network loses what its paper says, and on classes what `semantic` does. For a whole
+scan scores of classes merge as any others do, and candidates are joined as what queries find.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from autoseg.dataset.labels import LabelScheme
+from autoseg.networks.blocks import resized
+from autoseg.planning.model_plan import CandidatesPlan, SemanticPlan
+from autoseg.planning.run_plan import LossPlan
+from autoseg.tasks.placed_objects import PlacedObjects, place_objects
+from autoseg.tasks.semantic import SemanticTask, semantic_task
+from autoseg.tasks.solo_loss import solo_loss
+from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.yolact_loss import yolact_loss
+
+ObjectLoss = Callable[[Any, PlacedObjects, CandidatesPlan, SumUp], torch.Tensor]
+LOSSES: dict[str, ObjectLoss] = {"solov2": solo_loss, "yolact": yolact_loss}
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesTask:
+    """Classes as `semantic` has them, and objects by candidates."""
+
+    plan: CandidatesPlan
+    object_loss: ObjectLoss
+    semantic: SemanticTask
+
+    @property
+    def merging(self) -> Merging:
+        """Without things there are no objects to join."""
+        return "queries" if self.plan.things else "dense"
+
+    @property
+    def class_outputs(self) -> int:
+        return self.plan.classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.semantic.names
+
+    def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> PlacedObjects:
+        """Without things objects are not looked at."""
+        return place_objects(labels, objects, self.plan)
+
+    def loss(
+        self, outputs: Sequence[Any], targets: PlacedObjects, across: SumUp = alone
+    ) -> torch.Tensor:
+        """That of objects, and of classes at the patch's resolution."""
+        (found,) = outputs
+        scores = resized(found.semantic, targets.labels.shape[1:])
+        of_classes = self.semantic.loss([scores], targets.labels, across)
+        return of_classes + self.object_loss(found, targets, self.plan, across)
+
+    def truth(self, targets: PlacedObjects) -> torch.Tensor:
+        return self.semantic.truth(targets.labels)
+
+    def decision(self, outputs: Sequence[Any]) -> torch.Tensor:
+        scores = outputs[0].semantic
+        size = [n * s for n, s in zip(scores.shape[2:], self.plan.mask_stride, strict=True)]
+        return self.semantic.decision([resized(scores, size)])
+
+    def annotated(self, targets: PlacedObjects) -> torch.Tensor:
+        return self.semantic.annotated(targets.labels)
+
+    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return self.semantic.seen_back(outputs, axes)
+
+    def decode(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.decode(scores)
+
+    def votes(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.votes(scores)
+
+    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
+        return self.semantic.probabilities(scores)
+
+    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return self.semantic.scores_of(probabilities)
+
+    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return self.semantic.entropy(probabilities)
+
+
+def candidates_task(plan: CandidatesPlan, loss: LossPlan, labels: LabelScheme) -> CandidatesTask:
+    classes = SemanticPlan(classes=plan.classes)
+    return CandidatesTask(plan, LOSSES[plan.kind], semantic_task(classes, loss, labels))

@@ -1,0 +1,91 @@
+"""What is planned for SOLOv2 and YOLACT, with networks that cost nothing, so that none is traced.
+
+Covers: one_stage_plan, task_choice.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.inspection.fingerprint import Fingerprint
+from autoseg.networks import family_of
+from autoseg.networks.one_stage_family import plan_solo, plan_yolact
+from autoseg.networks.traced_search import search_by
+from autoseg.planning.cost import NetworkCost
+from autoseg.planning.likeness import plan_like
+from autoseg.planning.model_plan import CandidatesPlan, ModelPlan
+from autoseg.planning.network_plan import OneStagePlan, SoloPlan, YolactPlan
+from autoseg.planning.overrides import with_settings
+from autoseg.planning.plan import Plan
+from autoseg.planning.planner import PlanningInputs
+from autoseg.planning.rules import load_rule_set
+from autoseg.planning.search import NetworkFamily
+from tests.planning.specified import CPU, Scans, made_up_fingerprint, plan_of, with_things
+
+KINDS = pytest.mark.parametrize("kind", ["solov2", "yolact"])
+SIZES = ((3, 4, 5), (6, 6, 6), (24, 30, 36), (40, 40, 40))
+
+
+def free(kind: str) -> NetworkFamily:
+    def cost(model: ModelPlan) -> NetworkCost:
+        return NetworkCost(1, 1, 1, 1, 1)
+
+    if kind == "yolact":
+        return replace(family_of(kind), cost=cost, search=search_by(plan_yolact, cost))
+    return replace(family_of(kind), cost=cost, search=search_by(plan_solo, cost))
+
+
+def fingerprint() -> Fingerprint:
+    """Objects of about 4 to 40 mm."""
+    many = with_things(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50)))
+    cases = tuple(case.model_copy(update={"object_sizes_vox": SIZES}) for case in many.cases)
+    return many.model_copy(update={"cases": cases})
+
+
+def configured(plan: Plan) -> tuple[OneStagePlan, CandidatesPlan]:
+    model = plan.configurations["3d_fullres"].model
+    assert isinstance(model.network, OneStagePlan) and isinstance(model.task, CandidatesPlan)
+    return model.network, model.task
+
+
+@KINDS
+def test_the_task_has_the_networks_candidates_and_masks(kind: str) -> None:
+    network, task = configured(plan_of(fingerprint(), kind, CPU, families=free))
+    assert task.kind == kind and task.things == (1,)
+    assert (task.queries, task.mask_stride) == (network.candidates, network.mask_stride)
+    assert min(network.mask_stride) == 2
+
+
+def test_grids_and_boxes_are_as_fine_as_the_objects_need() -> None:
+    solo, task = configured(plan_of(fingerprint(), "solov2", CPU, families=free))
+    assert isinstance(solo, SoloPlan) and len(task.sizes_mm) == len(solo.grids) == 3
+    assert task.sizes_mm[0][0] == 0 and solo.grids[0][0] > solo.grids[1][0] > solo.grids[2][0]
+    yolact, _ = configured(plan_of(fingerprint(), "yolact", CPU, families=free))
+    assert isinstance(yolact, YolactPlan)
+    cubes = [anchors[0][0] for anchors in yolact.anchors]
+    assert [b / a for a, b in pairwise(cubes)] == pytest.approx([2] * 3, 1e-3)
+    assert cubes[0] < 8 and cubes[-1] > 28  # within half an octave of 4 and of 40
+
+
+@KINDS
+def test_plans_like_a_model_look_for_what_it_looks_for(kind: str) -> None:
+    inputs = PlanningInputs(fingerprint(), load_rule_set(kind), CPU, free)
+    own = plan_of(fingerprint(), kind, CPU, families=free)
+    model = own.configurations["3d_fullres"]
+    smaller = {"object_sizes_vox": ((3, 3, 3),)}
+    cases = tuple(case.model_copy(update=smaller) for case in fingerprint().cases)
+    others = fingerprint().model_copy(update={"cases": cases})
+    base = plan_of(others, kind, CPU, families=free)
+    _, task = configured(plan_like(model, "model", base, inputs))
+    assert isinstance(model.model.task, CandidatesPlan)
+    assert task.sizes_mm == model.model.task.sizes_mm
+    with pytest.raises(AutosegError, match=f"--rules {kind}"):
+        plan_like(model, "model", plan_of(fingerprint(), "cpu", CPU), inputs)
+
+
+def test_what_the_task_has_as_well_is_changed_in_rules_only() -> None:
+    plan = plan_of(fingerprint(), "yolact", CPU, families=free)
+    with pytest.raises(AutosegError, match="are the task's as well"):
+        with_settings(plan, ["network.candidates=7"], free)
