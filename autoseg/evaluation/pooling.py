@@ -11,7 +11,8 @@ from autoseg.evaluation.statistics import Counts
 def pool_folds(folds: Sequence[Evaluation], patients: Mapping[str, str]) -> Evaluation:
     """Every case of some evaluations, of which no two hold the same, summed up together.
 
-    `patients` are by case id; a case that is not listed is a patient of its own.
+    `patients` are by case id; a case that is not listed is a patient of its own. What looks at the
+    objects of all scans together cannot be known, since these are not saved.
     """
     cases = {case_id: scores for fold in folds for case_id, scores in fold.cases.items()}
     keys = list(dict.fromkeys(key for fold in folds for key in fold.classes))
@@ -24,6 +25,9 @@ def pool_folds(folds: Sequence[Evaluation], patients: Mapping[str, str]) -> Eval
             "patients": {case_id: patients.get(case_id, case_id) for case_id in cases},
             "penalties": {c: found for fold in folds for c, found in fold.penalties.items()},
             "pixel_accuracy": {c: v for fold in folds for c, v in fold.pixel_accuracy.items()},
+            "froc": {},
+            "pooled_intervals": {},
+            "mean_pooled_intervals": {},
             "notes": tuple(dict.fromkeys(note for fold in folds for note in fold.notes)),
         }
     )

@@ -10,7 +10,7 @@ SIGMA = 2.0  # of matrix NMS
 
 def mask_overlaps(masks: torch.Tensor) -> torch.Tensor:
     """Intersection over union [batch, n, n] of binary masks [batch, n, voxel]."""
-    both = masks @ masks.mT
+    both = masks @ masks.transpose(1, 2)
     voxels = masks.sum(2)
     return both / (voxels[:, :, None] + voxels[:, None] - both).clamp_min(1)
 

@@ -49,8 +49,8 @@ def train_on(
     for configuration in dict.fromkeys(job.configuration for job in jobs):
         wave = [job for job in jobs if job.configuration == configuration]
         names = [] if configuration is None else [configuration]
-        work = WorkFolder(wave[0].work)
-        prepare(work, wave[0].plan, names, Resources(available_cores()), progress)
+        resources = Resources(available_cores())
+        prepare(WorkFolder(wave[0].work), wave[0].plan, names, resources, progress)
         free: SimpleQueue[str] = SimpleQueue()
         for device in devices:
             free.put(device)

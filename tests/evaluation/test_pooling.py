@@ -43,7 +43,9 @@ def test_folds_together_are_what_all_their_cases_are(
         evaluate_pairs({name: pairs[name] for name in part}, LABELS, 1)
         for part in (names[:2], names[2:])
     ]
+    assert folds[0].pooled_intervals["1"]
     pooled = pool_folds(folds, PATIENTS)
+    assert not pooled.pooled_intervals and not pooled.mean_pooled_intervals  # of no single fold
     assert pooled.cases == together.cases
     assert pooled.counts == together.counts
     assert (pooled.counts["2"].missed, pooled.counts["2"].hallucinated) == (1, 1)

@@ -66,7 +66,7 @@ def test_what_was_chosen_is_not_measured_again(
     assert choose(training) == expected and len(tried) == 10  # a damaged file is none
 
 
-def test_what_takes_minutes_to_compile_is_not_tried_unless_planned(
+def test_what_compiles_is_not_tried_unless_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = on_a_machine(monkeypatch, {"fp32": 1.0, "bf16": 2.0, "channels_last": 0.8})
