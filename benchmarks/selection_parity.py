@@ -31,10 +31,9 @@ from autoseg.images.volume import read_labels
 from autoseg.inference.whole_scan import mean_probability
 from autoseg.pipeline.postprocess import MasksToCorrect, postprocessing_as_nnunet
 from autoseg.planning.model_plan import SemanticPlan
-from autoseg.planning.run_plan import LossPlan
 from autoseg.postprocessing.steps import apply_steps
 from autoseg.records import save_json
-from autoseg.tasks.semantic import semantic_task
+from autoseg.tasks.voxel_answer import classes_or_regions
 
 HERE = Path(__file__).parent
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
@@ -196,9 +195,9 @@ def decided(probabilities: Sequence[NDArray[np.float16]], scheme: LabelScheme) -
     """The mask [x, y, z] of the mean probability, as `predict` decides."""
     regions = scheme.region_classes()
     plan = SemanticPlan(classes=len(scheme.values), regions=regions)
-    task = semantic_task(plan, LossPlan(kind="ce_dice", batch_dice=False, dice_smooth=1e-5), scheme)
+    answer = classes_or_regions(plan, scheme)
     each = [torch.from_numpy(p.astype(np.float32)) for p in probabilities]
-    classes = task.decode(task.scores_of(mean_probability(each)))
+    classes = answer.decode(answer.scores_of(mean_probability(each)))
     return scheme.decode(classes.numpy())
 
 

@@ -11,6 +11,7 @@ from autoseg.inference.engines import Runner
 from autoseg.inference.mirroring import mirrors
 from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.task import Task
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class Ensemble:
         if not self.shows_disagreement:
             total = reduce(torch.Tensor.add_, sums)
             return total.div_(count) if count > 1 else total
-        return with_disagreement([one / (count // len(self.runners)) for one in sums], self.task)
+        return with_disagreement(
+            [one / (count // len(self.runners)) for one in sums], self.task.answer
+        )
 
     def _over_mirrors(self, runner: Runner, patches: torch.Tensor) -> torch.Tensor:
         """The sum of one network's logits over mirror images."""
@@ -76,11 +79,11 @@ class Ensemble:
         return runner(patches)
 
 
-def with_disagreement(each: Sequence[torch.Tensor], task: Task) -> torch.Tensor:
+def with_disagreement(each: Sequence[torch.Tensor], answer: VoxelAnswer) -> torch.Tensor:
     """The mean of what networks give [n, output, z, y, x], and as a further output the share of
     them that decide a voxel otherwise than all together."""
     mean = torch.stack(list(each)).mean(0)
-    together = task.votes(mean)
-    others = [(task.votes(one) != together).any(1, keepdim=True) for one in each]
+    votes = [answer.votes(one[:, : answer.outputs]) for one in (mean, *each)]
+    others = [(own != votes[0]).any(1, keepdim=True) for own in votes[1:]]
     share = torch.stack(others).float().mean(0)  # [n, 1, z, y, x]
     return torch.cat((mean, share), dim=1)

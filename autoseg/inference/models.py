@@ -169,7 +169,7 @@ class ModelGroup:
         layout, shown = self.ensemble.queries, self.ensemble.shows_disagreement
         if layout is None:
             return DenseSums
-        return QueryMerging(layout, self.task, shown, objects)
+        return QueryMerging(layout, self.task.answer, shown, objects)
 
 
 @dataclass(frozen=True, slots=True)

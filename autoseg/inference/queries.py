@@ -15,7 +15,7 @@ from autoseg.inference.restore import Span
 from autoseg.networks.blocks import resized
 from autoseg.networks.mask_queries import QueryOutputs
 from autoseg.tasks.query_layout import QueryLayout
-from autoseg.tasks.task import Task
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 INSIDE = 0.5  # of a mask's probability
 
@@ -31,11 +31,11 @@ class QuerySums:
         self,
         sums: DenseSums,
         layout: QueryLayout,
-        task: Task,
+        answer: VoxelAnswer,
         shows_disagreement: bool,
         objects: SeenObjects | None,
     ) -> None:
-        self.sums, self.layout, self.task = sums, layout, task
+        self.sums, self.layout, self.answer = sums, layout, answer
         self.shows_disagreement = shows_disagreement
         self.objects = objects
         self.top = 0  # of the current row of patches
@@ -44,14 +44,12 @@ class QuerySums:
         looks = logits.flatten(0, 1)
         found = self.layout.unpacked(looks)
         scores = resized(self.layout.scores(looks), self.layout.patch_vox)
-        each = scores.view(*logits.shape[:2], *scores.shape[1:]).mean(
-            1
-        )  # [network, class, z, y, x]
+        scores = scores.view(*logits.shape[:2], *scores.shape[1:])
+        each = scores.mean(1)  # [network, class, z, y, x]
         if self.shows_disagreement:
-            answer = with_disagreement([one[None] for one in each], self.task)[0]
+            self.sums.add(with_disagreement([one[None] for one in each], self.answer)[0], starts)
         else:
-            answer = each.mean(0)
-        self.sums.add(answer, starts)
+            self.sums.add(each.mean(0), starts)
         if self.objects is not None:
             y, x = starts
             self.objects.add((self.top, y, x), found_in_patch(found, self.layout))
@@ -72,13 +70,13 @@ class QueryMerging:
     """Makes what merges the patches of a column."""
 
     layout: QueryLayout
-    task: Task
+    answer: VoxelAnswer
     shows_disagreement: bool
     objects: SeenObjects | None
 
     def __call__(self, depth: int, spans: Sequence[Span], weight: torch.Tensor) -> Merger:
         sums = DenseSums(depth, spans, weight)
-        return QuerySums(sums, self.layout, self.task, self.shows_disagreement, self.objects)
+        return QuerySums(sums, self.layout, self.answer, self.shows_disagreement, self.objects)
 
 
 def found_in_patch(found: QueryOutputs, layout: QueryLayout) -> list[list[FoundInPatch]]:

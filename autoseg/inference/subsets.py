@@ -112,15 +112,15 @@ def _decide(
     ]
     for blocks in zip(*streams, strict=True):
         there = None if truth is None else truth.in_block(blocks[0])
-        each = [whole.task.probabilities(block.values[: whole.outputs]) for block in blocks]
+        each = [whole.answer.probabilities(block.values[: whole.outputs]) for block in blocks]
         for subset, own in found.items():
             if len(subset) == 1:
                 probability = each[subset[0]]
                 scores = blocks[subset[0]].values[: whole.outputs]
             else:
                 probability = mean_probability([each[index] for index in subset])
-                scores = whole.task.scores_of(probability)
-            classes = whole.task.decode(scores)
+                scores = whole.answer.scores_of(probability)
+            classes = whole.answer.decode(scores)
             crop_of(own.classes, whole.placement)[blocks[0].place] = classes.cpu().numpy()
             own.sums.add(probability, classes)
             if there is not None and own.reliability is not None:

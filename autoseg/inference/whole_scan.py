@@ -23,7 +23,7 @@ from autoseg.inference.restore import Block, Column, crop_of
 from autoseg.inference.sliding_window import Batching
 from autoseg.inference.ways import patches_together
 from autoseg.machine import GIB, free_memory_gib, used_memory_gib
-from autoseg.tasks.task import Task
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class WholeScan:
     @property
     def outputs(self) -> int:
         """How many of the values of blocks, from the first, are scores of classes or regions."""
-        return self.task.class_outputs
+        return self.answer.outputs
 
     @property
     def further(self) -> int:
@@ -89,8 +89,8 @@ class WholeScan:
         return self.groups[0].card.configuration.model.task.outputs - self.outputs
 
     @property
-    def task(self) -> Task:
-        return self.groups[0].task
+    def answer(self) -> VoxelAnswer:
+        return self.groups[0].task.answer
 
     def segment(self, requested: RequestedMaps) -> Maps:
         """Run the networks over the scan."""
@@ -149,7 +149,7 @@ class WholeScan:
                     file.array[0] = 1  # background, outside the crop
             for block in self._blocks(columns, rows, batching, seen):
                 scores = block.values[: self.outputs]
-                decided = self.task.decode(scores)
+                decided = self.answer.decode(scores)
                 _put(classes, self.placement, block, decided)
                 if parting is not None:
                     end = self.outputs + self.further
@@ -157,13 +157,13 @@ class WholeScan:
                     _put(parting, self.placement, block, learned)
                 if doubt is None and file is None and sums is None and certainty is None:
                     continue
-                probability = self.task.probabilities(scores)
+                probability = self.answer.probabilities(scores)
                 if certainty is not None:
                     _put(certainty, self.placement, block, probability.amax(0))
                 if sums is not None:
                     sums.add(probability, decided, block.values[-1] if compares else None)
                 if doubt is not None:
-                    _put(doubt, self.placement, block, self.task.entropy(probability))
+                    _put(doubt, self.placement, block, self.answer.entropy(probability))
                 if disagreement is not None:
                     _put(disagreement, self.placement, block, block.values[-1])
                 if file is not None:
@@ -218,8 +218,8 @@ class WholeScan:
     def _mean(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores of the mean probability; and the means of what else there is, and of disagreements
         where models have any."""
-        each = [self.task.probabilities(v[: self.outputs]) for v in values]
-        scores = self.task.scores_of(mean_probability(each))
+        each = [self.answer.probabilities(v[: self.outputs]) for v in values]
+        scores = self.answer.scores_of(mean_probability(each))
         end = self.outputs + self.further
         parts = [scores]
         if self.further:

@@ -48,7 +48,7 @@ def compare(
     configuration = card.configuration
     dims = configuration.model.spatial_dims
     expect = _in_torch(network, card, mirrored)
-    task = task_of(configuration, card.labels)
+    answer = task_of(configuration, card.labels).answer
     session = open_graph(graph, (CPU.name, {}))
     found = []
     for name, patch in patches.items():
@@ -56,7 +56,7 @@ def compare(
         inputs = patch if dims == 3 else patch[:, :, 0]
         (logits,) = session.run([OUTPUT], {INPUT: inputs})
         given = torch.from_numpy(logits).reshape(expected.shape)
-        equal = task.decode(given[0]) == task.decode(expected[0])
+        equal = answer.decode(given[0]) == answer.decode(expected[0])
         found.append(
             Parity(
                 patch=name,

@@ -132,6 +132,7 @@ def surest_boxes(found: YolactOutputs, count: int, patch: Sequence[int]) -> Cand
     index, boxes = taken(index, order), taken(boxes, order)
     masks = summed_masks(taken(found.coefficients, index), found.prototypes)
     inside = within(boxes, found.prototypes.shape[2:], patch)
+    inside &= score[..., None] > 0  # which of the suppressed ones fill the rest is open
     masks = torch.where(inside, masks, OUTSIDE).view(*order.shape, *found.prototypes.shape[2:])
     return Candidates(taken(classes, order), score, masks)
 

@@ -1,14 +1,14 @@
 """Tasks: what networks are trained to say, and the table of them.
 
-`task` says what a task brings to training and prediction, `semantic` is one, `losses` are its
-losses; `distance` is it with objects that are told apart, `depth` what it measures; so is `flow`
-with `directions`, and `numbering` tells objects apart there. `mask_queries`
-finds masks as wholes: `mask_targets` are those to find, `matching` says which query is to find
-which, `mask_losses` what that costs, and `query_layout` how engines give what was found. `boxes`
-finds boxes with masks: `box_targets` are those to find, `box_matching` says which of the network's
-are to find which, and `box_losses` what that costs. `candidates` finds objects in one stage:
-`placed_objects` are those to find, `solo_loss` and `yolact_loss` what each kind of network loses,
-on things that are `chosen`.
+`task` says what a task brings to training and prediction, `voxel_answer` what scores of voxels
+mean. `semantic` is a task of nothing else, `losses` are its losses; `distance` is it with objects
+that are told apart, `depth` what it measures; so is `flow` with `directions`, and `numbering` tells
+objects apart there. `mask_queries` finds masks as wholes: `mask_targets` are those to find,
+`matching` says which query is to find which, `mask_losses` what that costs, and `query_layout` how
+engines give what was found. `boxes` finds boxes with masks: `box_targets` are those to find,
+`box_matching` says which of the network's are to find which, and `box_losses` what that costs.
+`candidates` finds objects in one stage: `placed_objects` are those to find, `solo_loss` and
+`yolact_loss` what each kind of network loses, on things that are `chosen`.
 """
 
 from collections.abc import Callable

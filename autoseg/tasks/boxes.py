@@ -19,7 +19,8 @@ from autoseg.tasks.box_losses import box_losses
 from autoseg.tasks.box_targets import BoxTargets, find_boxes
 from autoseg.tasks.losses import FOUND_BOXES
 from autoseg.tasks.semantic import SemanticTask, semantic_task
-from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.task import Merging, SeenBack, SumUp, alone, flipped_back
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 DENSE = "ce_dice"  # the loss of a panoptic branch
 
@@ -32,14 +33,11 @@ class BoxesTask:
     losses: BoxLossPlan
     semantic: SemanticTask
     merging: Merging = "queries"
+    seen_back: SeenBack = flipped_back
 
     @property
-    def class_outputs(self) -> int:
-        return self.plan.classes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.semantic.names
+    def answer(self) -> VoxelAnswer:
+        return self.semantic.answer
 
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> BoxTargets:
         return find_boxes(labels, objects, self.plan)
@@ -55,34 +53,13 @@ class BoxesTask:
             total = total + self.losses.dense_weight * self.semantic.loss([logits], labels, across)
         return total
 
-    def truth(self, targets: BoxTargets) -> torch.Tensor:
-        return self.semantic.truth(targets.masks.labels)
+    def labels(self, targets: BoxTargets) -> torch.Tensor:
+        return targets.masks.labels
 
-    def decision(self, outputs: Sequence[BoxOutputs]) -> torch.Tensor:
+    def scores(self, outputs: Sequence[BoxOutputs]) -> torch.Tensor:
         scores = class_scores(outputs[0].found)
         size = [n * s for n, s in zip(scores.shape[2:], self.plan.mask_stride, strict=True)]
-        return self.semantic.decision([resized(scores, size)])
-
-    def annotated(self, targets: BoxTargets) -> torch.Tensor:
-        return self.semantic.annotated(targets.masks.labels)
-
-    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-        return self.semantic.seen_back(outputs, axes)
-
-    def decode(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.decode(scores)
-
-    def votes(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.votes(scores)
-
-    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.probabilities(scores)
-
-    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.scores_of(probabilities)
-
-    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.entropy(probabilities)
+        return resized(scores, size)
 
 
 def boxes_task(plan: BoxesPlan, loss: LossPlan, labels: LabelScheme) -> BoxesTask:

@@ -17,7 +17,8 @@ from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.placed_objects import PlacedObjects, place_objects
 from autoseg.tasks.semantic import SemanticTask, semantic_task
 from autoseg.tasks.solo_loss import solo_loss
-from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.task import Merging, SeenBack, SumUp, alone, flipped_back
+from autoseg.tasks.voxel_answer import VoxelAnswer
 from autoseg.tasks.yolact_loss import yolact_loss
 
 ObjectLoss = Callable[[Any, PlacedObjects, CandidatesPlan, SumUp], torch.Tensor]
@@ -31,6 +32,7 @@ class CandidatesTask:
     plan: CandidatesPlan
     object_loss: ObjectLoss
     semantic: SemanticTask
+    seen_back: SeenBack = flipped_back
 
     @property
     def merging(self) -> Merging:
@@ -38,12 +40,8 @@ class CandidatesTask:
         return "queries" if self.plan.things else "dense"
 
     @property
-    def class_outputs(self) -> int:
-        return self.plan.classes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.semantic.names
+    def answer(self) -> VoxelAnswer:
+        return self.semantic.answer
 
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> PlacedObjects:
         """Without things objects are not looked at."""
@@ -58,34 +56,13 @@ class CandidatesTask:
         of_classes = self.semantic.loss([scores], targets.labels, across)
         return of_classes + self.object_loss(found, targets, self.plan, across)
 
-    def truth(self, targets: PlacedObjects) -> torch.Tensor:
-        return self.semantic.truth(targets.labels)
+    def labels(self, targets: PlacedObjects) -> torch.Tensor:
+        return targets.labels
 
-    def decision(self, outputs: Sequence[Any]) -> torch.Tensor:
+    def scores(self, outputs: Sequence[Any]) -> torch.Tensor:
         scores = outputs[0].semantic
         size = [n * s for n, s in zip(scores.shape[2:], self.plan.mask_stride, strict=True)]
-        return self.semantic.decision([resized(scores, size)])
-
-    def annotated(self, targets: PlacedObjects) -> torch.Tensor:
-        return self.semantic.annotated(targets.labels)
-
-    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-        return self.semantic.seen_back(outputs, axes)
-
-    def decode(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.decode(scores)
-
-    def votes(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.votes(scores)
-
-    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.probabilities(scores)
-
-    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.scores_of(probabilities)
-
-    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.entropy(probabilities)
+        return resized(scores, size)
 
 
 def candidates_task(plan: CandidatesPlan, loss: LossPlan, labels: LabelScheme) -> CandidatesTask:

@@ -17,7 +17,8 @@ from autoseg.planning.model_plan import DistancePlan, SemanticPlan
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.depth import depth_in_objects
 from autoseg.tasks.semantic import SemanticTask, semantic_task
-from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.task import Merging, SeenBack, SumUp, alone, flipped_back
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,11 @@ class DistanceTask:
     plan: DistancePlan
     semantic: SemanticTask
     merging: Merging = "dense"
+    seen_back: SeenBack = flipped_back
 
     @property
-    def class_outputs(self) -> int:
-        return self.plan.classes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.semantic.names
+    def answer(self) -> VoxelAnswer:
+        return self.semantic.answer
 
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> DistanceTargets:
         """The depth is measured after augmentation, which would stretch it."""
@@ -61,9 +59,9 @@ class DistanceTask:
     ) -> torch.Tensor:
         """That of classes at every resolution, and a smooth L1 of the depth at the highest: its
         mean inside objects plus that outside them, since most voxels lie in none."""
-        classes = [output[:, : self.class_outputs] for output in outputs]
+        classes = [output[:, : self.plan.classes] for output in outputs]
         off = F.smooth_l1_loss(
-            outputs[0][:, self.class_outputs].float(), targets.depth, reduction="none", beta=0.1
+            outputs[0][:, self.plan.classes].float(), targets.depth, reduction="none", beta=0.1
         )
         places = (targets.inside, targets.around)
         sums = [((off * where).sum(), where.sum().float()) for where in places]
@@ -71,32 +69,11 @@ class DistanceTask:
         of_depth: torch.Tensor = (totals / counts.clamp_min(1)).sum()
         return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * of_depth
 
-    def truth(self, targets: DistanceTargets) -> torch.Tensor:
-        return self.semantic.truth(targets.classes)
+    def labels(self, targets: DistanceTargets) -> torch.Tensor:
+        return targets.classes
 
-    def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return self.semantic.decision([outputs[0][:, : self.class_outputs]])
-
-    def annotated(self, targets: DistanceTargets) -> torch.Tensor:
-        return self.semantic.annotated(targets.classes)
-
-    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-        return self.semantic.seen_back(outputs, axes)
-
-    def decode(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.decode(scores)
-
-    def votes(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.votes(scores[:, : self.class_outputs])
-
-    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.probabilities(scores)
-
-    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.scores_of(probabilities)
-
-    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.entropy(probabilities)
+    def scores(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return outputs[0][:, : self.plan.classes]
 
 
 def distance_task(plan: DistancePlan, loss: LossPlan, labels: LabelScheme) -> DistanceTask:

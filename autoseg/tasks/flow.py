@@ -15,7 +15,8 @@ from autoseg.planning.model_plan import FlowPlan, SemanticPlan
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.directions import directions_in_objects
 from autoseg.tasks.semantic import SemanticTask, semantic_task
-from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.task import Merging, SumUp, alone, flipped_back
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 AXES = 3  # of ways, also in slices
 
@@ -39,12 +40,8 @@ class FlowTask:
     merging: Merging = "dense"
 
     @property
-    def class_outputs(self) -> int:
-        return self.plan.classes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.semantic.names
+    def answer(self) -> VoxelAnswer:
+        return self.semantic.answer
 
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> FlowTargets:
         """Ways are found after augmentation, which would turn them."""
@@ -60,8 +57,8 @@ class FlowTask:
     ) -> torch.Tensor:
         """That of classes at every resolution, and at the highest the mean squared length by which
         ways are off, over all voxels, as that of classes is: else they are all that is learned."""
-        classes = [output[:, : self.class_outputs] for output in outputs]
-        given = outputs[0][:, self.class_outputs :].float()
+        classes = [output[:, : self.plan.classes] for output in outputs]
+        given = outputs[0][:, self.plan.classes :].float()
         flat = AXES - targets.ways.shape[1]
         wanted = torch.cat((torch.zeros_like(given[:, :flat]), targets.ways), dim=1)
         off = (given - wanted).square().sum(1)
@@ -70,36 +67,18 @@ class FlowTask:
         of_ways: torch.Tensor = total / count.clamp_min(1)
         return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * of_ways
 
-    def truth(self, targets: FlowTargets) -> torch.Tensor:
-        return self.semantic.truth(targets.classes)
+    def labels(self, targets: FlowTargets) -> torch.Tensor:
+        return targets.classes
 
-    def decision(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return self.semantic.decision([outputs[0][:, : self.class_outputs]])
-
-    def annotated(self, targets: FlowTargets) -> torch.Tensor:
-        return self.semantic.annotated(targets.classes)
+    def scores(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return outputs[0][:, : self.plan.classes]
 
     def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         """Ways along mirrored axes lead the other way."""
-        back = self.semantic.seen_back(outputs, axes)
+        back = flipped_back(outputs, axes)
         for axis in axes:  # a copy, which may be changed
-            back[:, self.class_outputs + AXES + axis - back.ndim].neg_()
+            back[:, self.plan.classes + AXES + axis - back.ndim].neg_()
         return back
-
-    def decode(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.decode(scores)
-
-    def votes(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.votes(scores[:, : self.class_outputs])
-
-    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.probabilities(scores)
-
-    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.scores_of(probabilities)
-
-    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.entropy(probabilities)
 
 
 def flow_task(plan: FlowPlan, loss: LossPlan, labels: LabelScheme) -> FlowTask:

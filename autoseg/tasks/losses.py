@@ -18,6 +18,7 @@ from autoseg.errors import AutosegError
 from autoseg.extensions import load_extension
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.task import SumUp, alone
+from autoseg.tasks.voxel_answer import is_any_of
 
 Regions = Sequence[Sequence[int]]  # class indices of each output; empty: outputs are classes
 
@@ -215,11 +216,6 @@ def _overlap_index(
         true_positive, errors = seen.sum_up(torch.stack((true_positive.sum(0), errors.sum(0))))
     total = 2 * (true_positive + errors) + plan.dice_smooth
     return (2 * true_positive + plan.dice_smooth) / total.clamp_min(SMALLEST_TOTAL)
-
-
-def is_any_of(target: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-    # Class by class, because a list of classes would have to be sent to a GPU first.
-    return reduce(torch.logical_or, (target == index for index in classes))
 
 
 def _voxel_weight(target: torch.Tensor, plan: LossPlan) -> torch.Tensor | None:

@@ -18,30 +18,23 @@ from autoseg.planning.run_plan import LossPlan, MatchingPlan
 from autoseg.tasks.losses import MATCHED
 from autoseg.tasks.mask_losses import query_loss
 from autoseg.tasks.mask_targets import MaskTargets, find_masks
-from autoseg.tasks.semantic import SemanticTask, semantic_task
-from autoseg.tasks.task import Merging, SumUp, alone
+from autoseg.tasks.task import Merging, SeenBack, SumUp, alone, flipped_back
+from autoseg.tasks.voxel_answer import VoxelAnswer, classes_or_regions
 
 
 @dataclass(frozen=True, slots=True)
 class MaskQueriesTask:
-    """Classes as `semantic` has them, found by queries."""
+    """Classes, found by queries."""
 
     plan: MaskQueriesPlan
     matching: MatchingPlan
-    semantic: SemanticTask
+    answer: VoxelAnswer
+    seen_back: SeenBack = flipped_back
 
     @property
     def merging(self) -> Merging:
         """Without things there are no objects to join."""
         return "queries" if self.plan.things else "dense"
-
-    @property
-    def class_outputs(self) -> int:
-        return self.plan.classes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.semantic.names
 
     def targets(self, labels: torch.Tensor, objects: torch.Tensor | None = None) -> MaskTargets:
         """Without things objects are not looked at."""
@@ -53,34 +46,13 @@ class MaskQueriesTask:
         """That of all layers. A device is waited for, once, while masks are matched."""
         return query_loss(outputs, targets, self.matching, across)
 
-    def truth(self, targets: MaskTargets) -> torch.Tensor:
-        return self.semantic.truth(targets.labels)
+    def labels(self, targets: MaskTargets) -> torch.Tensor:
+        return targets.labels
 
-    def decision(self, outputs: Sequence[QueryOutputs]) -> torch.Tensor:
+    def scores(self, outputs: Sequence[QueryOutputs]) -> torch.Tensor:
         scores = class_scores(outputs[0])
         size = [n * s for n, s in zip(scores.shape[2:], self.plan.mask_stride, strict=True)]
-        return self.semantic.decision([resized(scores, size)])
-
-    def annotated(self, targets: MaskTargets) -> torch.Tensor:
-        return self.semantic.annotated(targets.labels)
-
-    def seen_back(self, outputs: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-        return self.semantic.seen_back(outputs, axes)
-
-    def decode(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.decode(scores)
-
-    def votes(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.votes(scores)
-
-    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
-        return self.semantic.probabilities(scores)
-
-    def scores_of(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.scores_of(probabilities)
-
-    def entropy(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return self.semantic.entropy(probabilities)
+        return resized(scores, size)
 
 
 def mask_queries_task(
@@ -92,5 +64,5 @@ def mask_queries_task(
             f"The task mask_queries has a loss of its own, {MATCHED} with its `matching`, not "
             f"{loss.kind}. Change the rule that decides the loss."
         )
-    classes = SemanticPlan(classes=plan.classes)
-    return MaskQueriesTask(plan, loss.matching, semantic_task(classes, loss, labels))
+    answer = classes_or_regions(SemanticPlan(classes=plan.classes), labels)
+    return MaskQueriesTask(plan, loss.matching, answer)

@@ -41,15 +41,17 @@ def score_patches(
     """Scores over batches, summed over all processes, which have some each; the fold's own figure
     comes from whole scans."""
     examples: list[Example] = []
+    answer = task.answer
     losses = torch.zeros(2, 1, dtype=torch.double, device=device)  # sum, and of how many
-    counts = torch.zeros(2, len(task.names), dtype=torch.double, device=device)  # overlap, total
+    counts = torch.zeros(2, len(answer.names), dtype=torch.double, device=device)  # overlap, total
     for batch in batches:
         outputs, targets = forward(batch), task.targets(batch.label, batch.objects)
         loss = task.loss(outputs, targets).reshape(1).double()
         losses = losses + torch.stack((loss, torch.ones_like(loss)))
-        annotated = task.annotated(targets)[:, None]
-        predicted = task.decision(outputs) & annotated  # [batch, name, *space]
-        truth = task.truth(targets) & annotated
+        labels = task.labels(targets)
+        annotated = answer.annotated(labels)[:, None]
+        predicted = answer.decision(task.scores(outputs)) & annotated  # [batch, name, *space]
+        truth = answer.truth(labels) & annotated
         space = (0, *range(2, truth.ndim))
         overlap, total = 2 * (predicted & truth).sum(space), predicted.sum(space) + truth.sum(space)
         counts = counts + torch.stack((overlap, total))
@@ -58,7 +60,7 @@ def score_patches(
     (loss_sum, *overlaps), (batch_count, *totals) = across(torch.cat((losses, counts), 1)).tolist()
     dice = {
         name: overlap / total if total else None
-        for name, overlap, total in zip(task.names, overlaps, totals, strict=True)
+        for name, overlap, total in zip(answer.names, overlaps, totals, strict=True)
     }
     return PatchScores(loss_sum / batch_count, dice, tuple(examples))
 

@@ -31,7 +31,7 @@ from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
 from autoseg.inference.whole_scan import RequestedMaps
 from autoseg.planning.plan import Configuration
-from autoseg.tasks.semantic import SemanticTask
+from autoseg.tasks.voxel_answer import VoxelAnswer
 from tests.inference.model_files import small_configuration, write_model
 
 EVERYWHERE = Batching(1, torch.device("cpu"))
@@ -171,7 +171,7 @@ def test_a_file_of_probabilities_is_whole_or_absent(
     def fails(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SemanticTask, "probabilities", fails)
+    monkeypatch.setattr(VoxelAnswer, "probabilities", fails)
     with pytest.raises(KeyboardInterrupt):
         load(model)(scan, requested=RequestedMaps(probability_file=tmp_path / "scan.npz"))
     assert list(tmp_path.iterdir()) == []

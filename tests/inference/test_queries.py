@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from autoseg.geometry import Shape3
-from autoseg.inference.ensemble import Ensemble
+from autoseg.inference.ensemble import Ensemble, with_disagreement
 from autoseg.inference.joining import SeenObjects
 from autoseg.inference.queries import QueryMerging, found_in_patch
 from autoseg.inference.sliding_window import Batching, gaussian_weight, predict_logits, tile
 from autoseg.networks.mask_queries import QueryOutputs, class_scores
-from autoseg.planning.model_plan import MaskQueriesPlan
+from autoseg.planning.model_plan import MaskQueriesPlan, SemanticPlan
 from autoseg.planning.plan import InferencePlan
 from autoseg.tasks.mask_queries import mask_queries_task
 from autoseg.tasks.query_layout import QueryLayout
+from autoseg.tasks.voxel_answer import classes_or_regions
 from tests.inference.test_joining import balls
 from tests.tasks.test_mask_queries import LABELS, LOSS
 
@@ -61,13 +62,13 @@ def test_objects_on_seams_are_found_once_and_classes_too(shape: Shape3, patch: S
         step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(1, 2), median_shape_vox=shape
     )
     seen = SeenObjects(gaussian_weight(patch, 0.125).numpy(), 0.8)
-    batching = Batching(4, torch.device("cpu"), QueryMerging(layout, task, False, seen))
+    batching = Batching(4, torch.device("cpu"), QueryMerging(layout, task.answer, False, seen))
     image = torch.from_numpy(truth)[None].float()
     slabs = predict_logits(
         image, ensemble, patch, inference, ((0, shape[1]), (0, shape[2])), batching
     )
     scores = torch.cat([slab.clone() for slab in slabs], dim=1)
-    np.testing.assert_array_equal(task.decode(scores), truth > 0)
+    np.testing.assert_array_equal(task.answer.decode(scores), truth > 0)
     assert tile(shape, patch, 0.5).padding == ((0, 0),) * 3
     z, y, x = shape
     found = seen.joined(shape, (slice(0, z), slice(0, y), slice(0, x)))
@@ -95,7 +96,7 @@ def test_networks_that_disagree_are_counted() -> None:
     other = near_sighted(torch.ones(1, 1, 1, 8, 8))
     looks = torch.stack((one, one, other), dim=1)[:, :, None]  # [n, network, mirror, query, number]
     weight = torch.ones(1, 8, 8)
-    sums = QueryMerging(layout, task, True, None)(1, ((0, 8), (0, 8)), weight)
+    sums = QueryMerging(layout, task.answer, True, None)(1, ((0, 8), (0, 8)), weight)
     sums.add(looks[0], (0, 0))
     found = torch.cat(list(sums.means(0, 1)), dim=1)
     assert found.shape == (4, 1, 8, 8)
@@ -113,3 +114,12 @@ def test_queries_that_are_unsure_or_of_no_thing_find_no_object() -> None:
     assert objects[0].probability.shape == (1, 8, 8)  # of the patch's resolution
     nowhere = QueryOutputs(classes, -masks)
     assert found_in_patch(nowhere, layout) == [[]]
+
+
+def test_what_networks_say_besides_scores_is_no_disagreement() -> None:
+    answer = classes_or_regions(SemanticPlan(classes=2), LABELS)
+    one, other = torch.zeros(2, 1, 3, 1, 1, 4)
+    one[:, 1, ..., :2] = other[:, 1, ..., 1:3] = 1.0
+    other[:, 2] = 9.0  # a depth, say, higher than any score
+    found = with_disagreement((one, other), answer)
+    assert found[0, 3].flatten().tolist() == [0.5, 0, 0.5, 0]

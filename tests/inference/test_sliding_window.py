@@ -25,6 +25,7 @@ from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.plan import InferencePlan
 from autoseg.planning.run_plan import LossPlan
 from autoseg.tasks.semantic import SemanticTask
+from autoseg.tasks.voxel_answer import VoxelAnswer
 
 PLAN = InferencePlan(
     step_fraction=0.5,
@@ -34,9 +35,8 @@ PLAN = InferencePlan(
 )
 PATCH = (8, 12, 10)
 TASK = SemanticTask(
-    SemanticPlan(classes=2),
+    VoxelAnswer(SemanticPlan(classes=2), ("organ",)),
     LossPlan(kind="ce_dice", batch_dice=False, dice_smooth=1e-5),
-    ("background", "organ"),
 )
 BATCHING = Batching(inputs_at_once=16, sums_on=torch.device("cpu"))
 Span = tuple[int, int]

@@ -132,10 +132,10 @@ def test_voxels_are_decided_by_the_masks_of_detections() -> None:
     maps[0, 2] = -maps[0, :2].amax(0)
     classes = told.classes[:, [0, 1, 4]]
     outputs = perfect()._replace(found=told._replace(classes=classes, masks=maps))
-    decided = task().decision([outputs])  # [batch, name, y, x]
+    decided = task().answer.decision(task().scores([outputs]))  # [batch, name, y, x]
     assert torch.equal(decided[0, 0], labels[0] == 1) and not decided[0, 1].any()
-    assert torch.equal(task().truth(task().targets(labels))[0, 0], labels[0] == 1)
-    assert task().merging == "queries" and task().names == ("cell", "tissue")
+    assert torch.equal(task().labels(task().targets(labels)), labels)
+    assert task().merging == "queries" and task().answer.names == ("cell", "tissue")
 
 
 def test_the_panoptic_branch_learns_every_class() -> None:

@@ -93,7 +93,8 @@ def test_the_truth_loses_little_and_each_mistake_much(found: SoloOutputs | Yolac
     torch.manual_seed(0)
     least = float(own.loss([found], targets))
     assert all(float(own.loss([other], targets)) > least + 0.5 for other in with_wrong(found))
-    assert bool((own.decision([found])[:, 0] == own.truth(targets)[:, 0]).float().mean() > 0.95)
+    decided = own.answer.decision(own.scores([found]))
+    assert bool((decided == own.answer.truth(own.labels(targets))).float().mean() > 0.95)
 
 
 @pytest.mark.parametrize("found", [true_solo(), true_yolact()], ids=["solov2", "yolact"])
@@ -162,7 +163,7 @@ def test_focal_losses_and_dice_are_the_papers() -> None:
 
 def test_the_plan_says_which_loss_there_is() -> None:
     assert task("solov2").object_loss is not task("yolact").object_loss
-    assert task("yolact").merging == "queries" and task("yolact").class_outputs == 3
+    assert task("yolact").merging == "queries" and task("yolact").answer.outputs == 3
     no_things = plan(2).model_copy(update={"things": ()})
     assert candidates_task(no_things, loss_plan("ce_dice"), CELLS).merging == "dense"
     assert isinstance(no_things, CandidatesPlan)

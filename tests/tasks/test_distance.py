@@ -73,6 +73,6 @@ def test_depth_is_measured_after_augmentation_in_the_patchs_voxels() -> None:
 def test_decisions_are_of_classes_alone() -> None:
     scores = torch.tensor([0.0, 1.0, 9.0]).view(3, 1, 1)
     task = task_with()
-    assert task.decode(scores[: task.class_outputs]).item() == 1
-    assert task.votes(scores[None]).item() == 1
-    assert task.plan.outputs == 3 and task.names == ("cell",)
+    assert task.scores([scores[None]]).flatten().tolist() == [0, 1]
+    assert task.plan.outputs == 3 and task.answer.outputs == 2
+    assert task.answer.names == ("cell",)

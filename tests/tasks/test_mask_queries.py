@@ -30,19 +30,19 @@ def found() -> QueryOutputs:
 
 
 def test_decisions_are_of_the_patchs_size_and_classes() -> None:
-    decided = task().decision([found()])
+    decided = task().answer.decision(task().scores([found()]))
     assert decided.shape == (1, 2, 8, 16)
     assert decided[0, 0, 4].tolist() == [True] * 4 + [False] * 12
     assert decided[0, 1, 4].tolist() == [False] * 12 + [True] * 4
-    assert task().names == ("cell", "tissue") and task().class_outputs == PLAN.outputs == 3
+    assert task().answer.names == ("cell", "tissue")
+    assert task().answer.outputs == PLAN.outputs == 3
 
 
 def test_truth_is_of_classes_and_the_loss_falls_with_the_truth() -> None:
     labels = torch.zeros((1, 8, 16), dtype=torch.uint8)
     labels[..., :4], labels[..., 12:] = 1, 2
     targets = task().targets(labels, (labels == 1).int())
-    assert torch.equal(task().truth(targets)[:, 1], labels == 2)
-    assert bool(task().annotated(targets).all())
+    assert torch.equal(task().labels(targets), labels)
     torch.manual_seed(0)
     right = float(task().loss([found()], targets))
     other = found()._replace(masks=-found().masks)
