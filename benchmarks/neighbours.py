@@ -3,9 +3,11 @@
     python -m benchmarks.neighbours DATASET FOLDER [--peer PEER_PYTHON PEER_FOLDER] [--seconds 60]
 
 Trains on a small data set for some seconds each time: alone, beside a process that keeps one core
-busy, twice at once, and on a single core; with threads that follow the cores that are free, and
-with as many as there are cores. Rates are steps a second after the first quarter of the time. The
-peer's steps are timed alike, of what benchmarks.training prepared in PEER_FOLDER.
+busy, twice at once, on a single core, and with a container's limit of one core's time; with threads
+that follow the cores that are free, and with as many as there are cores. Rates are steps a second
+after the first quarter of the time. The peer's steps are timed alike, of what benchmarks.training
+prepared in PEER_FOLDER. The limit is set as container engines do, which needs root and cgroups of
+the first version; else it is left out.
 """
 
 import argparse
@@ -29,6 +31,9 @@ RESULTS = Path(__file__).parent / "results"
 PEER = Path(__file__).parent / "peer"
 BUSY = [sys.executable, "-c", "while True: pass"]
 THREADS = ("follow", "fixed")
+CPU = Path("/sys/fs/cgroup/cpu")
+LIMITED = CPU / "autoseg_one_core"
+PERIOD_US = 100_000
 
 
 class Stopwatch:
@@ -90,6 +95,19 @@ def on_cores(cores: set[int]) -> list[str]:
     return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
 
 
+def limited(command: list[str]) -> list[str] | None:
+    """The command in a group that has the time of one core, and sees no other group; None where
+    groups cannot be made."""
+    try:
+        LIMITED.mkdir(exist_ok=True)
+        for name in ("period", "quota"):
+            (LIMITED / f"cpu.cfs_{name}_us").write_text(str(PERIOD_US))
+    except OSError:
+        return None
+    enter = f'echo $$ > {LIMITED}/cgroup.procs && mount --bind {LIMITED} {CPU} && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", enter, "sh", *command]
+
+
 def run_all(commands: list[list[str]]) -> list[float]:
     """Rates of trainings that run at once."""
     running = [subprocess.Popen(c, stdout=subprocess.PIPE, text=True) for c in commands]
@@ -114,6 +132,8 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         if kind != "nnunetv2":  # whose two trainings would write to one folder
             rates["two trainings"] = run_all([command(kind, 0), command(kind, 1)])
         rates["on one core"] = run_all([command(kind, 0, one)])
+        if (inside := limited(command(kind))) is not None:
+            rates["in a container of one core"] = run_all([inside])
         print(kind, {name: [round(r, 3) for r in rates[name]] for name in rates}, flush=True)
     return found
 

@@ -137,7 +137,7 @@ def configuration_of(
             training=rules.default("training"),
         ),
         inference=InferencePlan(
-            **rules.default("inference").model_dump(),
+            **rules.default("inference").model_dump(exclude={"smallest_object"}),
             mirror_axes=(),
             median_shape_vox=tuple(given["median_image_size_in_voxels"]),
         ),

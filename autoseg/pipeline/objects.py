@@ -77,7 +77,7 @@ def _as_found(
     own = [labels.values[kind] for kind in objects.kinds]
     same = np.array([labels.values[0], *own])[objects.numbers] == values
     numbers, found, keys = measure_instances(
-        np.where(same, objects.numbers, 0), own, grid.spacing_mm, rule.min_volume_mm3
+        np.where(same, objects.numbers, 0), own, grid.spacing_mm, rule
     )
     scores = np.array([0.0, *(objects.scores[key - 1] for key in keys)])
     return numbers, [_told(one, numbers, scores, grid, labels) for one in found]

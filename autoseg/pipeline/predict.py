@@ -131,7 +131,9 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     )
     cases = [case for case in cases if case.case_id not in refused]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = extras_of_things(job.extras, card.labels)
+    extras = extras_of_things(
+        job.extras, card.labels, card.configuration.inference.smallest_object_mm
+    )
     writer = MaskWriter(
         output,
         extras,
@@ -156,13 +158,15 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     )
 
 
-def extras_of_things(extras: Extras, labels: LabelScheme) -> Extras:
+def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
     """Objects are written of all models of things, and for COCO; they are told apart by the border
-    that the network learned, where it learned one."""
+    that the network learned, where it learned one. Without a smallest volume it is the plan's."""
     wanted = labels.things or "coco" in extras.other_formats.formats
     if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()
+    if not rule.min_volume_mm3:
+        rule = rule.model_copy(update={"smallest_mm": smallest_mm})
     if labels.instances:
         rule = rule.model_copy(update={"border": labels.values[-1]})
     return extras.model_copy(update={"instances": rule})

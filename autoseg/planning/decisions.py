@@ -183,10 +183,12 @@ class AugmentationSettings(Record):
 
 
 class InferenceSettings(Record):
-    """The sliding window's step and Gaussian width, as fractions of the patch."""
+    """The sliding window's step and Gaussian width, as fractions of the patch; and how wide things
+    are at the least, as a share of the 5th percentile of those that were annotated."""
 
     step_fraction: float = Field(gt=0, le=1)
     gaussian_sigma_fraction: float = Field(gt=0)
+    smallest_object: float = Field(default=0.0, ge=0)
 
 
 S = TypeVar("S")

@@ -161,6 +161,12 @@ def _smallest_object_vox(fingerprint: Fingerprint) -> float:
     return float(min(widths_mm, default=0.0) / spacing_mm)
 
 
+def small_thing_mm(fingerprint: Fingerprint) -> float:
+    """The 5th percentile of the diameters of things, of the class where it is least; 0 without."""
+    objects = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
+    return min((stats.diameter_mm_p05 for stats in objects), default=0.0)
+
+
 def _tissue_spacing_mm(fingerprint: Fingerprint) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The median spacing; across single slices, whose distance nobody knows, that of the plane."""
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])

@@ -23,13 +23,15 @@ class InferencePlan(Record):
     """Sliding window: steps and Gaussian width as fractions of the patch.
 
     Mirror axes are axes of prepared scans, 0 to 2, in two dimensions too. `median_shape_vox` is
-    the median scan of the training set on the plan's grid; others are warned of.
+    the median scan of the training set on the plan's grid; others are warned of. Things that are
+    smaller than a ball of `smallest_object_mm` across, in a single slice a disc, are noise.
     """
 
     step_fraction: float = Field(gt=0, le=1)
     gaussian_sigma_fraction: float = Field(gt=0)
     mirror_axes: tuple[int, ...]
     median_shape_vox: tuple[float, ...]
+    smallest_object_mm: float = Field(default=0.0, ge=0)
 
 
 class Configuration(Record):

@@ -31,7 +31,7 @@ from autoseg.planning.decisions import (
     TRAINING,
 )
 from autoseg.planning.expectation import assumed_rate, expectation, explained
-from autoseg.planning.facts import gather_facts
+from autoseg.planning.facts import gather_facts, small_thing_mm
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.model_plan import (
     ConfigurationName,
@@ -235,6 +235,7 @@ def _plan_configuration(
     lowres = _lowres(search, patch, fraction, log) if name == "3d_fullres" else None
     mirror_axes = choose_mirror_axes(grid, log)
     batch_size = choose_batch_size(search, patch, len(fingerprint.cases), log)
+    inference = log.settings(INFERENCE)
     configuration = Configuration(
         name=name,
         grid=GridPlan(
@@ -252,9 +253,11 @@ def _plan_configuration(
             training=log.settings(TRAINING),
         ),
         inference=InferencePlan(
-            **log.settings(INFERENCE).model_dump(),
+            step_fraction=inference.step_fraction,
+            gaussian_sigma_fraction=inference.gaussian_sigma_fraction,
             mirror_axes=mirror_axes,
             median_shape_vox=search.median_shape_vox,
+            smallest_object_mm=round(inference.smallest_object * small_thing_mm(fingerprint), 4),
         ),
     )
     return _Planned(configuration, search, lowres)

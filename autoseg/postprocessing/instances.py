@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import pi
 from typing import Any
 
 import cc3d
@@ -25,13 +26,26 @@ class InstanceRule(Record):
 
     Without `necks`, objects that touch are one. `border` is a value that keeps objects apart and
     is then given to the nearest, whatever its class: models of numbered objects predict one.
+
+    What is smaller than `min_volume_mm3`, or than a ball of `smallest_mm` across, in a single slice
+    a disc, is none.
     """
 
     min_volume_mm3: float = Field(default=0.0, ge=0)
+    smallest_mm: float = Field(default=0.0, ge=0)
     necks: NeckRule | None = NeckRule()
     border: int | None = None
     valleys: ValleyRule = ValleyRule()
     flows: FlowRule = FlowRule()
+
+    def least_voxels(self, shape_vox: Sequence[int], spacing_mm: Spacing3) -> int:
+        """The fewest voxels that an object has on a grid."""
+        voxel_mm3, radius_mm = float(np.prod(spacing_mm)), self.smallest_mm / 2
+        smallest_mm3 = 4 / 3 * pi * radius_mm**3
+        if 1 in shape_vox:
+            smallest_mm3 = pi * radius_mm**2 * spacing_mm[shape_vox.index(1)]
+        least = max(self.min_volume_mm3, smallest_mm3) / voxel_mm3
+        return max(1, int(np.ceil(least - 1e-6)))
 
 
 class Instance(Record):
@@ -77,8 +91,7 @@ def label_instances(
     Besides labels and result, 4 bytes a voxel are held, and what splitting one object takes.
     """
     assert labels.ndim == 3, labels.shape
-    voxel_mm3 = float(np.prod(spacing_mm))
-    min_voxels = _least_voxels(rule.min_volume_mm3, voxel_mm3)
+    min_voxels = rule.least_voxels(labels.shape, spacing_mm)
     without_border = labels if rule.border is None else np.where(labels == rule.border, 0, labels)
     keys = cc3d.connected_components(
         np.ascontiguousarray(without_border), connectivity=26, out_dtype=np.uint32
@@ -95,28 +108,24 @@ def label_instances(
     if rule.border is not None:
         _spread(keys, labels == rule.border, spacing_mm)
         objects = _measured_again(objects, keys, min_voxels)
-    return _told(keys, objects, voxel_mm3)
+    return _told(keys, objects, float(np.prod(spacing_mm)))
 
 
 def measure_instances(
     numbers: NDArray[np.integer[Any]],
     values: Sequence[int],
     spacing_mm: Spacing3,
-    min_volume_mm3: float,
+    rule: InstanceRule,
 ) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...], tuple[int, ...]]:
     """Objects that are numbered already [z, y, x], from 1, of these values, as `label_instances`
     numbers them; and what the number of each was."""
-    voxel_mm3 = float(np.prod(spacing_mm))
     keys = numbers.astype(np.uint32)
     none = ((0.0, 0.0, 0.0), Box(start=(0, 0, 0), stop=(0, 0, 0)))
     there = np.unique(keys[keys > 0]).tolist()
     objects = [_Object(key, values[key - 1], 0, *none) for key in there]
-    objects = _measured_again(objects, keys, _least_voxels(min_volume_mm3, voxel_mm3))
-    return *_told(keys, objects, voxel_mm3), tuple(item.key for item in sorted(objects, key=_rank))
-
-
-def _least_voxels(min_volume_mm3: float, voxel_mm3: float) -> int:
-    return max(1, int(np.ceil(min_volume_mm3 / voxel_mm3 - 1e-6)))
+    objects = _measured_again(objects, keys, rule.least_voxels(keys.shape, spacing_mm))
+    told = _told(keys, objects, float(np.prod(spacing_mm)))
+    return *told, tuple(item.key for item in sorted(objects, key=_rank))
 
 
 def _rank(item: _Object) -> tuple[int, int, tuple[int, ...], int]:

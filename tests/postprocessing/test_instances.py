@@ -113,6 +113,18 @@ def test_the_smallest_volume_is_in_cubic_millimetres() -> None:
     assert (numbers[0] == 0).all() and (numbers[2, 5, :4] == 1).all()
 
 
+@pytest.mark.parametrize(("shape", "axes"), [((21, 21, 21), (0, 1, 2)), ((1, 41, 41), (1, 2))])
+def test_the_smallest_width_is_that_of_balls_or_in_a_slice_of_discs(
+    shape: tuple[int, int, int], axes: tuple[int, ...]
+) -> None:
+    spacing_mm = (5.0, 0.5, 0.5) if len(axes) == 2 else (1.0, 0.5, 0.5)
+    grid = np.indices(shape)[list(axes)].T - (np.array(shape)[list(axes)] // 2)
+    inside = (np.linalg.norm(grid * np.array(spacing_mm)[list(axes)], axis=-1) < 4).T
+    for smallest_mm, count in ((7.6, 1), (8.4, 0)):
+        rule = InstanceRule(smallest_mm=smallest_mm)
+        assert len(label_instances(inside.astype(np.uint8), spacing_mm, rule)[1]) == count
+
+
 def test_nothing_in_nothing_out() -> None:
     numbers, instances = label_instances(np.zeros((3, 4, 5), np.uint8), (1, 1, 1), InstanceRule())
     assert not numbers.any() and numbers.shape == (3, 4, 5) and instances == ()

@@ -87,7 +87,7 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=0.0,
         metavar="MM3",
-        help="leave out objects smaller than this, with --instances",
+        help="leave out objects smaller than this, with --instances (default: what the plan says)",
     )
 
 

@@ -1,0 +1,145 @@
+"""Trainings of fold 0 that take the same time of a processor, whatever else the machine does.
+
+    python -m benchmarks.equal_time WORK PLAN
+
+is how `iterations_in` asks for the processor seconds of a step: forward, loss, backward, optimiser
+and augmentation, in all threads of the training's process. Those that read patches are left out;
+they take little.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from autoseg.device import choose_device, hardware_of
+from autoseg.evaluation.evaluation import Evaluation
+from autoseg.pipeline.jobs import TrainJob
+from autoseg.pipeline.train import train_fold
+from autoseg.planning.plan import Plan
+from autoseg.records import load_record
+from autoseg.training.metrics_log import SilentListener
+from autoseg.work_folder import FoldFolder, WorkFolder
+
+WARM_UP, STEPS = 4, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a program took; of memory, what its largest process had."""
+
+    processor_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A plan by its name, how it is made, and the seed of its training."""
+
+    name: str
+    plan: Sequence[str]
+    seed: int = 0
+
+
+class Ticks(SilentListener):
+    """A listener that notes the processor's time as steps end, and stops after some."""
+
+    def __init__(self) -> None:
+        self.ends, self.stop = list[float](), Event()
+
+    def on_step(self, iteration: int, fraction: float, loss: float) -> None:
+        self.ends.append(time.process_time())
+        if len(self.ends) > WARM_UP + STEPS:
+            self.stop.set()
+
+
+def autoseg(*arguments: object) -> Used:
+    """Run the command line. Raises SystemExit where it fails."""
+    command = [sys.executable, "-m", "autoseg", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed.")
+    return Used(used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss / 1e6)
+
+
+def iterations_in(minutes: float, work: Path, plan: str) -> int:
+    """Iterations of a prepared plan's fold 0 that take so many minutes of a processor.
+
+    Leaves a training of a few steps behind, to be overwritten.
+    """
+    command = [sys.executable, "-m", "benchmarks.equal_time", str(work), plan]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return round(60 * minutes / float(said.split()[-1]))
+
+
+def trained(dataset: Path, work: Path, one: Contestant, minutes: float) -> dict[str, Any]:
+    """A row of a table: how well the held-out cases are found, and what that took."""
+    place = ("--work", work)
+    autoseg("plan", dataset, *one.plan, "--name", one.name, "--for", "cpu", *place)
+    autoseg("prepare", "--plan", one.name, *place)
+    folder = WorkFolder(work)
+    plan = folder.plan(one.name)
+    iterations = iterations_in(minutes, work, one.name)
+    length = ("--iterations", iterations, "--seed", one.seed, "--overwrite")
+    used = autoseg("train", "--plan", one.name, "--fold", 0, *length, *place)
+    found = row(plan, folder.fold(one.name, plan.recommended, 0), used)
+    return found | {"iterations": iterations, "processor_s_a_step": 60 * minutes / iterations}
+
+
+def row(plan: Plan, fold: FoldFolder, used: Used) -> dict[str, Any]:
+    configuration = plan.configurations[plan.recommended]
+    summary = load_record(Evaluation, fold.summary)
+    dice = summary.mean_statistics["dice"]
+    return {
+        "network": configuration.model.network.kind,
+        "configuration": plan.recommended,
+        "patch_vox": configuration.model.patch_size_vox,
+        "batch": configuration.run.batch_size,
+        "dice": dice.mean,
+        "dice_interval_95": dice.interval_95,
+        "peak_mb": used.peak_mb,
+        "processor_minutes": used.processor_s / 60,
+        "dice_a_processor_minute": (dice.mean or 0) / (used.processor_s / 60),
+    }
+
+
+def kept(
+    results: Path, dataset: Path, work: Path, one: Contestant, minutes: float
+) -> dict[str, Any]:
+    """The row of a table in a file, trained unless it is there; others may write to it too."""
+    title = f"{dataset.name}, {minutes:g} processor minutes"
+    key = one.name if one.seed == 0 else f"{one.name}, seed {one.seed}"
+    found: dict[str, Any] | None = _written(results).get(title, {}).get(key)
+    if found is None:
+        found = trained(dataset, work / dataset.name, one, minutes)
+        content = _written(results) | {"machine": hardware_of(choose_device("cpu"))}
+        content.setdefault(title, {})[key] = found
+        results.write_text(json.dumps(content, indent=2) + "\n")
+    print(title, key, json.dumps(found), flush=True)
+    return found
+
+
+def _written(results: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    return content
+
+
+def main() -> None:
+    work, plan = Path(sys.argv[1]), sys.argv[2]
+    ticks = Ticks()
+    job = TrainJob(fold=0, work=work, plan=plan, device="cpu", start="over")
+    train_fold(job, ticks, ticks.stop)
+    late = ticks.ends[WARM_UP:]
+    print((late[-1] - late[0]) / (len(late) - 1))
+
+
+if __name__ == "__main__":
+    main()
