@@ -278,7 +278,7 @@ def main() -> None:
     print("multiply-adds a second:", rates, flush=True)
     path = RESULTS / "prediction.json"
     result = json.loads(path.read_text()) if path.exists() else {}
-    result["machine"] = machine_of(choose_device()).model_dump(mode="json") | {
+    machine = machine_of(choose_device()).model_dump(mode="json") | {
         "amx": "amx_bf16" in cpu_flags(),
         "multiply_adds_per_s": rates,
         "cores": available_cores(),
@@ -295,8 +295,9 @@ def main() -> None:
             part = large(name, scan, classes, small.ours, options.folder)
         if name == "huge":
             part = Part(name, part.scans, part.ours, part.theirs, False, LIMIT_GIB)
-        result[name] = compare(part, options, max(rates.values()))
-        print(json.dumps({k: v for k, v in result[name].items() if k != "rounds"}, indent=2))
+        result[name] = {"machine": machine} | compare(part, options, max(rates.values()))
+        shown = {k: v for k, v in result[name].items() if k not in ("machine", "rounds")}
+        print(json.dumps(shown, indent=2))
         path.write_text(json.dumps(result, indent=2) + "\n")
 
 
