@@ -46,21 +46,11 @@ def choose_task(
 ) -> TaskPlan:
     """Classes or regions; of things, where the rules say so, how deep voxels lie in them, or where
     their middles are; or whole objects, as masks that are queried for, boxes or candidates, which
-    take a network of their own. Raises AutosegError where the rules mix these, or there are
-    regions, which overlap."""
+    take a network of their own. Raises AutosegError where the rules mix these, there are regions,
+    which overlap, or there is nothing to part."""
     labels, spacing_mm = fingerprint.labels, search.spacing_mm
     kind = log.settings(TASK)
-    whole = kind in OBJECT_TASKS.values()
-    if OBJECT_TASKS.get(network.kind, kind) != kind or (whole and network.kind not in OBJECT_TASKS):
-        raise AutosegError(
-            f"The rules choose the task {kind} for a network {network.kind}: what finds objects as "
-            "wholes is a task and a network that need each other. Change the rule of one of them."
-        )
-    if whole and labels.regions:
-        raise AutosegError(
-            f"{kind} tells classes apart, and this dataset has regions, which may overlap. Plan it "
-            "with other rules."
-        )
+    _check(kind, network, labels)
     if isinstance(network, QueryNetworkPlan | BoxNetworkPlan | OneStagePlan):
         return _objects_plan(labels, search, network)
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
@@ -82,6 +72,26 @@ def choose_task(
         spacing_mm=spacing_mm,
         reach_mm=round(reach_mm, 4),
     )
+
+
+def _check(kind: str, network: NetworkPlan, labels: LabelScheme) -> None:
+    whole = kind in OBJECT_TASKS.values()
+    if OBJECT_TASKS.get(network.kind, kind) != kind or (whole and network.kind not in OBJECT_TASKS):
+        raise AutosegError(
+            f"The rules choose the task {kind} for a network {network.kind}: what finds objects as "
+            "wholes is a task and a network that need each other. Change the rule of one of them."
+        )
+    if whole and labels.regions:
+        raise AutosegError(
+            f"{kind} tells classes apart, and this dataset has regions, which may overlap. Plan it "
+            "with other rules."
+        )
+    if kind in ("distance", "flow") and not labels.things:
+        raise AutosegError(
+            f"{kind} parts objects that touch, and this dataset has no classes whose objects count "
+            'one by one. Name them in dataset.json, as "things": ["nucleus"], or plan with other '
+            "rules."
+        )
 
 
 def border_class(labels: LabelScheme) -> int | None:

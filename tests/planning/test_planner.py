@@ -258,5 +258,12 @@ def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind:
     assert isinstance(ways, FlowPlan) and (ways.steps, ways.outputs) == (45, 5)  # of 15 voxels
     if isinstance(task, DistancePlan):
         assert (task.reach_mm, task.outputs) == (6, 3)
-    smallest_mm = [configure(things, r, CPU).inference.smallest_object_mm for r in ("cpu", "nnunet")]
+    smallest_mm = [
+        configure(things, r, CPU).inference.smallest_object_mm for r in ("cpu", "nnunet")
+    ]
     assert smallest_mm == [3, 0]
+
+
+def test_ways_to_middles_need_things() -> None:
+    with pytest.raises(AutosegError, match="things"):
+        configure(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1))), "flow", CPU)
