@@ -17,12 +17,13 @@ from autoseg.images.volume import Volume
 from autoseg.inference.confidence import ClassConfidence, presence
 from autoseg.inference.engines import EngineName
 from autoseg.inference.joining import JoinedObjects
+from autoseg.inference.maps import Maps, RequestedMaps
 from autoseg.inference.members import sources_of
 from autoseg.inference.models import Engine, GridScan, ModelGroup, fastest_way, load_groups
 from autoseg.inference.probabilities import rewrite_probabilities
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.ways import Asked, Way, usual_way
-from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
+from autoseg.inference.whole_scan import WholeScan
 from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +14,15 @@ from numpy.typing import NDArray
 from autoseg.device import Device, Threads, ran_out_of_memory
 from autoseg.geometry import Placement
 from autoseg.inference.columns import Footprint, columns_that_fit, rows_at_once
-from autoseg.inference.confidence import ClassConfidence, ConfidenceSums
 from autoseg.inference.joining import JoinedObjects, SeenObjects
+from autoseg.inference.maps import (
+    BYTES_PER_VOXEL,
+    PARTING_BYTES,
+    Layout,
+    Maps,
+    MapsInProgress,
+    RequestedMaps,
+)
 from autoseg.inference.models import GridScan, ModelGroup
 from autoseg.inference.probabilities import ProbabilityFile, probability_file
 from autoseg.inference.restore import Block, Column, crop_of
@@ -28,39 +34,9 @@ from autoseg.tasks.voxel_answer import VoxelAnswer
 log = logging.getLogger(__name__)
 
 IMAGE_COPIES = 2  # of a scan on its grid, with the mask of a previous stage, and padded
-BYTES_PER_VOXEL = 13  # of the source: classes, two maps of uncertainty, one of objects, labels
-PARTING_BYTES = 2  # for each voxel of the source, and further output
 FREE_MEMORY_USED = 0.8  # of what is free, where no limit is given
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class RequestedMaps:
-    """What to make besides the mask: maps of uncertainty, how sure each class is, what tells
-    objects apart, and a file of probabilities."""
-
-    uncertainty: bool = False
-    confidence: bool = False
-    objects: bool = False
-    probability_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """Class indices [z, y, x] on a scan's grid, maps of uncertainty, how sure each class is, and
-    what to warn of; of objects, how probable the likeliest class of each voxel is, and what parts
-    them [1 or 3, z, y, x], where the models learned that: how deep a voxel lies in its object, or
-    the way to its middle along the scan's axes."""
-
-    classes: NDArray[np.uint8]
-    entropy: NDArray[np.float32] | None
-    disagreement: NDArray[np.float32] | None
-    confidence: tuple[ClassConfidence, ...] | None
-    warnings: tuple[str, ...]
-    certainty: NDArray[np.float16] | None = None
-    parting: NDArray[np.float16] | None = None
-    objects: JoinedObjects | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,49 +106,20 @@ class WholeScan:
         notes = list(dict.fromkeys(warnings))
         if not fits:
             notes.append("memory is too small even for the smallest columns; it may be exceeded")
-        shape = self.placement.source_shape_vox
         compares = any(group.ensemble.shows_disagreement for group in self.groups)
-        classes = np.zeros(shape, np.uint8)
-        doubt = np.zeros(shape, np.float32) if requested.uncertainty else None
-        disagreement = np.zeros(shape, np.float32) if compares else None
-        certainty = np.zeros(shape, np.float16) if requested.objects else None
-        parts = requested.objects and self.further > 0
-        parting = np.zeros((self.further, *shape), np.float16) if parts else None
-        sums = ConfidenceSums(self.groups[0].card.labels) if requested.confidence else None
+        layout = Layout(self.answer, self.further, compares, self.placement)
+        labels = self.groups[0].card.labels
         seen = self.groups[0].no_objects() if requested.objects else None
         with ExitStack() as stack:
             file: ProbabilityFile | None = None
             if requested.probability_file is not None:
-                whole = (self.outputs, *shape)
-                file = stack.enter_context(probability_file(requested.probability_file, whole))
-                if not self.groups[0].card.labels.regions:
-                    file.array[0] = 1  # background, outside the crop
+                shape = (self.outputs, *self.placement.source_shape_vox)
+                file = stack.enter_context(probability_file(requested.probability_file, shape))
+            maps = MapsInProgress.blank(layout, requested, labels, file)
             for block in self._blocks(columns, rows, batching, seen):
-                scores = block.values[: self.outputs]
-                decided = self.answer.decode(scores)
-                _put(classes, self.placement, block, decided)
-                if parting is not None:
-                    end = self.outputs + self.further
-                    learned = along_source(block.values[self.outputs : end], self.placement)
-                    _put(parting, self.placement, block, learned)
-                if doubt is None and file is None and sums is None and certainty is None:
-                    continue
-                probability = self.answer.probabilities(scores)
-                if certainty is not None:
-                    _put(certainty, self.placement, block, probability.amax(0))
-                if sums is not None:
-                    sums.add(probability, decided, block.values[-1] if compares else None)
-                if doubt is not None:
-                    _put(doubt, self.placement, block, self.answer.entropy(probability))
-                if disagreement is not None:
-                    _put(disagreement, self.placement, block, block.values[-1])
-                if file is not None:
-                    _put(file.array, self.placement, block, probability)
-                    file.settle()
-        confidence = None if sums is None else sums.result()
-        objects = None if seen is None else self._objects(seen, classes)
-        return Maps(
-            classes, doubt, disagreement, confidence, tuple(notes), certainty, parting, objects
+                maps.add(block)
+        return maps.finished(
+            tuple(notes), None if seen is None else self._objects(seen, maps.classes)
         )
 
     def _objects(self, seen: SeenObjects, classes: NDArray[np.uint8]) -> JoinedObjects:
@@ -268,20 +215,3 @@ def _followed(threads: Threads, blocks: Iterator[Block]) -> Iterator[Block]:
 def mean_probability(each: Sequence[torch.Tensor]) -> torch.Tensor:
     """Of several configurations."""
     return torch.stack(list(each)).mean(0)
-
-
-def along_source(learned: torch.Tensor, placement: Placement) -> torch.Tensor:
-    """What parts objects [1 or 3, ...]; vectors, which are of three, turned along the source's
-    axes."""
-    if len(learned) != len(placement.axis_order):
-        return learned
-    own = np.argsort(placement.axis_order).tolist()
-    signs = [-1.0 if axis in placement.flipped_axes else 1.0 for axis in range(len(own))]
-    return learned[own] * learned.new_tensor(signs).view(-1, 1, 1, 1)
-
-
-def _put(
-    whole: NDArray[np.generic], placement: Placement, block: Block, values: torch.Tensor
-) -> None:
-    """Write a block's values [..., rows, y, x] where they belong on the scan's grid."""
-    crop_of(whole, placement)[..., *block.place] = values.cpu().numpy()

@@ -98,7 +98,7 @@ def judge_mask(
     predictor: "Predictor", scan: Volume, reference: Volume, fold: int, is_spoilt: bool
 ) -> JudgedMask:
     """Segment a scan whose reference [z, y, x] is known."""
-    from autoseg.inference.whole_scan import RequestedMaps
+    from autoseg.inference.maps import RequestedMaps
 
     found = predictor(scan, requested=RequestedMaps(confidence=True))
     soft = {c.name: c.expected_dice for c in found.confidence or ()}

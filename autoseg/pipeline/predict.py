@@ -26,9 +26,9 @@ from autoseg.records import Record, save_json
 from autoseg.work_folder import INSTANCES, PROVENANCE, mask_path
 
 if TYPE_CHECKING:
+    from autoseg.inference.maps import RequestedMaps
     from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
     from autoseg.inference.provenance import Provenance
-    from autoseg.inference.whole_scan import RequestedMaps
     from autoseg.pipeline.pictures import PictureWriter
 
 UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
@@ -232,7 +232,7 @@ class MaskWriter:
     labels: LabelScheme | None = None  # what values are called, and which are of things
 
     def requested(self, case_id: str) -> "RequestedMaps":
-        from autoseg.inference.whole_scan import RequestedMaps
+        from autoseg.inference.maps import RequestedMaps
 
         needed = self.extras.probabilities or self.extras.other_formats.need_probabilities
         return RequestedMaps(

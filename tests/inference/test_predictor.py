@@ -26,10 +26,10 @@ from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
 from autoseg.inference import models, ways
 from autoseg.inference.engines import EngineName
+from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
-from autoseg.inference.whole_scan import RequestedMaps
 from autoseg.planning.plan import Configuration
 from autoseg.tasks.voxel_answer import VoxelAnswer
 from tests.inference.model_files import small_configuration, write_model

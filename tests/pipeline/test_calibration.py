@@ -11,8 +11,8 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.reading import read_case
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume, read_image, write_image, write_labels
+from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.whole_scan import RequestedMaps
 from autoseg.pipeline.calibration import HeldOutMask, judge_mask, learned_quality
 from tests.inference.model_files import small_configuration, write_model
 

@@ -25,9 +25,9 @@ from autoseg.evaluation.calibration import BINS
 from autoseg.evaluation.evaluate import evaluate_pairs
 from autoseg.evaluation.scoring import Scoring
 from autoseg.images.volume import read_image, read_labels
+from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.subsets import segment_subsets
-from autoseg.inference.whole_scan import RequestedMaps
 from autoseg.pipeline.candidates import find_candidates
 from autoseg.pipeline.held_out import HeldOutCase
 from autoseg.pipeline.pack import pack_models

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from autoseg.geometry import Box, Placement, Shape3
-from autoseg.inference.whole_scan import along_source
+from autoseg.inference.maps import along_source
 
 
 def slopes(field: np.ndarray) -> np.ndarray:
