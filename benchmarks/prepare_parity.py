@@ -28,9 +28,10 @@ from autoseg.device import choose_device, machine_of
 from autoseg.geometry import Grid
 from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.networks import family_of
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.plan import Plan
-from autoseg.planning.planner import PlanningInputs, make_plan
+from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.prepare import prepare_scan
 from autoseg.preprocessing.resample import resample_image, separate_axis

@@ -34,10 +34,11 @@ from autoseg.pipeline.keeping import (
     make_way_for,
     tell_of_other_folds,
 )
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
-from autoseg.planning.planner import PlanningInputs, expected_anew
+from autoseg.planning.planner import expected_anew
 from autoseg.planning.rules import load_rule_set
 from autoseg.records import Record
 from autoseg.work_folder import WorkFolder, WorkState

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.choices import median_shape
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
@@ -21,7 +22,7 @@ from autoseg.planning.model_plan import (
 )
 from autoseg.planning.network_plan import BoxNetworkPlan, OneStagePlan, QueryNetworkPlan
 from autoseg.planning.plan import Configuration, Decision, Plan
-from autoseg.planning.planner import PlanningInputs, expect
+from autoseg.planning.planner import expect
 from autoseg.planning.task_choice import OBJECT_TASKS
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,11 @@ from autoseg.machine import Machine
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import all_outputs
 from autoseg.networks.tracing import trace
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.cost import training_memory_gib
 from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
 from autoseg.planning.network_plan import BUILT_IN_NETWORKS
-from autoseg.planning.planner import PlanningInputs, make_plan
+from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
 from tests.networks.every_network import PATCHES, RULES, SMALL
 from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, with_things

@@ -29,8 +29,8 @@ from autoseg.pipeline.fitting import (
     plan_within,
 )
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import PlanningInputs
 from autoseg.planning.rules import load_rule_set
 from autoseg.records import load_record
 from autoseg.training.measure import Measurement, measure_training

@@ -11,10 +11,11 @@ from autoseg.inspection.fingerprint import ClassStats, Fingerprint, ObjectStats
 from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.networks import family_of
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.network_plan import unet_plan
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import PlanningInputs, make_plan
+from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import RuleSet, load_rule_set
 from autoseg.planning.search import Families, NetworkFamily
 

@@ -15,6 +15,7 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.networks import family_of
 from autoseg.networks.mask_rcnn_family import plan_mask_rcnn
 from autoseg.networks.traced_search import search_by
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.facts import object_sizes_mm
 from autoseg.planning.likeness import plan_like
@@ -22,7 +23,6 @@ from autoseg.planning.model_plan import BoxesPlan, ModelPlan
 from autoseg.planning.network_plan import BoxNetworkPlan
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import PlanningInputs
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.search import ExpectedObjects, NetworkFamily
 from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things

@@ -23,6 +23,7 @@ from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.prepare import Resources, prepare
 from autoseg.planning import decisions
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import ALL_KINDS, DECISIONS, MOOT, STANDS, DecisionKind
 from autoseg.planning.facts import gather_facts
@@ -30,7 +31,7 @@ from autoseg.planning.likeness import plan_like
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.planning.planner import PlanningInputs, expected_anew, make_plan
+from autoseg.planning.planner import expected_anew, make_plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.preprocessing.prepare import preparation_hash
 from autoseg.records import read_json

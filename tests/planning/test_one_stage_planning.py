@@ -13,13 +13,13 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.networks import family_of
 from autoseg.networks.one_stage_family import plan_solo, plan_yolact
 from autoseg.networks.traced_search import search_by
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.model_plan import CandidatesPlan, ModelPlan
 from autoseg.planning.network_plan import OneStagePlan, SoloPlan, YolactPlan
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
-from autoseg.planning.planner import PlanningInputs
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.search import NetworkFamily
 from tests.planning.specified import CPU, Scans, made_up_fingerprint, plan_of, with_things

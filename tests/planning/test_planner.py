@@ -1,4 +1,4 @@
-"""Covers: choices, decision_log, facts, grid_plan, model_plan, run_plan, search."""
+"""Covers: choices, configure, decision_log, facts, grid_plan, model_plan, run_plan, search."""
 
 from pathlib import Path
 

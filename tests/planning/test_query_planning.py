@@ -15,6 +15,7 @@ from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.networks.mask_queries_family import plan_mask_queries
 from autoseg.networks.traced_search import search_by
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.facts import gather_facts
 from autoseg.planning.likeness import plan_like
@@ -22,7 +23,6 @@ from autoseg.planning.model_plan import MaskQueriesPlan, ModelPlan
 from autoseg.planning.network_plan import QueryNetworkPlan
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan
-from autoseg.planning.planner import PlanningInputs
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.run_plan import MatchingPlan
 from autoseg.planning.search import NetworkFamily

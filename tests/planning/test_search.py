@@ -14,10 +14,11 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB
 from autoseg.networks import family_of
 from autoseg.networks.unet import PlainUNet
+from autoseg.planning.configure import PlanningInputs
 from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.plan import Configuration
-from autoseg.planning.planner import PlanningInputs, expect
+from autoseg.planning.planner import expect
 from autoseg.planning.rules import load_rule_set
 from tests.planning.specified import Scans, configure, gpu, made_up_fingerprint, plan_of
 
