@@ -2,7 +2,8 @@
 
 `check` a dataset, `plan` it, `prepare` scans, `train` folds, `evaluate` masks, `select` models,
 `pack` them, `predict` scans, `report` on all: one module for each verb; `doctor` looks at the
-machine, `demo` runs everything. Models come and go by `interop`. `pictures` outline masks on scans,
+machine, `demo` runs everything. Models come and go by `interop`. Scans are segmented
+`scan_by_scan`, and `mask_writer` writes what came of each: `pictures` outline masks on scans,
 `objects` are told one by one, `other_formats` are masks in DICOM and BIDS. `keeping` says what a
 new plan keeps of a work folder, `jobs` what a training is asked for and who holds its fold,
 `remarks` what to know of it. `fitting` makes plans fit a machine, `cascade` links two stages,

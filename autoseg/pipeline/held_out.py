@@ -21,7 +21,7 @@ from autoseg.inference.predictor import Predictor, ReadyScan
 from autoseg.inference.subsets import Reference, SubsetMask, segment_subsets
 from autoseg.parallel import Progress, explain_failure
 from autoseg.pipeline.candidates import Found
-from autoseg.pipeline.predict import ready_scans
+from autoseg.pipeline.scan_by_scan import ready_scans
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Confidence
 from autoseg.records import Record, load_record, save_record

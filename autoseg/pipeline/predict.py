@@ -1,9 +1,8 @@
 """Predicting: from scans and models to masks on the scans' own grids."""
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,26 +11,22 @@ from autoseg.dataset.dicom_channels import patterns_of
 from autoseg.dataset.inputs import list_scans
 from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.layouts.naming import stem
-from autoseg.dataset.reading import read_channels
 from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.dicom.survey import LeftOut
 from autoseg.images.formats import file_ending
-from autoseg.images.volume import WRITTEN_ENDING, write_image, write_labels
-from autoseg.parallel import Progress, explain_failure, silent
-from autoseg.pipeline.objects import find_objects
-from autoseg.pipeline.other_formats import OtherFormats, OtherWriter, not_dicom
-from autoseg.postprocessing.instances import InstanceRule
+from autoseg.images.volume import WRITTEN_ENDING
+from autoseg.parallel import Progress, silent
+from autoseg.pipeline.mask_writer import MASKS_ALONE, Extras, MaskWriter, extras_of_things
+from autoseg.pipeline.other_formats import OtherWriter, not_dicom
+from autoseg.pipeline.scan_by_scan import predict_cases
 from autoseg.postprocessing.recipe import Recipe
-from autoseg.records import Record, save_json
-from autoseg.work_folder import INSTANCES, PROVENANCE, mask_path
+from autoseg.records import Record
+from autoseg.work_folder import mask_path
 
 if TYPE_CHECKING:
-    from autoseg.inference.maps import RequestedMaps
-    from autoseg.inference.predictor import Predictor, ReadyScan, Segmentation
     from autoseg.inference.provenance import Provenance
     from autoseg.pipeline.pictures import PictureWriter
 
-UNCERTAINTY, PROBABILITIES = "uncertainty", "probabilities"
 LONGEST_SUFFIX = f"_disagreement{WRITTEN_ENDING}"
 LONGEST_NAME = 255  # where the system does not say
 
@@ -51,19 +46,6 @@ class Part(Record):
         ):
             raise AutosegError(f"--part {text}: expected a number and how many, such as 1/4.")
         return cls(index=int(index), count=int(count))
-
-
-class Extras(Record):
-    """What to write besides masks, each in a folder of its own beside them."""
-
-    uncertainty: bool = False
-    probabilities: bool = False
-    instances: InstanceRule | None = None
-    pictures: bool = False
-    other_formats: OtherFormats = OtherFormats()
-
-
-MASKS_ALONE = Extras()
 
 
 class PredictJob(Record):
@@ -158,20 +140,6 @@ def _check_keeps_scans(output: Path, cases: Sequence[Case]) -> None:
     )
 
 
-def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
-    """Objects are written of all models of things, and for COCO; they are told apart by the border
-    that the network learned, where it learned one. Without a smallest volume it is the plan's."""
-    wanted = labels.things or "coco" in extras.other_formats.formats
-    if extras.instances is None and not wanted:
-        return extras
-    rule = extras.instances or InstanceRule()
-    if not rule.min_volume_mm3:
-        rule = rule.model_copy(update={"smallest_mm": smallest_mm})
-    if labels.instances:
-        rule = rule.model_copy(update={"border": labels.values[-1]})
-    return extras.model_copy(update={"instances": rule})
-
-
 def _pictures(output: Path, labels: LabelScheme) -> "PictureWriter":
     from autoseg.pipeline.pictures import PICTURES, PictureWriter, declared_classes
 
@@ -219,144 +187,3 @@ def _check_output(output: Path, inputs: Sequence[Path]) -> None:
         raise AutosegError(f"{output}: cannot be made ({error.strerror}).") from None
     if not os.access(output, os.W_OK):
         raise AutosegError(f"{output}: cannot be written to. Check its permissions.")
-
-
-@dataclass(frozen=True, slots=True)
-class MaskWriter:
-    """Writes what a scan's segmentation holds to a folder; the mask, which marks it done, last."""
-
-    folder: Path
-    extras: Extras = MASKS_ALONE
-    pictures: "PictureWriter | None" = None
-    others: OtherWriter | None = None
-    labels: LabelScheme | None = None  # what values are called, and which are of things
-
-    def requested(self, case_id: str) -> "RequestedMaps":
-        from autoseg.inference.maps import RequestedMaps
-
-        needed = self.extras.probabilities or self.extras.other_formats.need_probabilities
-        return RequestedMaps(
-            uncertainty=self.extras.uncertainty,
-            objects=self.extras.instances is not None,
-            probability_file=self._probability_file(case_id) if needed else None,
-        )
-
-    def _probability_file(self, case_id: str) -> Path:
-        return self.folder / PROBABILITIES / f"{case_id}.npz"
-
-    def write(self, case: Case, segmentation: "Segmentation") -> None:
-        case_id = case.case_id
-        maps = {"entropy": segmentation.entropy, "disagreement": segmentation.disagreement}
-        for name, values in maps.items():
-            if values is not None:
-                write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
-        if self.extras.instances is not None:
-            self._write_instances(case, segmentation, self.extras.instances)
-        if self.pictures is not None:
-            self.pictures.write(case, segmentation.labels)
-        if self.others is not None:
-            probabilities = self._probability_file(case_id)
-            self.others.write(case, segmentation, probabilities)
-            if not self.extras.probabilities and self.others.wanted.need_probabilities:
-                probabilities.unlink()
-        write_labels(mask_path(self.folder, case_id), segmentation.labels)
-        _append(self.folder / PROVENANCE, segmentation.provenance)
-
-    def _write_instances(
-        self, case: Case, segmentation: "Segmentation", rule: InstanceRule
-    ) -> None:
-        numbers, found = find_objects(segmentation, rule, self.labels)
-        folder, case_id = self.folder / INSTANCES, case.case_id
-        if self.others is not None:
-            self.others.write_objects(case, numbers, found)
-        write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
-        save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
-
-
-def predict_cases(
-    predictor: "Predictor",
-    cases: Sequence[Case],
-    writer: MaskWriter,
-    progress: Progress = silent,
-    ahead: bool = True,
-) -> tuple[list["Provenance"], list[str]]:
-    """Segment cases one by one; what was done, and what went wrong with the others.
-
-    While networks run, the next scan is read and the last mask written, unless `ahead` is false
-    or the predictor has a limit of memory: the next scan's size is not known.
-    """
-    ahead = ahead and predictor.memory_gib is None
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as thread:
-        pen = _Pen(writer, thread)
-        count = 0
-        progress(count, len(cases), "predicting scans")
-        for case, ready in ready_scans(predictor, cases, reader if ahead else None):
-            try:
-                if isinstance(ready, Exception):
-                    raise ready
-                pen.write(case, predictor.segment(ready, writer.requested(case.case_id)))
-            except Exception as error:
-                pen.problems.append(explain_failure(case.case_id, error))
-            if not ahead:
-                pen.finish()
-            del ready  # a large scan is not kept while the next is read
-            count += 1
-            progress(count, len(cases), "predicting scans")
-        pen.finish()
-    return pen.done, pen.problems
-
-
-@dataclass(slots=True)
-class _Pen:
-    """Writes a mask in a thread while the next scan is worked on; what came of those before it."""
-
-    writer: MaskWriter
-    thread: ThreadPoolExecutor
-    done: list["Provenance"] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    writing: "tuple[str, Future[None], Provenance] | None" = None
-
-    def write(self, case: Case, segmentation: "Segmentation") -> None:
-        self.finish()  # one is kept at most
-        future = self.thread.submit(self.writer.write, case, segmentation)
-        self.writing = case.case_id, future, segmentation.provenance
-
-    def finish(self) -> None:
-        """Wait for the mask that is being written, if one is."""
-        if self.writing is None:
-            return
-        case_id, future, provenance = self.writing
-        self.writing = None
-        try:
-            future.result()
-            self.done.append(provenance)
-        except Exception as error:
-            self.problems.append(explain_failure(case_id, error))
-
-
-def ready_scans(
-    predictor: "Predictor", cases: Sequence[Case], reader: ThreadPoolExecutor | None
-) -> Iterator[tuple[Case, "ReadyScan | Exception"]]:
-    """Every case, read and put on the models' grids; the next one while the last is worked on."""
-
-    def read(case: Case) -> "ReadyScan":
-        return predictor.prepare(read_channels(case), case.case_id)
-
-    coming: Future[ReadyScan] | None = None
-    for index, case in enumerate(cases):
-        outcome: ReadyScan | Exception
-        try:
-            outcome = read(case) if coming is None else coming.result()
-        except Exception as error:
-            outcome = error
-        coming = None
-        if reader is not None and index + 1 < len(cases):
-            coming = reader.submit(read, cases[index + 1])
-        yield case, outcome
-        del outcome
-
-
-def _append(path: Path, provenance: "Provenance") -> None:
-    """Add a line, at once and whole, since other processes may be adding theirs."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(provenance.model_dump_json() + "\n")

@@ -18,7 +18,7 @@ from autoseg.pipeline.cascade import with_previous_masks
 from autoseg.pipeline.figures import WithFigures
 from autoseg.pipeline.fitting import FoldRun, Place, caveats, fitted_run, memory_advice
 from autoseg.pipeline.jobs import ResolvedJob, TrainJob, held_fold, resolve_job
-from autoseg.pipeline.predict import MASKS_ALONE, MaskWriter, extras_of_things, predict_cases
+from autoseg.pipeline.mask_writer import MASKS_ALONE, MaskWriter, extras_of_things
 from autoseg.pipeline.prepare import in_memory_if_small, prepared_cases
 from autoseg.pipeline.remarks import (
     in_words,
@@ -27,6 +27,7 @@ from autoseg.pipeline.remarks import (
     short_length,
     unseen_classes,
 )
+from autoseg.pipeline.scan_by_scan import predict_cases
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.store import StoredCase
 from autoseg.records import load_record, save_record

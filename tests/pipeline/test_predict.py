@@ -1,6 +1,6 @@
 """`autoseg predict` with all that it can write, on files as they come.
 
-Covers: inference.probabilities.
+Covers: inference.probabilities, mask_writer, scan_by_scan.
 """
 
 import json
@@ -19,7 +19,8 @@ from autoseg.cli import main
 from autoseg.dataset.dataset import Case, ChannelSource
 from autoseg.images.dicom.opening import is_dicom
 from autoseg.inference.predictor import Predictor
-from autoseg.pipeline.predict import MaskWriter, predict_cases
+from autoseg.pipeline.mask_writer import MaskWriter
+from autoseg.pipeline.scan_by_scan import predict_cases
 from tests.conftest import SHARED_DATA
 from tests.inference.model_files import small_configuration, write_model
 

@@ -19,7 +19,8 @@ from autoseg.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from autoseg.pipeline.predict import Extras, PredictJob, PredictResult
+    from autoseg.pipeline.mask_writer import Extras
+    from autoseg.pipeline.predict import PredictJob, PredictResult
     from autoseg.pipeline.selected import ModelsToUse
 
 
@@ -189,8 +190,8 @@ def _series(texts: list[str]) -> tuple[tuple[str, str], ...]:
 def _extras(options: argparse.Namespace) -> "Extras":
     from autoseg.errors import AutosegError
     from autoseg.images.dicom.codes import read_codes
+    from autoseg.pipeline.mask_writer import Extras
     from autoseg.pipeline.other_formats import OtherFormats
-    from autoseg.pipeline.predict import Extras
     from autoseg.postprocessing.instances import InstanceRule
 
     if options.min_volume and not options.instances:
@@ -231,7 +232,7 @@ def _show(result: "PredictResult", job: "PredictJob", as_json: bool) -> None:
 
 def _in_a_line(result: "PredictResult", job: "PredictJob") -> str:
     """How many masks were written and kept."""
-    from autoseg.pipeline.predict import MASKS_ALONE
+    from autoseg.pipeline.mask_writer import MASKS_ALONE
 
     kept = result.kept
     also = f"; kept {kept} that were there (--overwrite replaces them)" if kept else ""
