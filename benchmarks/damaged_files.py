@@ -30,7 +30,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import tifffile
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from autoseg.errors import AutosegError
@@ -88,7 +88,7 @@ def make_itk(folder: Path, rng: np.random.Generator, names: tuple[str, ...]) -> 
 
 
 def make_tiff(folder: Path, rng: np.random.Generator) -> list[Path]:
-    kinds: dict[str, tuple[type, dict[str, Any]]] = {
+    kinds: dict[str, tuple[DTypeLike, dict[str, Any]]] = {
         "plain.tif": (np.uint16, {}),
         "deflate.tif": (np.uint8, {"compression": "deflate"}),
         "tiled.tif": (np.uint8, {"tile": (16, 16), "compression": "deflate"}),
@@ -105,7 +105,11 @@ def make_tiff(folder: Path, rng: np.random.Generator) -> list[Path]:
 def make_png(folder: Path, rng: np.random.Generator) -> list[Path]:
     grey = rng.integers(0, 256, (20, 24)).astype(np.uint8)
     deep = rng.integers(0, 2**16, (20, 24)).astype(np.uint16)
-    pictures = {"grey.png": grey, "deep.png": deep, "colour.png": np.stack([grey] * 3, -1)}
+    pictures: dict[str, NDArray[Any]] = {
+        "grey.png": grey,
+        "deep.png": deep,
+        "colour.png": np.stack([grey] * 3, -1),
+    }
     for name, array in pictures.items():
         Image.fromarray(array).save(folder / name)
     return [folder / name for name in pictures]
@@ -133,7 +137,7 @@ def read_with_pynrrd(path: Path) -> Values:
 
 
 def read_with_simpleitk(path: Path) -> Values:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
 def read_with_tifffile(path: Path) -> Values:
@@ -144,7 +148,7 @@ def read_with_opencv(path: Path) -> Values:
     import cv2
 
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    array = cv2.imread(str(path), flags)
+    array: Values | None = cv2.imread(str(path), flags)
     if array is None:
         raise ValueError("OpenCV reads nothing")
     return array[..., ::-1] if array.ndim == 3 else array  # BGR

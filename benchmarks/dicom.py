@@ -104,7 +104,7 @@ def _highdicom(folder: Path) -> None:
 
 def measure(task: str, folder: Path) -> dict[str, float] | str:
     """The least of some runs, each without the time that starting and importing takes."""
-    runs = []
+    runs: list[dict[str, float]] = []
     command = [sys.executable, "-m", "benchmarks.dicom", "--task", task, str(folder)]
     for _ in range(REPEATS.get(task, 1)):
         limit_s = LIMIT_S if task == "highdicom" else None

@@ -114,8 +114,9 @@ def autoseg(*words: str | Path) -> None:
 def trained(name: str, pairs: Pairs, unseen: Sequence[str], options: argparse.Namespace) -> Path:
     """A model of other cases than the unseen ones, trained now unless it was before."""
     if name in IMPORTED:
-        return next((options.imports / "imported" / IMPORTED[name] / "planned").iterdir())
-    work = options.folder / name / "work"
+        imports: Path = options.imports
+        return next((imports / "imported" / IMPORTED[name] / "planned").iterdir())
+    work: Path = options.folder / name / "work"
     models = "models/*/*/fold_all/model.safetensors"
     if not any(work.glob(models)):
         write_manifest(name, pairs, unseen, options.folder / name)

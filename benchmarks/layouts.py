@@ -37,7 +37,8 @@ def made_up_scan() -> NDArray[np.float16]:
     coarse = rng.normal(size=[size // 16 + 1 for size in SHAPE_VOX]).astype(np.float32)
     smooth = zoom(coarse, 16, order=1)[tuple(slice(size) for size in SHAPE_VOX)]
     noise = rng.standard_normal(SHAPE_VOX, np.float32)
-    return (smooth + 0.1 * noise).astype(np.float16)[None]
+    scan: NDArray[np.float16] = (smooth + 0.1 * noise).astype(np.float16)[None]
+    return scan
 
 
 def stored(packed: PackedPart, path: Path) -> StoredArray:

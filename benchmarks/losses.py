@@ -36,7 +36,7 @@ LOSSES: dict[LossKind, dict[str, float]] = {
     "ce_tversky": {"false_positive_weight": 0.3, "false_negative_weight": 0.7},
     "topk_dice": {"top_k_fraction": 0.1},
 }
-BASELINE = "ce_dice"
+BASELINE: LossKind = "ce_dice"
 
 
 def smaller(configuration: Configuration) -> Configuration:
@@ -123,7 +123,7 @@ def main() -> None:
         configuration = smaller(plan.configuration(None))
         result["patch_size_vox"] = configuration.model.patch_size_vox
         result["target_spacing_mm"] = configuration.grid.target_spacing_mm
-        cases = {}
+        cases: dict[LossKind, dict[str, Any]] = {}
         for kind, constants in LOSSES.items():
             loss = LossPlan(
                 kind=kind,

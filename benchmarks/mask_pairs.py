@@ -1,7 +1,7 @@
 """Pairs of label maps that metrics are compared on: real masks, and the same moved."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoseg.evaluation.mask_pair import Convention, MapPair
+from autoseg.evaluation.mask_pair import MapPair
+from autoseg.evaluation.saved_probabilities import SavedProbabilities
 from autoseg.images.volume import read_labels
 
 EVERY = 9  # of pairs, whose prediction or reference is emptied
@@ -17,13 +18,13 @@ SHIFT_VOX = (1, 2, 1)
 LESION_SCANS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Probabilities:
+@dataclass(slots=True)
+class Waves(SavedProbabilities):
     """Some smooth map [z, y, x], by which predicted objects are more or less certain."""
 
-    values: NDArray[np.float32]
+    values: NDArray[np.float32] = field(kw_only=True)
 
-    def of(self, _: str) -> NDArray[np.float32]:
+    def of(self, name: str) -> NDArray[np.float32]:
         return self.values
 
 
@@ -57,10 +58,11 @@ def from_file(name: str, path: Path) -> Scan:
     reference = volume.array.astype(np.uint16)
     if name.startswith("sarcoma_slices"):
         reference = reference[[np.argmax(reference.sum(axis=(1, 2)))]]
-    prediction, ids = moved(reference), (None, None)
+    prediction: NDArray[Any] = moved(reference)
+    predicted_ids = reference_ids = None
     if name.startswith("nuclei"):  # each of its objects has a number of its own
-        ids = (prediction, reference)
-        prediction, reference = (np.uint16(map_of > 0) for map_of in ids)
+        predicted_ids, reference_ids = prediction, reference
+        prediction, reference = ((ids > 0).astype(np.uint16) for ids in (prediction, reference))
     classes = tuple(int(value) for value in np.unique(reference) if value)
     number = sum(name.encode())  # some number that stays the same
     if number % EVERY == 0:
@@ -68,14 +70,22 @@ def from_file(name: str, path: Path) -> Scan:
     elif number % EVERY == 1:
         reference = np.where(reference == classes[-1], 0, reference)
     spacing = volume.grid.spacing_mm if volume.is_placed else (1.0, 1.0, 1.0)
-    maps = MapPair(prediction, reference, None, spacing, Convention(), *ids, waves(reference.shape))
+    maps = MapPair(
+        prediction,
+        reference,
+        None,
+        spacing,
+        predicted_ids=predicted_ids,
+        reference_ids=reference_ids,
+        probabilities=waves(reference.shape),
+    )
     return Scan(name, maps, classes)
 
 
-def waves(shape_vox: tuple[int, ...]) -> Any:
+def waves(shape_vox: tuple[int, ...]) -> Waves:
     z, y, x = np.ogrid[tuple(slice(0, size) for size in shape_vox)]
     phases = (0.37 * z + 0.11 * y + 0.23 * x).astype(np.float32)
-    return Probabilities(0.5 + 0.4 * np.sin(phases))
+    return Waves(Path(), {}, values=np.float32(0.5) + np.float32(0.4) * np.sin(phases))
 
 
 def moved(reference: NDArray[Any]) -> NDArray[Any]:
@@ -121,7 +131,7 @@ def made_lesions(seed: int) -> Scan:
         centre = rng.integers(radius, np.array(shape) - radius)
         box = tuple(map(slice, centre - radius, centre + radius + 1))
         balls[box][z**2 + y**2 + x**2 <= radius**2] = number
-    reference = np.uint8((balls > 0) & (balls <= 48))
-    prediction = np.uint8(moved(balls) > 12)
+    reference = ((balls > 0) & (balls <= 48)).astype(np.uint8)
+    prediction = (moved(balls) > 12).astype(np.uint8)
     maps = MapPair(prediction, reference, None, (1.3, 1.0, 0.9), probabilities=waves(shape))
     return Scan(f"lesions-made_{seed}", maps, (1,))

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -67,13 +68,16 @@ def _losses(file: dict[str, Any]) -> dict[str, Any]:
         MaskTargets(numbers, numbers, classes),
         MatchingPlan(points=told["size"]["points"]),
     )
-    mask_losses.drawn_places = matching.drawn_places = drawn_places
-    samples, queries, masks = matching.matched(layers, targets, plan)[0]
+    with (
+        patch.object(mask_losses, "drawn_places", drawn_places),
+        patch.object(matching, "drawn_places", drawn_places),
+    ):
+        samples, queries, masks = matching.matched(layers, targets, plan)[0]
+        found = mask_losses.layer_losses(layers, targets, plan, alone)
     same = [
         np.array_equal(torch.stack((queries, masks))[:, samples == sample], file[f"pairs.{sample}"])
         for sample in (0, 1)
     ]
-    found = mask_losses.layer_losses(layers, targets, plan, alone)
     off = []
     for index, losses in enumerate([found[0], *found[:0:-1]]):
         suffix = f"_{index - 1}" if index else ""

@@ -68,10 +68,11 @@ def ask(scan: Scan, folder: Path) -> None:
         boxes = ndimage.find_objects((masks["prediction"] | masks["reference"]).view(np.uint8))
         box = boxes[0] if boxes else (slice(0, 1),) * 3
         wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
-        if maps.predicted_ids is not None:
+        if maps.predicted_ids is not None and maps.reference_ids is not None:
             masks["predicted_ids"] = np.where(masks["prediction"], maps.predicted_ids, 0)
             masks["reference_ids"] = np.where(masks["reference"], maps.reference_ids, 0)
-        masks["probability"] = maps.probabilities.of("")
+        if (probability := maps.probabilities and maps.probabilities.of("")) is not None:
+            masks["probability"] = probability
         single = maps.prediction.shape[0] == 1
         cut = {name: mask[wider][0] if single else mask[wider] for name, mask in masks.items()}
         spacing = maps.spacing_mm[1:] if single else maps.spacing_mm

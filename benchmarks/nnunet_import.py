@@ -30,7 +30,7 @@ from autoseg.dataset.reading import read_channels
 from autoseg.device import choose_device, machine_of
 from autoseg.geometry import same_space
 from autoseg.images.volume import Volume, read_labels
-from autoseg.inference import sliding_window
+from autoseg.inference import models
 from autoseg.inference.merging import DenseSums
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.whole_scan import RequestedMaps, WholeScan
@@ -190,7 +190,7 @@ def labels_as_nnunet(predictor: Predictor, scan: Volume, first: Path | None) -> 
         classes = scheme.encode_mask(read_labels(first).array)
         mask = place_mask(classes, scans[0].placement, predictor.card.configuration.grid)
         scans = [replace(scans[0], maps={"stage_mask": mask})]
-    with patch.object(sliding_window, "DenseSums", HalfSums):
+    with patch.object(models, "DenseSums", HalfSums):
         whole = WholeScan(predictor.groups, scans, predictor.device, predictor.memory_gib)
         return scheme.decode(whole.segment(RequestedMaps()).classes)
 
@@ -202,8 +202,8 @@ class HalfSums(DenseSums):
         super().add(logits, starts)
         assert self.logits is not None
         _, place = self._overlap(starts)
-        for sums in (self.logits, self.total):
-            sums[..., *place] = sums[..., *place].half().float()
+        self.logits[:, :, *place] = self.logits[:, :, *place].half().float()
+        self.total[:, *place] = self.total[:, *place].half().float()
 
     def means(self, low: int, high: int) -> Iterator[torch.Tensor]:
         for rows in super().means(low, high):

@@ -102,7 +102,8 @@ def overlaps(truth: Numbers, found: Numbers) -> NDArray[np.float64]:
     joint = np.bincount((truth * counts[1] + found).ravel(), minlength=counts[0] * counts[1])
     joint = joint.reshape(counts)
     union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
-    return (joint / np.maximum(1, union))[1:, 1:]
+    shares: NDArray[np.float64] = joint / np.maximum(1, union)
+    return shares[1:, 1:]
 
 
 def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Numbers:

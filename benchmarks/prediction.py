@@ -184,13 +184,13 @@ def agreement(a: Path, b: Path) -> dict[str, float]:
     counts: dict[int, list[int]] = {}
     for path in sorted(b.glob("*.nii.gz")):
         ours, theirs = (np.asarray(nib.load(f / path.name).dataobj).astype(int) for f in (a, b))
-        equal += np.count_nonzero(ours == theirs)
+        equal += int(np.count_nonzero(ours == theirs))
         total += ours.size
         for label in np.union1d(np.unique(ours), np.unique(theirs)):
             sizes = counts.setdefault(int(label), [0, 0, 0])
             in_a, in_b = ours == label, theirs == label
             for index, mask in enumerate((in_a & in_b, in_a, in_b)):
-                sizes[index] += np.count_nonzero(mask)
+                sizes[index] += int(np.count_nonzero(mask))
     dice = [2 * both / (x + y) for key, (both, x, y) in counts.items() if key and max(x, y) > 1000]
     return {"equal_voxels": equal / total, "lowest_dice": min(dice, default=1.0)}
 
@@ -199,13 +199,13 @@ def floor_seconds(part: Part, rate: float) -> float:
     """Multiply-adds of all patches over a rate of them."""
     plan = read_card(part.ours).configuration
     work = family_of(plan.model.network.kind).cost(plan.model).multiply_adds
-    patches = 0
+    patches, mirrored = 0, 1 << len(plan.inference.mirror_axes)
     for path in part.scans.iterdir():
         grid = read_image(path).grid
         shape = resampled_shape(grid.shape_vox, grid.spacing_mm, plan.grid.spacing_mm((1, 1, 1)))
         tiling = tile(shape, plan.model.patch_box_vox, plan.inference.step_fraction)
         patches += prod(len(starts) for starts in tiling.starts)
-    return work * patches * 2 ** len(plan.inference.mirror_axes) / rate
+    return work * patches * mirrored / rate
 
 
 def matrix_rate(dtype: torch.dtype) -> float:

@@ -156,7 +156,7 @@ def _models(
     truth: NDArray[np.uint8], setting: Setting, rng: np.random.Generator
 ) -> list[NDArray[np.float16]]:
     """Probabilities [output, x, y, z] of each made-up model."""
-    found = []
+    found: list[NDArray[np.float16]] = []
     for blobs in setting.blobs:
         if setting.same and found:
             found.append(found[0])
@@ -216,7 +216,11 @@ def _describe(root: Path, index: int, setting: Setting) -> None:
     labels: dict[str, Any] = {"background": 0}
     for name, values in scored_classes(scheme).items():
         labels[name] = list(values) if scheme.regions else values[0]
-    description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
+    description: dict[str, Any] = {
+        "labels": labels,
+        "channel_names": {"0": "MRI"},
+        "file_ending": ".nii.gz",
+    }
     if scheme.regions:
         description["regions_class_order"] = list(scheme.region_order)
     plans = {

@@ -22,7 +22,6 @@ from typing import Any
 
 import blosc2
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from autoseg.preprocessing.parts import QUICK_TO_READ
@@ -54,6 +53,8 @@ def open_blosc2(path: Path) -> Any:
 
 
 def write_zarr(path: Path, image: NDArray[Any]) -> None:
+    import zarr
+
     chunks = (1, *(min(BLOCK, s) for s in image.shape[1:]))
     array = zarr.create_array(
         store=str(path),
@@ -67,6 +68,8 @@ def write_zarr(path: Path, image: NDArray[Any]) -> None:
 
 
 def open_zarr(path: Path) -> Any:
+    import zarr
+
     return zarr.open_array(str(path), mode="r")
 
 

@@ -64,7 +64,7 @@ class Variant:
             logits = self.network(image, all_resolutions=True)
         value = deep_supervision_loss(logits, label, loss)
         self.optimizer.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
         self.optimizer.step()
         self.seconds.append(time.perf_counter() - started)

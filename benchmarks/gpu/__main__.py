@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --out DIR [--pack FOLDER] [--device gpu|cpu] [--small] [--parts ...]
 
-Needs torch alone: wheels of all else are in the FOLDER that benchmarks.gpu.pack made. Without it
-everything must be installed, and made-up scans take the place of the data.
+Needs torch and what benchmarks.gpu.pack names; wheels of all else are in the FOLDER that it made.
+Without it everything must be installed, and made-up scans take the place of the data.
 """
 
 import argparse

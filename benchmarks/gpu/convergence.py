@@ -14,7 +14,7 @@ from autoseg.training.schedule import Budget
 from autoseg.work_folder import WorkFolder
 from benchmarks.gpu.part import Bench
 from benchmarks.gpu.scans import predictor_of, segment
-from benchmarks.gpu.trainings import Watch, train
+from benchmarks.gpu.trainings import Watch, chosen_runs, train
 
 SECONDS, SMALL_SECONDS = 60.0, 2.0
 WELL = 0.89
@@ -24,13 +24,15 @@ def measure(bench: Bench) -> None:
     seconds = SMALL_SECONDS if bench.small else SECONDS
     work = bench.work("work", **({"validation_iterations": 1} if bench.small else {}))
     started, watch = time.perf_counter(), Watch()
-    done = train(work, bench.device, Budget(seconds=seconds), watch, Event())
+    cache = work.root / "cache"
+    done = train(work, bench.device, Budget(seconds=seconds), watch, Event(), cache=cache)
     epochs = [(round(e.elapsed_s / 60, 3), mean_dice(e)) for e in watch.epochs]
     reached = (minutes for minutes, dice in epochs if dice is not None and dice >= WELL)
     bench.note(
         trained_s=round(done.seconds, 1),
         with_all_else_s=round(time.perf_counter() - started, 1),
         iterations=done.iterations,
+        chosen=chosen_runs(cache),
         minutes_and_patch_dice=epochs,
         minutes_to_well=next(reached, None),
     )

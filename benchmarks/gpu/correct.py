@@ -13,9 +13,9 @@ from autoseg.device import Device
 from autoseg.inference.sliding_window import Batching, predict_logits
 from autoseg.networks.family import all_outputs
 from autoseg.planning.plan import Configuration
-from autoseg.planning.run_plan import BUILT_IN_LOSSES, LossPlan
+from autoseg.planning.run_plan import LossPlan
 from autoseg.preprocessing.store import open_case
-from autoseg.tasks.losses import deep_supervision_loss
+from autoseg.tasks.losses import LOSSES, deep_supervision_loss
 from autoseg.training.sampling import PatchSampler
 from benchmarks.gpu.part import Bench
 from benchmarks.gpu.plans import made_up, unet
@@ -68,7 +68,8 @@ def _outputs(
     network.to(device.torch_device).zero_grad()
     with device.autocast():
         outputs = all_outputs(network, image.to(device.torch_device), plan.model.network)
-    torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+    values = [output.float().square().mean() for output in outputs]
+    torch.autograd.backward(torch.stack(values).sum())
     gradients = [p.grad.flatten().cpu() for p in network.parameters() if p.grad is not None]
     return outputs, torch.cat(gradients)
 
@@ -79,7 +80,7 @@ def losses(device: Device, side: int) -> dict[str, list[float]]:
     given = [torch.randn(2, CLASSES, *(side // n,) * 3) for n in (1, 2)]
     target = torch.randint(0, CLASSES, (2, side, side, side), dtype=torch.uint8)
     found = {}
-    for kind in BUILT_IN_LOSSES:
+    for kind in LOSSES:
         plan = LossPlan(kind=kind, batch_dice=True, dice_smooth=1e-5, top_k_fraction=0.1)
         values, gradients = [], []
         for where in (torch.device("cpu"), device.torch_device):
@@ -130,7 +131,7 @@ def sliding_window(
     torch.manual_seed(0)
     image, network = torch.randn(1, *(3 * side // 2,) * 3), build_network(plan.model).eval()
     exact = _window_logits(network, image, plan, EXACT)
-    found = {}
+    found: dict[str, Any] = {}
     for device in devices:
         other = _window_logits(network, image, plan, device)
         same = np.mean((exact.argmax(0) == other.argmax(0)).numpy())
@@ -147,7 +148,8 @@ def _window_logits(
 
     def predict(patches: torch.Tensor) -> torch.Tensor:
         with device.autocast():
-            return network(patches).float()
+            logits: torch.Tensor = network(patches)
+        return logits.float()
 
     (_, y, x), box = image.shape[1:], plan.model.patch_box_vox
     batching, whole = Batching(2, here), ((0, y), (0, x))

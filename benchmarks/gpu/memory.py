@@ -4,6 +4,7 @@ import torch
 
 from autoseg.planning.plan import Configuration
 from autoseg.training.measure import Measurement, _run_steps, measure_training
+from benchmarks.gpu.out_of_memory import in_this_process
 from benchmarks.gpu.part import Bench
 from benchmarks.gpu.plans import estimated_gib, labels_of, made_up, unet
 
@@ -39,4 +40,5 @@ def _measured(bench: Bench, plan: Configuration, classes: int) -> Measurement:
         return measure_training(plan, labels_of(classes), bench.device)
     torch.cuda.empty_cache()  # rather than a process for each, whose start takes seconds
     torch.cuda.reset_peak_memory_stats()
-    return _run_steps(plan, labels_of(classes), bench.device)
+    found = in_this_process(_run_steps, plan, labels_of(classes), bench.device)
+    return found or Measurement(None, None)

@@ -1,9 +1,11 @@
-"""What the benchmark needs on a machine with nothing but torch, in one folder.
+"""What the benchmark needs on a machine with torch, in one folder.
 
     python -m benchmarks.gpu.pack FOLDER DATASET
 
-FOLDER gets wheels, of the packages that autoseg needs and of nnU-Net v2, and a work folder of the
-dataset, planned for a GPU of 80 GB and prepared, which does without the dataset's files.
+FOLDER gets wheels, of packages that autoseg needs and of nnU-Net v2, and a work folder of the
+dataset, planned for a GPU of 80 GB and prepared, which does without the dataset's files. Large ones
+are left out: an image with torch is expected to have scipy, safetensors, scikit-image, matplotlib
+and jinja2, and for nnU-Net scikit-learn, pandas, seaborn, einops, requests and tqdm.
 """
 
 import argparse
@@ -18,9 +20,10 @@ from autoseg.work_folder import WorkFolder
 
 MOST_MIB = 60
 OURS = (
-    "annotated-types", "blosc2", "connected-components-3d", "edt", "fastremap", "fill-voids",
-    "msgpack", "ndindex", "nibabel", "numexpr", "pydantic==2.14.4", "pydantic-core==2.50.5",
-    "rich", "threadpoolctl", "typing-extensions", "typing-inspection",
+    "annotated-types", "anyio", "blosc2", "certifi", "connected-components-3d", "edt", "fastremap",
+    "fill-voids", "h11", "httpcore", "httpx", "idna", "msgpack", "ndindex", "nibabel", "numexpr",
+    "pydantic==2.14.4", "pydantic-core==2.50.5", "rich", "threadpoolctl",
+    "typing-extensions", "typing-inspection",
 )  # fmt: skip
 PEER = (  # pure Python, some of it as source alone
     "nnunetv2==2.8.1", "dynamic-network-architectures==0.4.4", "acvl-utils==0.2.6",

@@ -74,7 +74,7 @@ def epoch(device: torch.device, model: str, cases: str, count: str, warm: str) -
     """Its own loader, augmentation and steps, of the same voxels, stored as it stores them."""
     trainer = trainer_of(Path(model), device)
     folder = prepared_folder(trainer)
-    patch = trainer.configuration_manager.patch_size
+    patch = tuple(trainer.configuration_manager.patch_size)
     for path in sorted(Path(cases).glob("*.prepared")):
         store(path, folder, patch)
     trainer.initialize()
@@ -96,16 +96,17 @@ def epoch(device: torch.device, model: str, cases: str, count: str, warm: str) -
     return {"step_ms": ms, "waited_for_batches_ms": waited_ms, **memory()}
 
 
-def store(source: Path, folder: Path, patch: list[int]) -> None:
+def store(source: Path, folder: Path, patch: tuple[int, ...]) -> None:
     """A prepared case as nnU-Net stores it."""
     from autoseg.preprocessing.store import open_case
 
     case = open_case(source)
     image, seg = case.image[:].astype(np.float32), case.label[:][None].astype(np.int8)
-    found = np.asarray(case.class_locations[1][:10_000]).astype(int)
+    voxels = case.class_locations[1]
+    found = np.stack([voxels[i] for i in range(min(len(voxels), 10_000))]).astype(int)
     locations = {1: np.concatenate([np.zeros((len(found), 1), int), found], 1)}
-    blocks, chunks = comp_blosc2_params(image.shape, tuple(patch), image.itemsize)
-    blocks_seg, chunks_seg = comp_blosc2_params(image.shape, tuple(patch), seg.itemsize)
+    blocks, chunks = comp_blosc2_params(image.shape, patch, image.itemsize)
+    blocks_seg, chunks_seg = comp_blosc2_params(image.shape, patch, seg.itemsize)
     nnUNetDatasetBlosc2.save_case(
         image, seg, {"class_locations": locations}, str(folder / source.stem),
         chunks=chunks, blocks=blocks, chunks_seg=chunks_seg, blocks_seg=blocks_seg,
@@ -154,7 +155,11 @@ def memory() -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
-WHAT = {"steps": steps, "epoch": epoch, "predict": predict}
+WHAT: dict[str, Callable[..., dict[str, Any]]] = {
+    "steps": steps,
+    "epoch": epoch,
+    "predict": predict,
+}
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """Trainings of the benchmark, and what is noted while they run."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from autoseg.checkpoint import read_tensors
 from autoseg.device import Device
+from autoseg.machine import available_cores
 from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.train import FoldResult, train_fold
 from autoseg.planning.plan import Configuration
@@ -67,9 +70,13 @@ def on_cases(
         budget=Budget(iterations=iterations),
         folder=FoldFolder(folder),
         device=device,
-        threads=READERS[device.kind],
+        threads=max(1, available_cores() - 1),  # as autoseg does
         seed=0,
+        cache=folder / "cache",
     )
 
 
-READERS = {"gpu": 8, "cpu": 1}
+def chosen_runs(cache: Path | None) -> list[dict[str, Any]]:
+    """Which ways to run were found to be the fastest, and seconds of all that were tried."""
+    kept = [] if cache is None else sorted(cache.glob("*.run"))
+    return [json.loads(path.read_text()) for path in kept]

@@ -14,6 +14,7 @@ import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 folder = Path(sys.argv[1])
 for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
@@ -41,7 +42,7 @@ RAW = folder / "nnUNet_raw" / "Dataset001_A"
 PREPROCESSED = folder / "nnUNet_preprocessed" / "Dataset001_A"
 
 
-def write_dataset(spec: dict) -> None:
+def write_dataset(spec: dict[str, Any]) -> None:
     """What nnU-Net's planners read: the description, and the fingerprint as it is extracted."""
     for place in (RAW, PREPROCESSED):
         shutil.rmtree(place, ignore_errors=True)  # configurations of old plans would be kept
@@ -65,17 +66,17 @@ def write_dataset(spec: dict) -> None:
     (PREPROCESSED / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
 
 
-def make_plan(spec: dict) -> dict:
+def make_plan(spec: dict[str, Any]) -> dict[str, Any]:
     """The plans of a planner; without a memory target, of the one it has by itself."""
     write_dataset(spec)
     memory = {} if spec["memory_gib"] is None else {"gpu_memory_target_in_gb": spec["memory_gib"]}
     planner = PLANNERS[spec["planner"]](1, **memory)
     planner.determine_reader_writer = lambda: ExperimentPlanner  # only its name is used
-    plans = planner.plan_experiment()
+    plans: dict[str, Any] = planner.plan_experiment()
     return plans | {"separate_axis_ratio": ANISO_THRESHOLD, "unusable": unusable(plans)}
 
 
-def unusable(plans: dict) -> dict:
+def unusable(plans: dict[str, Any]) -> dict[str, str]:
     """Why networks of a single stage, which the planners do plan, cannot predict anything."""
     errors = {}
     for name, configuration in plans["configurations"].items():

@@ -9,6 +9,7 @@ one .npz for each network: its `architecture` as plans.json has it, all `paramet
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
     os.environ.setdefault(variable, "unused")
@@ -29,7 +30,7 @@ KINDS = {
 }
 
 
-def architecture(kind: str, dims: int) -> dict:
+def architecture(kind: str, dims: int) -> dict[str, Any]:
     name, blocks = KINDS[kind]
     return {
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
@@ -54,7 +55,7 @@ def architecture(kind: str, dims: int) -> dict:
 
 
 @torch.no_grad()
-def answer(kind: str, dims: int) -> dict[str, np.ndarray]:
+def answer(kind: str, dims: int) -> dict[str, Any]:
     torch.manual_seed(dims)
     arch = architecture(kind, dims)
     network = get_network_from_plans(

@@ -6,13 +6,15 @@ Runs in an environment of its own: python transformers_mask2former.py FILE.npz t
 
 import json
 import sys
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former import modeling_mask2former as peer
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "channels": [6, 8, 10, 12], "edge": 16, "classes": 3, "queries": 7, "points": 40,
         "feature_size": 32, "encoder_feedforward_dim": 24, "encoder_layers": 2,
@@ -101,18 +103,18 @@ def main(path: str, name: str) -> None:
         logits = [network["classes"](h.transpose(0, 1)) for h in found.intermediate_hidden_states]
     targets, of_class = drawn_masks(edge), [torch.tensor([2, 0, 2]), torch.tensor([1, 1])]
     criterion = peer.Mask2FormerLoss(config, {})
-    torch.rand = Points()
     auxiliary = [
         {"masks_queries_logits": m, "class_queries_logits": c}
         for m, c in zip(masks[:-1], logits[:-1], strict=True)
     ]
-    losses = criterion(masks[-1], logits[-1], targets, of_class, auxiliary)
-    pairs = criterion.matcher(masks[-1], logits[-1], targets, of_class)
+    with patch.object(torch, "rand", Points()):
+        losses = criterion(masks[-1], logits[-1], targets, of_class, auxiliary)
+        pairs = criterion.matcher(masks[-1], logits[-1], targets, of_class)
     kept = {"masks": torch.stack(masks), "classes": torch.stack(logits)}
     kept |= {f"attended.{i}": x for i, x in enumerate(seen.multi_scale_features)}
     kept |= {"mask_features": seen.mask_features}
     kept |= {f"pairs.{i}": torch.stack(pair) for i, pair in enumerate(pairs)}
-    arrays = {key: value.numpy() for key, value in kept.items()}
+    arrays: dict[str, Any] = {key: value.numpy() for key, value in kept.items()}
     told = {
         "size": SIZES[name], "shapes": shapes, "losses": {k: float(v) for k, v in losses.items()},
     }  # fmt: skip

@@ -34,6 +34,7 @@ def main(folder: Path, size: str) -> None:
         parameter.data += 0.02 * torch.randn_like(parameter)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     model.save_pretrained(folder / "model")
