@@ -31,9 +31,10 @@ from autoseg.device import choose_device, machine_of
 from autoseg.geometry import same_space
 from autoseg.images.volume import Volume, read_labels
 from autoseg.inference import models
+from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.merging import DenseSums
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.whole_scan import RequestedMaps, WholeScan
+from autoseg.inference.whole_scan import WholeScan
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores
 from autoseg.preprocessing.prepare import place_mask

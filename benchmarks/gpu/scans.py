@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.device import Device, Precision
+from autoseg.inference.maps import Maps, RequestedMaps
 from autoseg.inference.models import GridScan
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.whole_scan import Maps, RequestedMaps, WholeScan
+from autoseg.inference.whole_scan import WholeScan
 from benchmarks.input_path import as_it_is
 
 
