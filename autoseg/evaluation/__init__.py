@@ -13,5 +13,5 @@ what values mean, `stated_patients` whose cases are, and `remarks` what a reader
 What is selected by scores: `selection` (models, with `patients` for intervals), then `corrections`
 (what a step of post-processing does to a case), `step_candidates` and `step_choice`; it is saved as
 `selection_record`. What Dice to expect of a mask is learned by `dice_estimates`, also from scans
-that `shifts` spoil.
+that `shifts` spoil; how sure one may be of an object by `object_sureness`.
 """

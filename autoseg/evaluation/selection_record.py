@@ -8,6 +8,7 @@ from autoseg.evaluation.selection import ScoredCandidate
 from autoseg.postprocessing.quality import QualityModel
 from autoseg.postprocessing.recipe import Recipe, member_name
 from autoseg.postprocessing.steps import Step, describe
+from autoseg.postprocessing.sureness import ObjectSureness
 from autoseg.records import Record
 from autoseg.version import __version__
 
@@ -60,7 +61,8 @@ class Postprocessing(Record):
 class Selection(Record):
     """Which models predict, and what corrects their masks; by which cross-validated scores; and
     what Dice is to be expected of masks, None where too few were there to tell; and whether the
-    probabilities are what they say, pooled over cases, empty where that is not known of all."""
+    probabilities are what they say, pooled over cases, empty where that is not known of all; and of
+    things what their scores are worth, where that is known."""
 
     format_version: int = FORMAT_VERSION
     autoseg_version: str = __version__
@@ -75,6 +77,7 @@ class Selection(Record):
     postprocessing: Postprocessing
     quality: QualityModel | None = None
     reliability: tuple[Reliability, ...] = ()
+    sureness: ObjectSureness | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,6 +86,7 @@ class Selection(Record):
             members=tuple(member_name(m.plan, m.configuration) for m in self.members),
             steps=tuple(reported.step for reported in self.postprocessing.steps),
             quality=self.quality,
+            sureness=self.sureness,
         )
 
     def models(self) -> tuple[SelectedModel, ...]:

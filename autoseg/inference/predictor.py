@@ -27,6 +27,7 @@ from autoseg.inference.whole_scan import WholeScan
 from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
+from autoseg.postprocessing.sureness import ObjectSureness
 from autoseg.preprocessing.prepare import place_mask, prepare_scan
 from autoseg.preprocessing.tilt import Tilt, tilt_of
 from autoseg.version import __version__
@@ -99,6 +100,7 @@ class Predictor:
     memory_gib: float | None = None
     steps: tuple[Step, ...] = ()
     quality: QualityModel | None = None
+    sureness: ObjectSureness | None = None
 
     @classmethod
     def load(
@@ -131,7 +133,7 @@ class Predictor:
         def run_by(way: Way) -> "Predictor":
             on = replace(chosen, precision=way.precision)
             groups = load_groups(sources, used, Engine(way, on, cache))
-            return cls(groups, on, way, memory_gib, used.steps, used.quality)
+            return cls(groups, on, way, memory_gib, used.steps, used.quality, used.sureness)
 
         try:
             return run_by(way)

@@ -9,6 +9,6 @@ new plan keeps of a work folder, `jobs` what a training is asked for and who hol
 `remarks` what to know of it. `fitting` makes plans fit a machine, `cascade` links two stages,
 `executors` run jobs on several GPUs, `figures` draw a training. `programs` are the same stages for
 programs: `autoseg.plan(...)`. To select, `candidates` are found, `held_out` cases are predicted,
-`postprocess` is measured, `calibration` learns what Dice to expect, and `selected` is what is
-saved.
+`postprocess` is measured, `calibration` learns what Dice to expect, `object_sureness` how sure one
+may be of objects, and `selected` is what is saved.
 """

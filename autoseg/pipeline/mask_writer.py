@@ -10,6 +10,7 @@ from autoseg.images.volume import write_image, write_labels
 from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter
 from autoseg.postprocessing.instances import InstanceRule
+from autoseg.postprocessing.sureness import ObjectSureness
 from autoseg.records import Record, save_json
 from autoseg.work_folder import INSTANCES, PROVENANCE, mask_path
 
@@ -44,6 +45,7 @@ class MaskWriter:
     pictures: "PictureWriter | None" = None
     others: OtherWriter | None = None
     labels: LabelScheme | None = None  # what values are called, and which are of things
+    sureness: ObjectSureness | None = None  # of objects, by their scores
 
     def requested(self, case_id: str) -> "RequestedMaps":
         from autoseg.inference.maps import RequestedMaps
@@ -79,7 +81,7 @@ class MaskWriter:
     def _write_instances(
         self, case: Case, segmentation: "Segmentation", rule: InstanceRule
     ) -> None:
-        numbers, found = find_objects(segmentation, rule, self.labels)
+        numbers, found = find_objects(segmentation, rule, self.labels, self.sureness)
         folder, case_id = self.folder / INSTANCES, case.case_id
         if self.others is not None:
             self.others.write_objects(case, numbers, found)

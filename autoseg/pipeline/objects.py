@@ -15,6 +15,7 @@ from autoseg.postprocessing.instances import (
     label_instances,
     measure_instances,
 )
+from autoseg.postprocessing.sureness import ObjectSureness
 
 if TYPE_CHECKING:
     from autoseg.inference.joining import JoinedObjects
@@ -28,11 +29,12 @@ class FoundObject(Instance):
 
     The score is the mean over its voxels of how probable their likeliest class is; of one that
     queries found, how probable its class is times the mean probability of its mask, times the share
-    of looks at it that found it. The diameter is that of a ball of this volume, or in a single
-    slice of a disc of this area; Feret's is the largest distance between the centres of two voxels.
-    An object at the image's border may go on beyond it. Voxels count from 0,
-    along (z, y, x), which is the file's order from its last axis to its first; mm are RAS, those of
-    corners of the box the outer corners of its voxels.
+    of looks at it that found it. The probability that an object is there, which overlaps this one
+    by an IoU of 0.5, is what cross-validation found of such scores. The diameter is that of a ball
+    of this volume, or in a single slice of a disc of this area; Feret's is the largest distance
+    between the centres of two voxels. An object at the image's border may go on beyond it. Voxels
+    count from 0, along (z, y, x), which is the file's order from its last axis to its first; mm are
+    RAS, those of corners of the box the outer corners of its voxels.
     """
 
     name: str
@@ -43,23 +45,38 @@ class FoundObject(Instance):
     at_image_border: bool
     centroid_ras_mm: tuple[float, float, float]
     box_ras_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+    probability: float | None = None
 
 
 def find_objects(
-    segmentation: "Segmentation", rule: InstanceRule, labels: LabelScheme | None
+    segmentation: "Segmentation",
+    rule: InstanceRule,
+    labels: LabelScheme | None,
+    sureness: ObjectSureness | None = None,
 ) -> tuple[NDArray[np.unsignedinteger[Any]], list[FoundObject]]:
     """The map of objects [z, y, x], numbered from 1, and what each of them is.
 
     Where the scheme has things, objects are of these alone. Those that queries found are as they
-    were found, as far as the mask has their class.
+    were found, as far as the mask has their class. With `sureness` each has its probability.
     """
     if segmentation.objects is not None and labels is not None:
-        return _as_found(segmentation, segmentation.objects, rule, labels)
+        numbers, found = _as_found(segmentation, segmentation.objects, rule, labels)
+    else:
+        numbers, found = _parted(segmentation, rule, labels)
+    if sureness is None:
+        return numbers, found
+    return numbers, [
+        one.model_copy(update={"probability": sureness.probability(one.value, one.score)})
+        for one in found
+    ]
+
+
+def _parted(
+    segmentation: "Segmentation", rule: InstanceRule, labels: LabelScheme | None
+) -> tuple[NDArray[np.unsignedinteger[Any]], list[FoundObject]]:
     values, grid = segmentation.labels.array, segmentation.labels.grid
     parting = None if segmentation.parting is None else segmentation.parting.array
-    if (
-        parting is not None and rule.border is not None
-    ):  # a part of its object, told apart otherwise
+    if parting is not None and rule.border is not None:  # a part of its object, parted otherwise
         values = np.where(values == rule.border, rule.border - 1, values)
         rule = rule.model_copy(update={"border": None})
     if labels is not None and labels.things:

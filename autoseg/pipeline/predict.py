@@ -122,6 +122,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
         _pictures(output, card.labels) if extras.pictures else None,
         OtherWriter(output, extras.other_formats, card.labels),
         card.labels,
+        predictor.sureness,
     )
     done, problems = predict_cases(predictor, missing, writer, progress, job.ahead)
     problems = [*scans.problems, *refused.values(), *problems]

@@ -49,6 +49,7 @@ from autoseg.pipeline.held_out import (
     predict_held_out,
     predictor_of_fold,
 )
+from autoseg.pipeline.object_sureness import sureness_of_objects
 from autoseg.pipeline.postprocess import (
     MasksToCorrect,
     measured_postprocessing,
@@ -118,6 +119,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
         postprocessing=_postprocessing(job, scored, subset, workers, progress),
         quality=_quality(job, scored, subset, progress),
         reliability=pooled_reliability(held_out, subset),
+        sureness=sureness_of_objects(held_out, subset, scored.labels, workers, progress),
         notes=found.notes,
     )
     save_record(selection, work.selection)

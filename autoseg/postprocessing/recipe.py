@@ -2,12 +2,13 @@
 
 from autoseg.postprocessing.quality import QualityModel
 from autoseg.postprocessing.steps import Step
+from autoseg.postprocessing.sureness import ObjectSureness
 from autoseg.records import Record
 
 
 class Recipe(Record):
-    """Which configurations answer together, the steps that correct their masks, and what Dice is
-    to be expected of them; None where no cross-validation told.
+    """Which configurations answer together, the steps that correct their masks, what Dice is to be
+    expected of them, and how sure one may be of objects; None where no cross-validation told.
 
     `members` are written as plan/configuration: a first stage of a cascade answers, beside what it
     does for the second, only if it is one of them. Without any, all others answer.
@@ -16,6 +17,7 @@ class Recipe(Record):
     members: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     quality: QualityModel | None = None
+    sureness: ObjectSureness | None = None
 
 
 def member_name(plan: str, configuration: str) -> str:

@@ -1,0 +1,77 @@
+"""What scores of objects are worth, from maps of objects as trainings write them."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from autoseg.dataset.dataset import Case
+from autoseg.dataset.labels import LabelScheme
+from autoseg.pipeline.held_out import HeldOut
+from autoseg.pipeline.object_sureness import sureness_of_objects
+from autoseg.work_folder import WorkFolder
+
+LABELS = LabelScheme(values=(0, 3), names=("background", "cell"), things=("cell",))
+
+
+def squares(count: int) -> np.ndarray:
+    """Numbered squares of 4 voxels a side in a row, in a single slice [x, y, z]."""
+    numbers = np.zeros((8 * count, 8, 1), np.uint8)
+    for index in range(count):
+        numbers[8 * index + 2 : 8 * index + 6, 2:6] = index + 1
+    return numbers
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+
+
+def predicted(work: WorkFolder, fold: int, name: str, rng: np.random.Generator) -> Case:
+    """Ten squares of which some are not there, whose scores are low."""
+    numbers, is_there = squares(10), rng.uniform(size=10) < 0.6
+    scores = np.where(is_there, 0.7, 0.3) + rng.uniform(-0.25, 0.25, 10)
+    truth = np.where(np.isin(numbers, 1 + np.flatnonzero(is_there)), 3, 0).astype(np.uint8)
+    write(work.root / "data" / f"{name}.nii.gz", truth)
+    folder = work.fold("plan", "2d", fold).validation
+    write(folder / f"{name}.nii.gz", np.where(numbers > 0, 3, 0).astype(np.uint8))
+    write(folder / "instances" / f"{name}.nii.gz", numbers)
+    told = [{"number": i + 1, "value": 3, "score": s} for i, s in enumerate(scores.tolist())]
+    (folder / "instances" / f"{name}.json").write_text(json.dumps(told))
+    return Case(
+        case_id=name, patient_id=name, channels=(), label=work.root / "data" / f"{name}.nii.gz"
+    )
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> HeldOut:
+    work, rng = WorkFolder(tmp_path), np.random.default_rng(0)
+    cases = {
+        fold: tuple(predicted(work, fold, f"{fold}{index}", rng) for index in range(6))
+        for fold in (0, 1)
+    }
+    member = SimpleNamespace(plan="plan", configuration=SimpleNamespace(name="2d"))
+    found: Any = SimpleNamespace(members=(member,))
+    return HeldOut(work, found, ((0,),), cases)
+
+
+def test_scores_become_the_share_of_objects_that_are_there(held_out: HeldOut) -> None:
+    found = sureness_of_objects(held_out, (0,), LABELS, 1)
+    assert found is not None and found.folds == 2
+    (line,) = found.classes
+    assert (line.value, line.name, line.objects) == (3, "cell", 120)
+    assert line.right_share == pytest.approx(0.6, abs=0.1)
+    sure, unsure = (cast(float, found.probability(3, score)) for score in (0.9, 0.1))
+    assert sure > 0.9 and unsure < 0.1
+
+
+def test_nothing_is_said_without_objects_or_of_ensembles(held_out: HeldOut) -> None:
+    assert sureness_of_objects(held_out, (0, 1), LABELS, 1) is None
+    no_things = LABELS.model_copy(update={"things": ()})
+    assert sureness_of_objects(held_out, (0,), no_things, 1) is None
+    held_out.work.fold("plan", "2d", 0).validation.joinpath("instances/00.json").unlink()
+    assert sureness_of_objects(held_out, (0,), LABELS, 1) is None
