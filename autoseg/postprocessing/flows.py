@@ -36,7 +36,7 @@ class FlowRule(Record):
     0 where they are alike. `smoothing` is the width of the Gaussian of which directions are means,
     a standard deviation in voxels of the finest axis."""
 
-    parting: float = Field(default=0.1, ge=0, le=1)
+    parting: float = Field(default=0.05, ge=0, le=1)
     smoothing: float = Field(default=1.0, ge=0)
 
 
