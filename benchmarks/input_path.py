@@ -28,7 +28,8 @@ from scipy import ndimage
 from autoseg.geometry import Box, Placement
 from autoseg.planning.choices import augmentation_plan
 from autoseg.planning.rules import load_rule_set
-from autoseg.preprocessing.store import PreparedCase, open_case, write_case
+from autoseg.preprocessing.prepared_case import PreparedCase
+from autoseg.preprocessing.store import open_case, write_case
 from autoseg.training.prefetch import prefetch
 from autoseg.training.readers import Readers
 from autoseg.training.sampling import PatchSampler

@@ -37,7 +37,7 @@ from autoseg.inference.predictor import Predictor
 from autoseg.inference.whole_scan import WholeScan
 from autoseg.interop.nnunet_models import import_models
 from autoseg.machine import available_cores
-from autoseg.preprocessing.prepare import place_mask
+from autoseg.preprocessing.placing import place_mask
 from benchmarks.nnunet_models import BRIEF, make_dataset
 
 RESULTS = Path(__file__).parent / "results"

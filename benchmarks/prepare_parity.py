@@ -33,7 +33,7 @@ from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import load_rule_set
-from autoseg.preprocessing.prepare import prepare_scan
+from autoseg.preprocessing.placing import prepare_scan
 from autoseg.preprocessing.resample import resample_image, separate_axis
 
 RESULTS = Path(__file__).parent / "results"

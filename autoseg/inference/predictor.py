@@ -28,7 +28,7 @@ from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
 from autoseg.postprocessing.sureness import ObjectSureness
-from autoseg.preprocessing.prepare import place_mask, prepare_scan
+from autoseg.preprocessing.placing import place_mask, prepare_scan
 from autoseg.preprocessing.tilt import Tilt, tilt_of
 from autoseg.version import __version__
 

@@ -6,7 +6,8 @@ from autoseg.errors import AutosegError, raise_if_any
 from autoseg.images.volume import read_labels
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Configuration, Plan
-from autoseg.preprocessing.prepare import place_mask, source_file
+from autoseg.preprocessing.placing import place_mask
+from autoseg.preprocessing.prepare import source_file
 from autoseg.preprocessing.store import (
     SUFFIX,
     StoredCase,

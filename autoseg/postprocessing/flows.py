@@ -17,7 +17,6 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 
 from autoseg.geometry import Spacing3
 from autoseg.postprocessing.touching import HALF_OF_NEIGHBOURS, Mask, Parts
@@ -93,6 +92,8 @@ def _directions(
     mask: Mask, flow: NDArray[np.floating[Any]], spacing_mm: Spacing3, smoothing: float
 ) -> Vectors:
     """Unit vectors of a mask's voxels, along the means of those around them in the mask."""
+    from scipy.ndimage import gaussian_filter  # takes half a second to import
+
     sigma_vox = smoothing * min(spacing_mm) / np.array(spacing_mm)
     means = np.stack(
         [gaussian_filter(np.where(mask, part, 0).astype(np.float32), sigma_vox)[mask]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.labels import IGNORED
-from autoseg.preprocessing.store import Voxels
+from autoseg.preprocessing.prepared_case import Voxels
 
 MINIMUM_LOCATIONS = 10_000  # of each class, or a hundredth of its voxels if that is more
 LOCATION_FRACTION = 0.01

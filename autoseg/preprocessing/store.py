@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from autoseg.preprocessing.parts import (
     pack_array,
     pack_voxels,
 )
+from autoseg.preprocessing.prepared_case import PreparedCase, VoxelList
 from autoseg.records import Record, replacing
 
 SUFFIX = ".prepared"
@@ -39,36 +40,6 @@ SMALLEST_SPREAD, LARGEST_HALF = 0.01, 60_000.0  # what half precision can tell a
 LARGEST_IN_SPREADS = 100.0  # standard deviations, so that its steps stay below a twentieth of one
 
 ANNOTATED = "annotated voxels"
-
-Voxels = NDArray[np.unsignedinteger[Any]]  # [n, 3]
-
-
-class VoxelList(Protocol):
-    """Voxels [n, 3], in memory or on disk."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedCase:
-    """A case on a plan's grid.
-
-    `image` is [channel, z, y, x] float32; `label` holds class indices [z, y, x] or is None for a
-    scan to predict; `outside_mask` [z, y, x] is true outside the body, None where it is not needed;
-    `class_locations` gives sampled voxels [n, 3] of each class, or each region, that is present;
-    `annotated_locations` of all that is annotated, None where everything is. `objects` numbers the
-    objects of things [z, y, x], 0 elsewhere; None without things.
-    """
-
-    image: NDArray[np.float32]
-    label: NDArray[np.uint8] | None
-    outside_mask: NDArray[np.bool_] | None
-    class_locations: dict[int, Voxels]
-    annotated_locations: Voxels | None
-    placement: Placement
-    objects: NDArray[np.unsignedinteger[Any]] | None = None
 
 
 class SourceFile(Record):

@@ -12,7 +12,7 @@ from autoseg.inference.columns import Footprint, columns_that_fit
 from autoseg.inference.restore import interpolation_matrices
 from autoseg.machine import GIB
 from autoseg.networks import family_of
-from autoseg.preprocessing.prepare import prepare_scan
+from autoseg.preprocessing.placing import prepare_scan
 from tests.inference.model_files import small_configuration, write_model
 
 LIMIT_GIB = 4

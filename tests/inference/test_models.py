@@ -26,7 +26,7 @@ from autoseg.inference.ways import Way
 from autoseg.networks import family_of, tracing
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration
-from autoseg.preprocessing.prepare import place_mask
+from autoseg.preprocessing.placing import place_mask
 from tests.inference.model_files import PATCH, second_stage, small_configuration, write_model
 
 EVERYWHERE = Batching(1, torch.device("cpu"))

@@ -34,7 +34,8 @@ from autoseg.interop.onnx_export import OnnxJob, export_networks
 from autoseg.interop.onnx_parity import example_patches
 from autoseg.planning.plan import Configuration
 from autoseg.postprocessing.recipe import Recipe
-from autoseg.preprocessing.prepare import Target, preparation_hash, prepare_scan
+from autoseg.preprocessing.placing import prepare_scan
+from autoseg.preprocessing.prepare import Target, preparation_hash
 from autoseg.preprocessing.store import write_case
 from autoseg.records import load_record
 from autoseg.work_folder import WorkFolder

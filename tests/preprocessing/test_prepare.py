@@ -1,4 +1,4 @@
-"""Covers: locations."""
+"""Covers: locations, placing, prepared_case."""
 
 import os
 from pathlib import Path
@@ -17,12 +17,8 @@ from autoseg.geometry import Grid
 from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.machine import machine_without_gpu
 from autoseg.planning.grid_plan import GridPlan
-from autoseg.preprocessing.prepare import (
-    Target,
-    preparation_hash,
-    prepare_cases,
-    prepare_scan,
-)
+from autoseg.preprocessing.placing import prepare_scan
+from autoseg.preprocessing.prepare import Target, preparation_hash, prepare_cases
 from autoseg.preprocessing.store import open_case
 from tests.planning.specified import plan_of
 

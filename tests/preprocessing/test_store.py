@@ -11,8 +11,8 @@ import pytest
 from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement
 from autoseg.preprocessing.parts import DamagedCaseError, Pieces, tiles_vox
+from autoseg.preprocessing.prepared_case import PreparedCase
 from autoseg.preprocessing.store import (
-    PreparedCase,
     SourceFile,
     _read_info,
     is_stored,

@@ -23,14 +23,8 @@ from autoseg.augmentation.sample import RawSample
 from autoseg.errors import AutosegError
 from autoseg.geometry import Box, Placement, Shape3
 from autoseg.planning.run_plan import AugmentationPlan, RandomRange
-from autoseg.preprocessing.store import (
-    PreparedCase,
-    StoredCase,
-    open_case,
-    with_map,
-    write_case,
-    write_mask,
-)
+from autoseg.preprocessing.prepared_case import PreparedCase
+from autoseg.preprocessing.store import StoredCase, open_case, with_map, write_case, write_mask
 from autoseg.training.sampling import PatchSampler
 from autoseg.training.trainer import train_model
 from autoseg.training.workers import make_batches, step_maker
