@@ -188,7 +188,7 @@ def test_a_scan_that_no_memory_holds_is_named_with_its_spacing(
 ) -> None:
     grid = Grid((8, 9, 10), np.diag([1000.0, 1000.0, 1000.0, 1.0]))
     image = np.ones((1, 8, 9, 10), np.float32)
-    monkeypatch.setattr("autoseg.preprocessing.prepare.free_memory_gib", lambda: 0.5)
+    monkeypatch.setattr("autoseg.preprocessing.placing.free_memory_gib", lambda: 0.5)
     told = r"far: resampled from 1000 x 1000 x 1000 mm .* GiB, where 0 GiB .*spacing in its header"
     with pytest.raises(AutosegError, match=told):
         prepare_scan(image, None, grid, grid_plan, "far")
