@@ -3,14 +3,19 @@
 Covers: deeplab_family, resnet.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from autoseg.networks.deeplab import AtrousPyramid, DeepLabV3Plus
 from autoseg.networks.deeplab_family import pyramid_rates, stages_to
 from autoseg.networks.resnet import ResNet
 from autoseg.planning.network_plan import DeepLabPlan, ResNetDepth
 from autoseg.planning.topology import Topology
+from tests.networks.every_network import deeplab
 
 FIVE = Topology(((1, 1), *[(2, 2)] * 5), ((3, 3),) * 6)
 CONVOLUTIONS_M = {18: 11.167, 34: 21.268, 50: 23.455}  # of the published ResNets, without norms
@@ -67,3 +72,50 @@ def test_separable_convolutions_have_fewer_weights() -> None:
         sum(p.numel() for p in DeepLabV3Plus(p_, 1, 2).parameters()) for p_ in (plan, separable)
     ]
     assert counts[1] < counts[0]
+
+
+def with_holes(kernel: np.ndarray, rate: Sequence[int]) -> np.ndarray:
+    """A kernel with zeros between its entries (à trous)."""
+    wide = np.zeros([(n - 1) * r + 1 for n, r in zip(kernel.shape, rate, strict=True)])
+    wide[tuple(slice(None, None, r) for r in rate)] = kernel
+    return wide
+
+
+def convolved(x: np.ndarray, weight: np.ndarray, rate: Sequence[int]) -> np.ndarray:
+    """[feature, *space] by scipy, with zeros around."""
+    found = np.zeros((len(weight), *x.shape[1:]))
+    for feature, plane in np.ndindex(weight.shape[:2]):
+        kernel = with_holes(weight[feature, plane], rate)
+        found[feature] += ndimage.correlate(x[plane], kernel, mode="constant")
+    return found
+
+
+def normed(x: np.ndarray, together: bool = False) -> np.ndarray:
+    """Each feature, or all, of mean 0 and variance 1, then without what is below 0."""
+    axes = tuple(range(0 if together else 1, x.ndim))
+    moved = x - x.mean(axes, keepdims=True)
+    scaled: np.ndarray = moved / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    return scaled.clip(0)
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+def test_the_pyramid_is_the_papers(kind: int) -> None:
+    """Figure 2 and section 3.1, step by step in scipy."""
+    torch.manual_seed(0)
+    plan = deeplab(kind)
+    pyramid = AtrousPyramid(plan.model_copy(update={"separable": False})).double().eval()
+    size = (9, 11, 10)[-kind:]
+    x = np.random.default_rng(0).normal(size=(plan.stages[-1].features, *size))
+    ones = (1,) * kind
+    rates = [ones, *plan.rates]
+    weights = {name: value.numpy() for name, value in pyramid.state_dict().items()}
+    seen = [
+        normed(convolved(x, weights[f"branches.{index}.0.weight"], rate))
+        for index, rate in enumerate(rates)
+    ]
+    mean = x.mean(tuple(range(1, x.ndim)), keepdims=True)
+    whole = normed(convolved(mean, weights["pooled.0.weight"], ones), together=True)
+    seen.append(np.broadcast_to(whole, seen[0].shape))
+    mixed = convolved(np.concatenate(seen), weights["mix.0.0.weight"], ones)
+    found = pyramid(torch.from_numpy(x)[None])[0].detach().numpy()
+    np.testing.assert_allclose(found, normed(mixed), atol=1e-8)
