@@ -3,24 +3,30 @@
 Covers: ensemble, tasks.query_layout.
 """
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from autoseg.geometry import Shape3
+from autoseg.inference.engines import Runner
 from autoseg.inference.ensemble import Ensemble, with_disagreement
 from autoseg.inference.joining import SeenObjects
 from autoseg.inference.queries import QueryMerging, found_in_patch
 from autoseg.inference.sliding_window import Batching, gaussian_weight, predict_logits, tile
+from autoseg.networks.candidates import Candidates, filled, packed_candidates
 from autoseg.networks.mask_queries import QueryOutputs, class_scores
-from autoseg.planning.model_plan import MaskQueriesPlan, SemanticPlan
+from autoseg.planning.model_plan import CandidatesPlan, MaskQueriesPlan, SemanticPlan
 from autoseg.planning.plan import InferencePlan
-from autoseg.tasks.mask_queries import mask_queries_task
+from autoseg.tasks.candidates import CandidatesTask, candidates_task
+from autoseg.tasks.mask_queries import MaskQueriesTask, mask_queries_task
 from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.voxel_answer import classes_or_regions
 from tests.inference.test_joining import balls
+from tests.tasks.test_losses import loss_plan
 from tests.tasks.test_mask_queries import LABELS, LOSS
 
 QUERIES = 20
@@ -47,17 +53,49 @@ def near_sighted(patches: torch.Tensor) -> torch.Tensor:
     return torch.stack(packed)
 
 
+def near_sighted_candidates(patches: torch.Tensor) -> torch.Tensor:
+    """The same as candidates, the largest first, beside logits of classes."""
+    numbers = patches[:, 0].round().long()
+    packed = []
+    for patch in numbers:
+        own, sizes = patch[patch > 0].unique(return_counts=True)
+        own = own[sizes.argsort(descending=True)]
+        masks = 24.0 * (patch == own.view(-1, 1, 1, 1)) - 12.0
+        found = Candidates(torch.ones_like(own)[None], torch.full((1, len(own)), 0.99), masks[None])
+        inside = 24.0 * (patch > 0) - 12.0
+        semantic = torch.stack((-inside, inside, torch.full_like(inside, -12.0)))
+        packed.append(packed_candidates(filled(found, QUERIES), semantic[None])[0])
+    return torch.stack(packed)
+
+
+def queries_of(dims: int) -> MaskQueriesTask:
+    return mask_queries_task(plan((1,) * dims), LOSS, LABELS)
+
+
+def candidates_of(dims: int) -> CandidatesTask:
+    ones = (1,) * dims
+    plan = CandidatesPlan(
+        kind="yolact", classes=3, things=(1,), queries=QUERIES, mask_stride=ones, spacing_mm=ones
+    )
+    return candidates_task(plan, loss_plan("ce_dice"), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("task_of", "network"), [(queries_of, near_sighted), (candidates_of, near_sighted_candidates)]
+)
 @pytest.mark.parametrize(
     ("shape", "patch"), [((1, 37, 37), (1, 16, 16)), ((12, 18, 11), (8, 10, 10))]
 )
-def test_objects_on_seams_are_found_once_and_classes_too(shape: Shape3, patch: Shape3) -> None:
+def test_objects_on_seams_are_found_once_and_classes_too(
+    shape: Shape3, patch: Shape3, task_of: Callable[[int], Any], network: Runner
+) -> None:
     edges = [range(4, n - 3, 7) if n > 1 else [0] for n in shape]
     centres = [(float(z), float(y), float(x)) for z, y, x in product(*edges)]
     truth = balls(shape, centres, 3.2)
     dims = 2 if shape[0] == 1 else 3
-    task = mask_queries_task(plan((1,) * dims), LOSS, LABELS)
+    task = task_of(dims)
     layout = QueryLayout(task.plan, patch)
-    ensemble = Ensemble((near_sighted,), 3, (1, 2), task, queries=layout)
+    ensemble = Ensemble((network,), 3, (1, 2), task, queries=layout)
     inference = InferencePlan(
         step_fraction=0.5, gaussian_sigma_fraction=0.125, mirror_axes=(1, 2), median_shape_vox=shape
     )
