@@ -4,6 +4,7 @@ from pathlib import Path
 
 from autoseg.evaluation.selection import ScoredCandidate
 from autoseg.evaluation.selection_record import Postprocessing, Selection
+from autoseg.postprocessing.sureness import ObjectSureness
 
 
 def selection_screen(selection: Selection, work: Path) -> str:
@@ -19,6 +20,7 @@ def selection_screen(selection: Selection, work: Path) -> str:
     chosen = " + ".join(selection.recipe.members)
     lines.append(f"Chosen: {chosen}, since {selection.because}.")
     lines += _postprocessing_lines(selection.postprocessing)
+    lines += _sureness_lines(selection.sureness)
     where = "" if work == Path("autoseg_work") else f" --work {work}"
     lines.append(
         f"autoseg predict IN OUT{where} follows {work / 'selection.json'}; autoseg export "
@@ -40,3 +42,14 @@ def _postprocessing_lines(measured: Postprocessing) -> list[str]:
     lines += [f"  {step.what}: {step.gain:+.4f}" for step in measured.steps]
     lines += [f"  {sentence}." for sentence in measured.left_off]
     return lines
+
+
+def _sureness_lines(sureness: ObjectSureness | None) -> list[str]:
+    if sureness is None:
+        return []
+    return [
+        f"Objects of {one.name}: {one.right_share:.0%} of {one.objects:,} held-out ones were "
+        f"right; their probability is off by {one.error:.3f} in the mean, their scores alone by "
+        f"{one.error_of_scores:.3f}."
+        for one in sureness.classes
+    ]

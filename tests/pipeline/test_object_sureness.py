@@ -9,8 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from autoseg.cli.selection_screen import selection_screen
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
+from autoseg.evaluation.patients import Interval
+from autoseg.evaluation.selection import ScoredCandidate
+from autoseg.evaluation.selection_record import Postprocessing, Selection
 from autoseg.pipeline.held_out import HeldOut
 from autoseg.pipeline.object_sureness import sureness_of_objects
 from autoseg.work_folder import WorkFolder
@@ -75,3 +79,24 @@ def test_nothing_is_said_without_objects_or_of_ensembles(held_out: HeldOut) -> N
     assert sureness_of_objects(held_out, (0,), no_things, 1) is None
     held_out.work.fold("plan", "2d", 0).validation.joinpath("instances/00.json").unlink()
     assert sureness_of_objects(held_out, (0,), LABELS, 1) is None
+
+
+def test_what_was_learned_is_shown_and_followed(held_out: HeldOut) -> None:
+    found = sureness_of_objects(held_out, (0,), LABELS, 1)
+    assert found is not None
+    (line,) = found.classes
+    none = Interval(low=0, high=0)
+    candidate = ScoredCandidate(
+        members=("plan/2d",), score=0.5, standard_error=0.1, interval=none, classes={}, gap=0,
+        gap_interval=none, seconds=0.1,
+    )  # fmt: skip
+    selection = Selection(
+        rules="autoseg", metric="dice", folds=(0, 1), cases=12, patients=12, members=(),
+        candidates=(candidate,), because="it is alone", sureness=found,
+        postprocessing=Postprocessing(
+            before=0.5, after=0.5, gain=0, gain_interval=none, because="none"
+        ),
+    )  # fmt: skip
+    assert selection.recipe.sureness == found
+    shown = selection_screen(selection, Path("autoseg_work"))
+    assert f"{line.right_share:.0%} of 120 held-out ones" in shown
