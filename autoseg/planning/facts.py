@@ -1,5 +1,6 @@
 """What rules may look at, as one typed record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from autoseg.geometry import CANONICAL_AXES, Orientation, canonical_order
 from autoseg.inspection.consistency import side_pairs
-from autoseg.inspection.fingerprint import Fingerprint
+from autoseg.inspection.fingerprint import ClassStats, Fingerprint
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.model_plan import ConfigurationName
 
@@ -92,7 +93,7 @@ def gather_facts(
     ]
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])  # [case, axis]
     median = np.median(spacings, axis=0)
-    present = [c for c in fingerprint.classes if c.case_fraction > 0] or fingerprint.classes
+    present = _told_apart(fingerprint)
     smallest = min(present, key=lambda stats: stats.foreground_fraction)
     return Facts(
         configuration=configuration,
@@ -124,6 +125,12 @@ def gather_facts(
         memory_gib=machine.memory_gib,
         bf16=machine.bf16,
     )
+
+
+def _told_apart(fingerprint: Fingerprint) -> Sequence[ClassStats]:
+    """Classes that somebody annotated, if any; a border that was made between objects is none."""
+    own = fingerprint.classes[:-1] if fingerprint.labels.instances else fingerprint.classes
+    return [stats for stats in own if stats.case_fraction > 0] or own
 
 
 def _object_facts(fingerprint: Fingerprint) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoseg.dataset.labels import INSTANCE_SCHEME
 from autoseg.dataset.layouts.recognition import open_dataset
 from autoseg.errors import AutosegError
 from autoseg.geometry import Shape3, Spacing3
@@ -267,3 +268,17 @@ def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind:
 def test_ways_to_middles_need_things() -> None:
     with pytest.raises(AutosegError, match="things"):
         configure(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1))), "flow", CPU)
+
+
+def test_a_border_between_objects_is_no_class_that_is_easily_missed() -> None:
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
+    (organ,) = fingerprint.classes
+    shares = {"object": 0.995, "border": 0.005}
+    classes = tuple(
+        organ.model_copy(update={"name": name, "foreground_fraction": share})
+        for name, share in shares.items()
+    )
+    two_classes = INSTANCE_SCHEME.model_copy(update={"instances": False, "things": ()})
+    for labels, kind in ((INSTANCE_SCHEME, "ce_dice"), (two_classes, "ce_tversky")):
+        known = fingerprint.model_copy(update={"labels": labels, "classes": classes})
+        assert configure(known, "default", gpu(8)).run.loss.kind == kind
