@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,7 +24,7 @@ from autoseg.evaluation.evaluation import Evaluation
 from autoseg.pipeline.jobs import TrainJob
 from autoseg.pipeline.train import train_fold
 from autoseg.planning.plan import Plan
-from autoseg.records import load_record
+from autoseg.records import load_record, replacing
 from autoseg.training.metrics_log import SilentListener
 from autoseg.work_folder import FoldFolder, WorkFolder
 
@@ -120,9 +121,12 @@ def kept(
     found: dict[str, Any] | None = _written(results).get(title, {}).get(key)
     if found is None:
         found = trained(dataset, work / dataset.name, one, minutes)
-        content = _written(results) | {"machine": hardware_of(choose_device("cpu"))}
-        content.setdefault(title, {})[key] = found
-        results.write_text(json.dumps(content, indent=2) + "\n")
+        with Path(__file__).open() as alone:  # of programs that run beside each other
+            flock(alone, LOCK_EX)
+            content = _written(results) | {"machine": hardware_of(choose_device("cpu"))}
+            content.setdefault(title, {})[key] = found
+            with replacing(results) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n")
     print(title, key, json.dumps(found), flush=True)
     return found
 

@@ -99,10 +99,11 @@ def limited(command: list[str]) -> list[str] | None:
     """The command in a group that has the time of one core, and sees no other group; None where
     groups cannot be made."""
     try:
+        subprocess.run(["unshare", "--mount", "true"], check=True)
         LIMITED.mkdir(exist_ok=True)
         for name in ("period", "quota"):
             (LIMITED / f"cpu.cfs_{name}_us").write_text(str(PERIOD_US))
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):
         return None
     enter = f'echo $$ > {LIMITED}/cgroup.procs && mount --bind {LIMITED} {CPU} && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", enter, "sh", *command]
@@ -134,6 +135,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         rates["on one core"] = run_all([command(kind, 0, one)])
         if (inside := limited(command(kind))) is not None:
             rates["in a container of one core"] = run_all([inside])
+            LIMITED.rmdir()
         print(kind, {name: [round(r, 3) for r in rates[name]] for name in rates}, flush=True)
     return found
 

@@ -28,7 +28,7 @@ from autoseg.device import choose_device, machine_of
 from autoseg.geometry import Grid
 from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.networks import family_of
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan

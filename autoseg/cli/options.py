@@ -62,6 +62,11 @@ def workers(options: argparse.Namespace) -> int:
     return int(options.workers or available_cores())
 
 
+def not_negative(text: str) -> float:
+    """A number as it is typed. Raises ArgumentTypeError where it is not finite, or below 0."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive(text)
+
+
 def positive(text: str) -> float:
     """A number as it is typed. Raises ArgumentTypeError where it is not finite and above 0."""
     try:

@@ -13,7 +13,7 @@ from autoseg.postprocessing.sureness import ClassSureness, ObjectSureness
 
 FEWEST = 20  # objects, and of either kind
 FEWEST_OF_A_KIND = 5  # right ones, and wrong ones
-GROUPS = 10  # of objects, whose shares are compared; and parts of cases where there is one fold
+GROUPS = 10  # of objects, whose shares are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,21 @@ class JudgedObjects:
 
 
 def learned_sureness(
-    judged: Mapping[int, JudgedObjects], folds: int, iou: float
+    judged: Mapping[int, JudgedObjects], parts: int, iou: float
 ) -> ObjectSureness | None:
     """The lines of classes by label value; None where none has objects enough."""
-    classes = tuple(
-        _line_of(value, seen) for value, seen in judged.items() if _are_enough(seen.right)
+    classes = tuple(_line_of(value, seen) for value, seen in judged.items() if _are_enough(seen))
+    return ObjectSureness(classes=classes, parts=parts, iou=iou) if classes else None
+
+
+def _are_enough(seen: JudgedObjects) -> bool:
+    """Also when any group is left out."""
+    return len(seen.right) > 0 and all(
+        _teach(seen.right[seen.group != group]) for group in np.unique(seen.group)
     )
-    return ObjectSureness(classes=classes, folds=folds, iou=iou) if classes else None
 
 
-def _are_enough(right: NDArray[np.bool_]) -> bool:
+def _teach(right: NDArray[np.bool_]) -> bool:
     count = int(np.count_nonzero(right))
     return len(right) >= FEWEST and min(count, len(right) - count) >= FEWEST_OF_A_KIND
 

@@ -81,8 +81,6 @@ class MapsInProgress:
     ) -> "MapsInProgress":
         """Background everywhere."""
         shape, parts = layout.placement.source_shape_vox, requested.objects and layout.further > 0
-        if file is not None and not labels.regions:
-            file.array[0] = 1  # background, outside the crop
         return cls(
             layout,
             np.zeros(shape, np.uint8),

@@ -136,11 +136,12 @@ def _check_alike(sources: Sequence[ModelSource]) -> None:
 
 def _shared_inference(plans: Sequence[InferencePlan]) -> InferencePlan:
     """How models that are averaged patch by patch predict: mirrored as all of them may be, with
-    the smallest of their steps and the widest of their Gaussians."""
+    the smallest of their steps, the widest of their Gaussians and the least of objects."""
     axes = tuple(axis for axis in plans[0].mirror_axes if all(axis in p.mirror_axes for p in plans))
     shared = {
         "mirror_axes": axes,
         "step_fraction": min(plan.step_fraction for plan in plans),
         "gaussian_sigma_fraction": max(plan.gaussian_sigma_fraction for plan in plans),
+        "smallest_object_mm": min(plan.smallest_object_mm for plan in plans),
     }
     return plans[0].model_copy(update=shared)

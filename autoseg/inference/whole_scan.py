@@ -115,6 +115,8 @@ class WholeScan:
             if requested.probability_file is not None:
                 shape = (self.outputs, *self.placement.source_shape_vox)
                 file = stack.enter_context(probability_file(requested.probability_file, shape))
+                if not labels.regions:
+                    file.array[0] = 1  # background, outside the crop
             maps = MapsInProgress.blank(layout, requested, labels, file)
             for block in self._blocks(columns, rows, batching, seen):
                 maps.add(block)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.machine import ANY_GPU, Machine
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.expectation import explained, timed
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Configuration, Decision, Expectation, Plan

@@ -6,7 +6,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.splits import given_splits, make_splits
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
-from autoseg.planning.plan import Plan
+from autoseg.planning.plan import Configuration, Plan
 from autoseg.work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def make_way_for(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
     if not work.plan_path(plan.name).is_file() or not work.has_models(plan.name):
         return
     try:
-        if work.plan(plan.name).configurations == plan.configurations:
+        if _as_trained(work.plan(plan.name)) == _as_trained(plan):
             return
     except AutosegError:  # of an older autoseg, or damaged
         if not overwrite:
@@ -30,6 +30,18 @@ def make_way_for(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
             "Keep them and give the new plan a --name, or delete them with --overwrite."
         )
     work.delete_models(plan.name)
+
+
+def _as_trained(plan: Plan) -> dict[str, Configuration]:
+    """The configurations, but for what is too small to be an object: no training knows it."""
+    return {
+        name: configuration.model_copy(
+            update={
+                "inference": configuration.inference.model_copy(update={"smallest_object_mm": 0.0})
+            }
+        )
+        for name, configuration in plan.configurations.items()
+    }
 
 
 def keep_or_make_splits(

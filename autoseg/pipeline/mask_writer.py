@@ -91,12 +91,13 @@ class MaskWriter:
 
 def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
     """Objects are written of all models of things, and for COCO; they are told apart by the border
-    that the network learned, where it learned one. Without a smallest volume it is the plan's."""
+    that the network learned, where it learned one. How wide they are at least, where nobody
+    says it, is the plan's."""
     wanted = labels.things or "coco" in extras.other_formats.formats
     if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()
-    if not rule.min_volume_mm3:
+    if rule.smallest_mm is None:
         rule = rule.model_copy(update={"smallest_mm": smallest_mm})
     if labels.instances:
         rule = rule.model_copy(update={"border": labels.values[-1]})

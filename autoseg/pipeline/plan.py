@@ -34,7 +34,7 @@ from autoseg.pipeline.keeping import (
     make_way_for,
     tell_of_other_folds,
 )
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Plan

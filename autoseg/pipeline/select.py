@@ -107,6 +107,7 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
     choice = choose_as_nnunet(candidates) if job.rules == "nnunet" else choose_candidate(candidates)
     subset = held_out.subsets[choice.index]
     less_is_better = METRICS[job.metric].better != "higher"
+    sureness, notes = sureness_of_objects(held_out, subset, scored.labels, workers, progress)
     selection = Selection(
         rules=job.rules,
         metric=job.metric,
@@ -119,8 +120,8 @@ def select(job: SelectJob, workers: int, progress: Progress = silent) -> Selecti
         postprocessing=_postprocessing(job, scored, subset, workers, progress),
         quality=_quality(job, scored, subset, progress),
         reliability=pooled_reliability(held_out, subset),
-        sureness=sureness_of_objects(held_out, subset, scored.labels, workers, progress),
-        notes=found.notes,
+        sureness=sureness,
+        notes=(*found.notes, *notes),
     )
     save_record(selection, work.selection)
     return selection

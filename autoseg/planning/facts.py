@@ -47,6 +47,7 @@ class Facts:
     touching_fraction: float  # of objects, those that touch another
     object_size_spread: float  # diameter of the 95th percentile by that of the 5th
     object_solidity: float  # the median share of its convex hull that an object fills
+    small_thing_mm: float  # the 5th percentile of their diameters, of the class where it is least
     smallest_object_vox: float  # width of the 5th percentile one, or component, of any class
     device: Literal["cpu", "gpu"]
     gpu_memory_gib: float  # what may be planned for: without what others use
@@ -116,6 +117,7 @@ def gather_facts(
         has_ignore_label=fingerprint.labels.ignore is not None,
         has_border=fingerprint.labels.instances,
         **_object_facts(fingerprint),
+        small_thing_mm=_small_thing_mm(fingerprint),
         smallest_object_vox=_smallest_object_vox(fingerprint),
         left_right_pairs=len(side_pairs(fingerprint.labels.all_names())),
         device=machine.device,
@@ -168,8 +170,7 @@ def _smallest_object_vox(fingerprint: Fingerprint) -> float:
     return float(min(widths_mm, default=0.0) / spacing_mm)
 
 
-def small_thing_mm(fingerprint: Fingerprint) -> float:
-    """The 5th percentile of the diameters of things, of the class where it is least; 0 without."""
+def _small_thing_mm(fingerprint: Fingerprint) -> float:
     objects = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
     return min((stats.diameter_mm_p05 for stats in objects), default=0.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.planning.choices import median_shape
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.decisions import DECISIONS, MOOT, STANDS
 from autoseg.planning.expectation import explained
 from autoseg.planning.facts import left_right_axis
@@ -101,7 +101,11 @@ def _configuration_like(
     mirror_axes = _mirror_axes(model, base, fingerprint)
     augmentation = model.run.augmentation.model_copy(update={"mirror_axes": mirror_axes})
     inputs = (ScanInput(channels=plan.channel_names),)
-    seen = {"mirror_axes": mirror_axes, "median_shape_vox": median_shape(fingerprint, model.grid)}
+    seen = {
+        "mirror_axes": mirror_axes,
+        "median_shape_vox": median_shape(fingerprint, model.grid),
+        "smallest_object_mm": base.inference.smallest_object_mm,
+    }
     return model.model_copy(
         update={
             "grid": _grid_like(model.grid, base.grid, channels),

@@ -4,7 +4,7 @@ from autoseg.errors import AutosegError
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import Machine
 from autoseg.planning.choices import choose_grid
-from autoseg.planning.configure import PlanningInputs, plan_configuration
+from autoseg.planning.configuration_planner import PlanningInputs, plan_configuration
 from autoseg.planning.decisions import RECOMMENDED
 from autoseg.planning.expectation import expectation, explained
 from autoseg.planning.model_plan import ConfigurationName, InputPlan, StageMaskInput

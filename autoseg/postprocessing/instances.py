@@ -28,11 +28,11 @@ class InstanceRule(Record):
     is then given to the nearest, whatever its class: models of numbered objects predict one.
 
     What is smaller than `min_volume_mm3`, or than a ball of `smallest_mm` across, in a single slice
-    a disc, is none.
+    a disc, is none; where nobody says how wide, models of things have a plan that does.
     """
 
     min_volume_mm3: float = Field(default=0.0, ge=0)
-    smallest_mm: float = Field(default=0.0, ge=0)
+    smallest_mm: float | None = Field(default=None, ge=0)
     necks: NeckRule | None = NeckRule()
     border: int | None = None
     valleys: ValleyRule = ValleyRule()
@@ -40,7 +40,7 @@ class InstanceRule(Record):
 
     def least_voxels(self, shape_vox: Sequence[int], spacing_mm: Spacing3) -> int:
         """The fewest voxels that an object has on a grid."""
-        voxel_mm3, radius_mm = float(np.prod(spacing_mm)), self.smallest_mm / 2
+        voxel_mm3, radius_mm = float(np.prod(spacing_mm)), (self.smallest_mm or 0) / 2
         smallest_mm3 = 4 / 3 * pi * radius_mm**3
         if 1 in shape_vox:
             smallest_mm3 = pi * radius_mm**2 * spacing_mm[shape_vox.index(1)]
@@ -181,8 +181,13 @@ def _by_depth(depth: NDArray[np.floating[Any]], rule: ValleyRule, min_voxels: in
 def _by_flow(
     flow: NDArray[np.floating[Any]], spacing_mm: Spacing3, rule: FlowRule, min_voxels: int
 ) -> Part:
+    # How thick a single slice is, nobody knows, and no way leads out of it.
+    finest_mm = min(mm for mm, n in zip(spacing_mm, flow.shape[1:], strict=True) if n > 1)
+    z, y, x = (mm if n > 1 else finest_mm for mm, n in zip(spacing_mm, flow.shape[1:], strict=True))
+    known_mm = (z, y, x)
+
     def part(mask: Mask, box: Box) -> Parts | None:
-        return part_by_flow(mask, flow[:, *box.slices], spacing_mm, rule, min_voxels)
+        return part_by_flow(mask, flow[:, *box.slices], known_mm, rule, min_voxels)
 
     return part
 

@@ -51,6 +51,12 @@ def test_too_few_or_all_alike_teach_nothing(right: np.ndarray) -> None:
     assert learned_sureness({1: seen}, 5, 0.5) is None
 
 
+def test_without_a_part_to_leave_out_nothing_is_learned() -> None:
+    seen = judged(60)[0]
+    alone = JudgedObjects("cell", seen.scores, seen.right, np.zeros(60, np.int64))
+    assert learned_sureness({1: alone}, 1, 0.5) is None
+
+
 def test_the_error_is_the_mean_distance_of_share_and_probability() -> None:
     p = np.repeat([0.2, 0.8], 50)
     right = np.concatenate((np.arange(50) < 20, np.arange(50) < 40))  # 0.4 and 0.8 of them

@@ -11,7 +11,7 @@ from autoseg.machine import Machine
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import all_outputs
 from autoseg.networks.tracing import trace
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import training_memory_gib
 from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
 from autoseg.planning.network_plan import BUILT_IN_NETWORKS

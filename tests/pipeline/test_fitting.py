@@ -29,7 +29,7 @@ from autoseg.pipeline.fitting import (
     plan_within,
 )
 from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.records import load_record

@@ -1,6 +1,7 @@
 """What scores of objects are worth, from maps of objects as trainings write them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -46,6 +47,8 @@ def predicted(work: WorkFolder, fold: int, name: str, rng: np.random.Generator) 
     write(folder / "instances" / f"{name}.nii.gz", numbers)
     told = [{"number": i + 1, "value": 3, "score": s} for i, s in enumerate(scores.tolist())]
     (folder / "instances" / f"{name}.json").write_text(json.dumps(told))
+    with (folder / "provenance.jsonl").open("a") as file:
+        file.write(json.dumps({"case_id": name, "models": [f"hash of {fold}"]}) + "\n")
     return Case(
         case_id=name, patient_id=name, channels=(), label=work.root / "data" / f"{name}.nii.gz"
     )
@@ -58,14 +61,18 @@ def held_out(tmp_path: Path) -> HeldOut:
         fold: tuple(predicted(work, fold, f"{fold}{index}", rng) for index in range(6))
         for fold in (0, 1)
     }
-    member = SimpleNamespace(plan="plan", configuration=SimpleNamespace(name="2d"))
+    member = SimpleNamespace(
+        plan="plan",
+        configuration=SimpleNamespace(name="2d"),
+        hashes=lambda fold: (f"hash of {fold}",),
+    )
     found: Any = SimpleNamespace(members=(member,))
     return HeldOut(work, found, ((0,),), cases)
 
 
 def test_scores_become_the_share_of_objects_that_are_there(held_out: HeldOut) -> None:
-    found = sureness_of_objects(held_out, (0,), LABELS, 1)
-    assert found is not None and found.folds == 2
+    found, notes = sureness_of_objects(held_out, (0,), LABELS, 1)
+    assert found is not None and found.parts == 2 and not notes
     (line,) = found.classes
     assert (line.value, line.name, line.objects) == (3, "cell", 120)
     assert line.right_share == pytest.approx(0.6, abs=0.1)
@@ -73,16 +80,31 @@ def test_scores_become_the_share_of_objects_that_are_there(held_out: HeldOut) ->
     assert sure > 0.9 and unsure < 0.1
 
 
-def test_nothing_is_said_without_objects_or_of_ensembles(held_out: HeldOut) -> None:
-    assert sureness_of_objects(held_out, (0, 1), LABELS, 1) is None
+def test_of_a_single_fold_patients_are_left_out_in_turn(held_out: HeldOut) -> None:
+    cases = [replace(c, patient_id=c.case_id[:2][::-1]) for c in held_out.cases[0]]
+    of_three = [replace(c, patient_id=str(i % 3)) for i, c in enumerate(cases)]
+    for own, parts in ((cases, 6), (of_three, 3)):
+        found, _ = sureness_of_objects(replace(held_out, cases={0: tuple(own)}), (0,), LABELS, 1)
+        assert found is not None and found.parts == parts
+    alone = [replace(c, patient_id="one") for c in cases]  # nobody is left to learn from
+    assert (
+        sureness_of_objects(replace(held_out, cases={0: tuple(alone)}), (0,), LABELS, 1)[0] is None
+    )
+
+
+def test_nothing_is_said_without_objects_of_these_models_or_of_ensembles(held_out: HeldOut) -> None:
+    assert sureness_of_objects(held_out, (0, 1), LABELS, 1)[0] is None
     no_things = LABELS.model_copy(update={"things": ()})
-    assert sureness_of_objects(held_out, (0,), no_things, 1) is None
-    held_out.work.fold("plan", "2d", 0).validation.joinpath("instances/00.json").unlink()
-    assert sureness_of_objects(held_out, (0,), LABELS, 1) is None
+    assert sureness_of_objects(held_out, (0,), no_things, 1) == (None, ())
+    folder = held_out.work.fold("plan", "2d", 0).validation
+    with (folder / "provenance.jsonl").open("a") as file:
+        file.write(json.dumps({"case_id": "00", "models": ["of another training"]}) + "\n")
+    found, notes = sureness_of_objects(held_out, (0,), LABELS, 1)
+    assert found is None and "--resume" in notes[0]
 
 
 def test_what_was_learned_is_shown_and_followed(held_out: HeldOut) -> None:
-    found = sureness_of_objects(held_out, (0,), LABELS, 1)
+    found, _ = sureness_of_objects(held_out, (0,), LABELS, 1)
     assert found is not None
     (line,) = found.classes
     none = Interval(low=0, high=0)

@@ -9,12 +9,17 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import pdist
 
-from autoseg.checkpoint import ModelCard, build_network, save_model
+from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
 from autoseg.cli import main
 from autoseg.dataset.labels import LabelScheme
 from autoseg.images.coco import path_of_map
 from autoseg.images.volume import read_labels
+from autoseg.pipeline.mask_writer import Extras
+from autoseg.pipeline.predict import PredictJob, predict_files
 from autoseg.planning.model_plan import DistancePlan, FlowPlan, TaskPlan
+from autoseg.postprocessing.instances import InstanceRule
+from autoseg.postprocessing.recipe import Recipe
+from autoseg.postprocessing.sureness import ClassSureness, ObjectSureness
 from tests.inference.model_files import small_configuration, with_labels
 
 SCHEME = LabelScheme(values=(0, 1, 4), names=("background", "cell", "tissue"), things=("cell",))
@@ -65,6 +70,49 @@ def test_objects_of_a_picture_are_written_as_coco_has_them(tmp_path: Path, model
     assert scores == {one["number"]: one["score"] for one in objects}
     written = read_labels(path_of_map(out / "coco/a.json", 1, "objects")).array
     np.testing.assert_array_equal(written, read_labels(out / "instances/a.nii.gz").array)
+
+
+def with_smallest(model: Path, path: Path, smallest_mm: float) -> Path:
+    """The same model, whose plan says how wide an object is at least."""
+    card, network = load_model(model)
+    inference = card.configuration.inference.model_copy(update={"smallest_object_mm": smallest_mm})
+    configuration = card.configuration.model_copy(update={"inference": inference})
+    save_model(path, network, card.model_copy(update={"configuration": configuration}))
+    return path
+
+
+def test_specks_are_left_out_as_the_plan_or_the_user_says_and_the_rest_has_a_probability(
+    tmp_path: Path, model: Path
+) -> None:
+    noise = np.random.default_rng(0).normal(100, 20, (21, 27, 11)).astype(np.float32)
+    scan = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(noise, AFFINE), scan)
+    line = ClassSureness(
+        value=1, name="cell", intercept=-1, slope=2, objects=50, right_share=0.5, error=0.0,
+        error_of_scores=0.1,
+    )  # fmt: skip
+    recipe = Recipe(sureness=ObjectSureness(classes=(line,), parts=5, iou=0.5))
+    models = (with_smallest(model, tmp_path / "other.safetensors", 5.0),)
+    found = {}
+    for name, rule in (
+        ("plan", InstanceRule()),
+        ("volume", InstanceRule(min_volume_mm3=20.0, smallest_mm=0.0)),
+        ("all", InstanceRule(smallest_mm=0.0)),
+    ):
+        predict_files(
+            PredictJob(
+                inputs=(scan,), output=tmp_path / name, models=models, recipe=recipe, device="cpu",
+                precision="fp32", engine="torch", extras=Extras(instances=rule),
+            )
+        )  # fmt: skip
+        found[name] = json.loads((tmp_path / name / "instances/a.json").read_text())
+    widest = [one["diameter_mm"] for one in found["all"]]
+    assert [one["diameter_mm"] for one in found["plan"]] == [mm for mm in widest if mm >= 5]
+    volumes = [1000 * one["volume_ml"] for one in found["all"]]
+    assert len(found["volume"]) == sum(volume >= 20 for volume in volumes) < len(volumes)
+    for one in found["all"]:
+        odds = np.log(one["score"] / (1 - one["score"])) if one["score"] < 1 else np.inf
+        assert one["probability"] == pytest.approx(1 / (1 + np.exp(1 - 2 * odds)), abs=2e-3)
 
 
 def test_a_model_of_things_writes_objects_that_lie_where_the_scan_does(

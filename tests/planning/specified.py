@@ -11,7 +11,7 @@ from autoseg.inspection.fingerprint import ClassStats, Fingerprint, ObjectStats
 from autoseg.inspection.statistics import CaseStats, IntensityStats
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.networks import family_of
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.network_plan import unet_plan
 from autoseg.planning.plan import Configuration, Plan

@@ -15,7 +15,7 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.networks import family_of
 from autoseg.networks.mask_rcnn_family import plan_mask_rcnn
 from autoseg.networks.traced_search import search_by
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.facts import object_sizes_mm
 from autoseg.planning.likeness import plan_like

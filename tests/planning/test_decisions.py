@@ -23,7 +23,7 @@ from autoseg.pipeline.jobs import TrainJob, jobs_in_order
 from autoseg.pipeline.plan import PlanJob, plan_dataset
 from autoseg.pipeline.prepare import Resources, prepare
 from autoseg.planning import decisions
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.decision_log import DecisionLog
 from autoseg.planning.decisions import ALL_KINDS, DECISIONS, MOOT, STANDS, DecisionKind
 from autoseg.planning.facts import gather_facts

@@ -13,7 +13,7 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.networks import family_of
 from autoseg.networks.one_stage_family import plan_solo, plan_yolact
 from autoseg.networks.traced_search import search_by
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.likeness import plan_like
 from autoseg.planning.model_plan import CandidatesPlan, ModelPlan

@@ -1,4 +1,5 @@
-"""Covers: choices, configure, decision_log, facts, grid_plan, model_plan, run_plan, search."""
+"""Covers: choices, configuration_planner, decision_log, facts, grid_plan, model_plan, run_plan,
+search."""
 
 from pathlib import Path
 

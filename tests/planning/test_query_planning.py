@@ -15,7 +15,7 @@ from autoseg.machine import Machine
 from autoseg.networks import family_of
 from autoseg.networks.mask_queries_family import plan_mask_queries
 from autoseg.networks.traced_search import search_by
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.facts import gather_facts
 from autoseg.planning.likeness import plan_like

@@ -14,7 +14,7 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB
 from autoseg.networks import family_of
 from autoseg.networks.unet import PlainUNet
-from autoseg.planning.configure import PlanningInputs
+from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.model_plan import SemanticPlan
 from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.plan import Configuration

@@ -86,3 +86,23 @@ def test_parts_that_are_too_small_go_to_their_neighbour() -> None:
     many, few = (part_by_flow(mask, flow, (1, 1, 1), FlowRule(), least) for least in (1, 9))
     assert many is not None and few is not None
     assert few.max() < many.max() and np.bincount(few.ravel())[1:].min() >= 9
+
+
+def rough(smoothing: float, spacing_mm: Spacing) -> float:
+    """The share of balls found again by ways a third as long, with noise in each pixel; a pixel's
+    edge is the unit."""
+    numbers, _ = made("balls", "slice")
+    rng = np.random.default_rng(0)
+    ways = 0.3 * true_ways(numbers, (1.0, 1.0, 1.0))
+    ways += rng.normal(0, 0.3, ways.shape).astype("f4") * (np.arange(3) > 0)[:, None, None, None]
+    rule = InstanceRule(flows=FlowRule(smoothing=smoothing))
+    mask = (numbers > 0).astype(np.uint8)
+    found = label_instances(mask, spacing_mm, rule, ways)[0].astype(np.int64)
+    return float((recovered(numbers, found) > 0.8).mean())
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.0, 5.0, 5.0), (1.0, 0.2, 0.2)])
+def test_short_and_rough_ways_part_when_smoothed_however_thick_a_slice_is(
+    spacing_mm: Spacing,
+) -> None:
+    assert rough(1.0, spacing_mm) > 0.9 > rough(0.0, spacing_mm)

@@ -15,6 +15,7 @@ from autoseg.cli.options import (
     add_plan_name,
     add_verb,
     add_work,
+    not_negative,
     positive,
 )
 
@@ -85,8 +86,7 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-volume",
-        type=positive,
-        default=0.0,
+        type=not_negative,
         metavar="MM3",
         help="leave out objects smaller than this, with --instances (default: what the plan says)",
     )
@@ -194,9 +194,11 @@ def _extras(options: argparse.Namespace) -> "Extras":
     from autoseg.pipeline.other_formats import OtherFormats
     from autoseg.postprocessing.instances import InstanceRule
 
-    if options.min_volume and not options.instances:
+    if options.min_volume is not None and not options.instances:
         raise AutosegError("--min-volume is for --instances. Give both, or neither.")
-    rule = InstanceRule(min_volume_mm3=options.min_volume) if options.instances else None
+    rule = InstanceRule() if options.instances else None
+    if options.min_volume is not None:  # in place of what the plan says
+        rule = InstanceRule(min_volume_mm3=options.min_volume, smallest_mm=0.0)
     return Extras(
         uncertainty=options.uncertainty,
         probabilities=options.save_probabilities,

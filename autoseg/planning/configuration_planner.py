@@ -30,7 +30,7 @@ from autoseg.planning.decisions import (
     TRAINING,
 )
 from autoseg.planning.expectation import assumed_rate
-from autoseg.planning.facts import gather_facts, small_thing_mm
+from autoseg.planning.facts import gather_facts
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.model_plan import (
     ConfigurationName,
@@ -118,7 +118,7 @@ def plan_configuration(
             gaussian_sigma_fraction=inference.gaussian_sigma_fraction,
             mirror_axes=mirror_axes,
             median_shape_vox=search.median_shape_vox,
-            smallest_object_mm=round(inference.smallest_object * small_thing_mm(fingerprint), 4),
+            smallest_object_mm=round(inference.smallest_object * log.facts.small_thing_mm, 4),
         ),
     )
     return Planned(configuration, search, lowres)
