@@ -139,12 +139,14 @@ def test_other_grids_and_models_are_averaged_as_probabilities(
 def test_a_group_is_mirrored_and_stepped_as_all_of_it_may_be(tmp_path: Path, scan: Volume) -> None:
     plain = small_configuration(mirrored=(0, 2))
     finer = predicting(plain, mirror_axes=(2, 1), step_fraction=0.25)
+    plain = predicting(plain, smallest_object_mm=3.0)
     a = write_model(tmp_path / "a.safetensors", plain, seed=0)
     b = write_model(tmp_path / "b.safetensors", finer, seed=1, fold=1)
     predictor = load(a, b)
     (group,) = predictor.groups
     assert group.ensemble.mirror_axes == (2,)
     assert group.card.configuration.inference.step_fraction == 0.25
+    assert group.card.configuration.inference.smallest_object_mm == 0
     segmentation = predictor(scan)
     assert segmentation.provenance.mirror_axes == (2,)
     shared = predicting(plain, mirror_axes=(2,), step_fraction=0.25)
