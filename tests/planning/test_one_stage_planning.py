@@ -78,7 +78,11 @@ def test_plans_like_a_model_look_for_what_it_looks_for(kind: str) -> None:
     cases = tuple(case.model_copy(update=smaller) for case in fingerprint().cases)
     others = fingerprint().model_copy(update={"cases": cases})
     base = plan_of(others, kind, CPU, families=free)
-    _, task = configured(plan_like(model, "model", base, inputs))
+    wide = model.inference.model_copy(update={"smallest_object_mm": 99.0})  # of other data
+    like = plan_like(model.model_copy(update={"inference": wide}), "model", base, inputs)
+    _, task = configured(like)
+    smallest_mm = base.configurations["3d_fullres"].inference.smallest_object_mm
+    assert like.configurations["3d_fullres"].inference.smallest_object_mm == smallest_mm > 0
     assert isinstance(model.model.task, CandidatesPlan)
     assert task.sizes_mm == model.model.task.sizes_mm
     with pytest.raises(AutosegError, match=f"--rules {kind}"):
