@@ -10,6 +10,9 @@ from autoseg.planning.plan import Configuration, Decision, Expectation
 # one of the last years reaches in bfloat16.
 CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
 GPU_RATE = 10e12
+# What networks reach of the rate of a U-Net on a CPU: depthwise convolutions and attention are slow
+# there (docs/networks.md).
+CPU_SHARES = {"fcn": 0.8, "deeplabv3plus": 0.75, "segformer": 0.5, "mednext": 0.13}
 PASSES = 3  # forward, and about twice as much backward
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
@@ -63,6 +66,11 @@ def assumed_rate(machine: Machine) -> float:
     if machine.gpu_name is not None:
         return GPU_RATE
     return CPU_RATE_PER_CORE[machine.bf16] * machine.cores
+
+
+def share_of_rate(machine: Machine, kind: str) -> float:
+    """How much of a U-Net's rate a kind of network reaches, as far as that was measured."""
+    return CPU_SHARES.get(kind, 1.0) if machine.device == "cpu" else 1.0
 
 
 def explained(expected: Expectation, configuration: Configuration, rate: float | None) -> Decision:

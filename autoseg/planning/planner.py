@@ -6,7 +6,7 @@ from autoseg.machine import Machine
 from autoseg.planning.choices import choose_grid
 from autoseg.planning.configuration_planner import PlanningInputs, plan_configuration
 from autoseg.planning.decisions import RECOMMENDED
-from autoseg.planning.expectation import expectation, explained
+from autoseg.planning.expectation import expectation, explained, share_of_rate
 from autoseg.planning.model_plan import ConfigurationName, InputPlan, StageMaskInput
 from autoseg.planning.plan import Configuration, Decision, Expectation, Plan
 from autoseg.planning.search import PatchSearch
@@ -78,12 +78,12 @@ def expect(
     inputs: PlanningInputs, configuration: Configuration, planned_gib: float | None
 ) -> Expectation:
     """What a configuration will take on the machine that is planned for."""
-    family = inputs.families(configuration.model.network.kind)
+    kind = configuration.model.network.kind
     return expectation(
         configuration,
         inputs.fingerprint,
-        family.cost(configuration.model),
-        inputs.multiply_adds_per_second,
+        inputs.families(kind).cost(configuration.model),
+        inputs.multiply_adds_per_second * share_of_rate(inputs.machine, kind),
         inputs.machine.bf16,
         planned_gib,
     )
