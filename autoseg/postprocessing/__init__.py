@@ -2,6 +2,6 @@
 
 Read `steps`, which correct masks, and `recipe`, which says with what models; then `instances`,
 where `touching` takes apart those that share faces by their shape, `valleys` by a learned depth,
-`flows` by learned ways, and `extent` measures how far they reach.
+`flows` by learned ways, both after `smoothing`, and `extent` measures how far they reach.
 `quality` says what Dice to expect of a mask, and `sureness` how sure one may be of an object.
 """

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from autoseg.geometry import Box, Spacing3
 from autoseg.postprocessing.flows import FlowRule, part_by_flow
+from autoseg.postprocessing.smoothing import known_spacing_mm
 from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, Mask, NeckRule, Parts, take_apart
 from autoseg.postprocessing.valleys import ValleyRule, part_at_valleys
 from autoseg.records import Record
@@ -98,10 +99,12 @@ def label_instances(
     )
     least = min_voxels if rule.border is None else 1  # the border adds to them
     objects = list(_components(keys, without_border, least))
-    if parting is not None and len(parting) > 1:
-        part = _by_flow(parting, spacing_mm, rule.flows, min_voxels)
-    elif parting is not None:
-        part = _by_depth(parting[0], rule.valleys, min_voxels)
+    if parting is not None:
+        known_mm = known_spacing_mm(spacing_mm, labels.shape)
+        if len(parting) > 1:
+            part = _by_flow(parting, known_mm, rule.flows, min_voxels)
+        else:
+            part = _by_depth(parting[0], known_mm, rule.valleys, min_voxels)
     else:
         part = _by_necks(spacing_mm, rule.necks, min_voxels)
     objects = _split(objects, keys, part, min_voxels)
@@ -174,20 +177,17 @@ def _by_necks(spacing_mm: Spacing3, rule: NeckRule | None, min_voxels: int) -> P
     return lambda mask, box: take_apart(mask, spacing_mm, rule, min_voxels)
 
 
-def _by_depth(depth: NDArray[np.floating[Any]], rule: ValleyRule, min_voxels: int) -> Part:
-    return lambda mask, box: part_at_valleys(mask, depth[box.slices], rule, min_voxels)
+def _by_depth(
+    depth: NDArray[np.floating[Any]], spacing_mm: Spacing3, rule: ValleyRule, min_voxels: int
+) -> Part:
+    return lambda mask, box: part_at_valleys(mask, depth[box.slices], spacing_mm, rule, min_voxels)
 
 
 def _by_flow(
     flow: NDArray[np.floating[Any]], spacing_mm: Spacing3, rule: FlowRule, min_voxels: int
 ) -> Part:
-    # How thick a single slice is, nobody knows, and no way leads out of it.
-    finest_mm = min(mm for mm, n in zip(spacing_mm, flow.shape[1:], strict=True) if n > 1)
-    z, y, x = (mm if n > 1 else finest_mm for mm, n in zip(spacing_mm, flow.shape[1:], strict=True))
-    known_mm = (z, y, x)
-
     def part(mask: Mask, box: Box) -> Parts | None:
-        return part_by_flow(mask, flow[:, *box.slices], known_mm, rule, min_voxels)
+        return part_by_flow(mask, flow[:, *box.slices], spacing_mm, rule, min_voxels)
 
     return part
 

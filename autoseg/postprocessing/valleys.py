@@ -2,7 +2,8 @@
 
 Maxima of the depth are objects if they stand out enough from the saddles between them, as in
 `touching`; but the valley itself is where the network saw the border, so voxels go to the maximum
-that the way up leads to: a watershed (Beucher and Lantuejoul 1979).
+that the way up leads to: a watershed (Beucher and Lantuejoul 1979). Single voxels of what a network
+learned are off, so the depth is that of means over neighbours.
 """
 
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from autoseg.geometry import Spacing3
+from autoseg.postprocessing.smoothing import smoothed
 from autoseg.postprocessing.touching import (
     Mask,
     Parts,
@@ -26,21 +29,28 @@ SHALLOWEST = 1e-3  # of what lies inside, since a network may predict less than 
 
 class ValleyRule(Record):
     """Which valley parts two objects: one below the smaller object's depth by `prominence` of it,
-    and by `min_prominence` of the depth at which all objects count as equally deep."""
+    and by `min_prominence` of the depth at which all objects count as equally deep. `smoothing` is
+    the width of the Gaussian of the means, a standard deviation in voxels of the finest axis."""
 
     prominence: float = Field(default=0.4, ge=0, le=1)
     min_prominence: float = Field(default=0.02, ge=0, le=1)
+    smoothing: float = Field(default=1.0, ge=0)
 
 
 def part_at_valleys(
-    mask: Mask, depth: NDArray[np.floating[Any]], rule: ValleyRule, min_voxels: int = 1
+    mask: Mask,
+    depth: NDArray[np.floating[Any]],
+    spacing_mm: Spacing3,
+    rule: ValleyRule,
+    min_voxels: int = 1,
 ) -> Parts | None:
     """Split a connected mask [z, y, x] by the depth [z, y, x] of its voxels, from 0 to 1, into
     parts of at least `min_voxels`, each connected; None if it is one.
 
     Takes about 40 bytes a voxel of the box around the mask.
     """
-    inside = np.clip(depth, SHALLOWEST, None).astype(np.float32) * mask
+    depth = smoothed(depth, mask, spacing_mm, rule.smoothing)
+    inside = np.clip(depth, SHALLOWEST, None) * mask
     basins = find_basins(inside, mask)
     count = len(basins.peaks_mm)
     if count == 1:

@@ -20,7 +20,7 @@ def two_halves(shape: tuple[int, int, int] = (1, 20, 41)) -> tuple[np.ndarray, n
 
 def test_a_valley_parts_what_has_no_neck() -> None:
     numbers, depth = two_halves()
-    parts = part_at_valleys(numbers > 0, depth, ValleyRule())
+    parts = part_at_valleys(numbers > 0, depth, (1, 1, 1), ValleyRule())
     assert parts is not None and parts.max() == 2
     # voxels on a ridge may be given to either side by one voxel at most
     agree = np.maximum((parts == numbers).mean(), (parts == (3 - numbers) * (numbers > 0)).mean())
@@ -30,8 +30,8 @@ def test_a_valley_parts_what_has_no_neck() -> None:
 def test_a_shallow_valley_parts_nothing() -> None:
     numbers, depth = two_halves()
     flat = np.where(numbers > 0, np.maximum(depth, 0.95 * depth.max()), 0)
-    assert part_at_valleys(numbers > 0, flat, ValleyRule(prominence=0.1)) is None
-    assert part_at_valleys(numbers > 0, depth, ValleyRule(), min_voxels=300) is None
+    assert part_at_valleys(numbers > 0, flat, (1, 1, 1), ValleyRule(prominence=0.1)) is None
+    assert part_at_valleys(numbers > 0, depth, (1, 1, 1), ValleyRule(), min_voxels=300) is None
 
 
 def test_parts_are_those_of_scikit_images_watershed() -> None:
@@ -39,7 +39,7 @@ def test_parts_are_those_of_scikit_images_watershed() -> None:
     depth = ndimage.gaussian_filter(rng.random((1, 40, 40)), (0, 3, 3))
     depth = ((depth - depth.min()) / np.ptp(depth)).astype(np.float32) + 0.01
     mask = np.ones(depth.shape, bool)
-    parts = part_at_valleys(mask, depth, ValleyRule(prominence=0, min_prominence=0))
+    parts = part_at_valleys(mask, depth, (1, 1, 1), ValleyRule(prominence=0, min_prominence=0))
     assert parts is not None
     peaks = [np.argwhere((parts == p) & (depth == depth[parts == p].max()))[0] for p in
              range(1, parts.max() + 1)]  # fmt: skip
@@ -62,4 +62,4 @@ def test_a_learned_depth_decides_in_place_of_necks() -> None:
 def test_depths_below_nothing_are_no_mistake(value: float) -> None:
     mask = np.zeros((3, 9, 9), bool)
     mask[1, 2:7, 2:7] = True
-    assert part_at_valleys(mask, np.full(mask.shape, value), ValleyRule()) is None
+    assert part_at_valleys(mask, np.full(mask.shape, value), (1, 1, 1), ValleyRule()) is None
