@@ -64,15 +64,23 @@ def workers(options: argparse.Namespace) -> int:
 
 def not_negative(text: str) -> float:
     """A number as it is typed. Raises ArgumentTypeError where it is not finite, or below 0."""
-    return 0.0 if text.strip() in ("0", "0.0") else positive(text)
+    number = _number(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return number
 
 
 def positive(text: str) -> float:
     """A number as it is typed. Raises ArgumentTypeError where it is not finite and above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+    number = _number(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return number
+
+
+def _number(text: str) -> float:
+    """What is typed; not a number where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -148,6 +148,11 @@ class Predictor:
         """What the first of the models says of itself; labels and channels are those of all."""
         return self.groups[0].card
 
+    @property
+    def smallest_object_mm(self) -> float:
+        """How wide a thing is at least, for all of the models."""
+        return min(g.card.configuration.inference.smallest_object_mm for g in self.groups)
+
     def __call__(
         self, scan: Volume, case_id: str = "scan", requested: RequestedMaps | None = None
     ) -> Segmentation:

@@ -19,7 +19,8 @@ def make_way_for(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
     if not work.plan_path(plan.name).is_file() or not work.has_models(plan.name):
         return
     try:
-        if _as_trained(work.plan(plan.name)) == _as_trained(plan):
+        earlier = work.plan(plan.name).configurations
+        if earlier in (plan.configurations, _of_earlier_versions(plan)):
             return
     except AutosegError:  # of an older autoseg, or damaged
         if not overwrite:
@@ -32,8 +33,9 @@ def make_way_for(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
     work.delete_models(plan.name)
 
 
-def _as_trained(plan: Plan) -> dict[str, Configuration]:
-    """The configurations, but for what is too small to be an object: no training knows it."""
+def _of_earlier_versions(plan: Plan) -> dict[str, Configuration]:
+    """The configurations before things could be too small, which no training knows: models of these
+    stay, and leave nothing out."""
     return {
         name: configuration.model_copy(
             update={

@@ -48,7 +48,8 @@ def sureness_of_objects(
     if any(pair is None for pair in pairs.values()):
         return None, (
             "How probable objects are is not known: held-out cases have none by the models that "
-            "there are now. `autoseg train --resume` writes them.",
+            "there are now. Delete summary.json in the folds' validation/ and run `autoseg train "
+            "--resume`, which writes them.",
         )
     known = {name: pair for name, pair in pairs.items() if pair is not None}
     scored = map_cases(score_case, known, workers, progress, "judging objects")

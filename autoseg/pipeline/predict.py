@@ -113,9 +113,7 @@ def predict_files(job: PredictJob, progress: Progress = silent) -> PredictResult
     )
     cases = [case for case in cases if case.case_id not in refused]
     missing = [c for c in cases if job.overwrite or not mask_path(output, c.case_id).exists()]
-    extras = extras_of_things(
-        job.extras, card.labels, card.configuration.inference.smallest_object_mm
-    )
+    extras = extras_of_things(job.extras, card.labels, predictor.smallest_object_mm)
     writer = MaskWriter(
         output,
         extras,

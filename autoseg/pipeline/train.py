@@ -306,8 +306,7 @@ def validate_fold(found: ResolvedJob, progress: Progress = silent) -> Evaluation
     models = [found.folder.model, *([] if first is None else [first.model])]
     predictor = Predictor.load(models, found.job.device, cache=found.job.cache)
     labels = found.plan.labels
-    smallest_mm = predictor.card.configuration.inference.smallest_object_mm
-    extras = extras_of_things(MASKS_ALONE, labels, smallest_mm)
+    extras = extras_of_things(MASKS_ALONE, labels, predictor.smallest_object_mm)
     writer = MaskWriter(found.folder.validation, extras, labels=labels)
     _, problems = predict_cases(predictor, held_out, writer, progress)
     raise_if_any(problems, "Held-out scans could not be segmented")

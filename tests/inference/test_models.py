@@ -127,6 +127,7 @@ def test_other_grids_and_models_are_averaged_as_probabilities(
     b = surer(write_model(tmp_path / "b.safetensors", other, seed=1, fold=1), 5.0)
     predictor = load(a, b)
     assert [len(group.hashes) for group in predictor.groups] == [1, 1]
+    assert predictor.smallest_object_mm == 0
     each = [logits_alone(model, scan) for model in (a, b)]
     mean = np.mean(each, axis=0)
     probability = np.mean([softmax(logits, axis=0) for logits in each], axis=0)
