@@ -211,7 +211,11 @@ def test_overwriting_begins_anew(synthetic_dataset: Path, tiny: Path, tmp_path: 
 
 
 def test_models_keep_their_plan(
-    work: Path, synthetic_dataset: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+    work: Path,
+    synthetic_dataset: Path,
+    tiny: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     plan = ["plan", str(synthetic_dataset), "--work", str(work), "--workers", "1"]
     assert main([*plan, "--rules", str(tiny)]) == 0  # the same plan again
@@ -219,6 +223,9 @@ def test_models_keep_their_plan(
     assert "holds models of another plan" in capsys.readouterr().err
     assert main([*plan, "--rules", "nnunet"]) == 0
     assert main([*plan, "--rules", str(tiny)]) == 0
+    wider = ["--set", "inference.smallest_object_mm=3"]  # which the models do not know
+    assert main([*plan, "--rules", str(tiny), *wider]) == 0
+    assert "leave no object out" in caplog.text
 
 
 def test_evaluate_scores_the_validation_masks_again(

@@ -20,7 +20,14 @@ def make_way_for(work: WorkFolder, plan: Plan, overwrite: bool) -> None:
         return
     try:
         earlier = work.plan(plan.name).configurations
-        if earlier in (plan.configurations, _of_earlier_versions(plan)):
+        if earlier == plan.configurations:
+            return
+        if earlier == _of_earlier_versions(plan):
+            log.warning(
+                "%s holds models that leave no object out as too small: they were planned without "
+                "inference.smallest_object_mm. `predict --instances --min-volume MM3` does.",
+                work.plan_models(plan.name),
+            )
             return
     except AutosegError:  # of an older autoseg, or damaged
         if not overwrite:

@@ -123,7 +123,8 @@ def test_trainings_of_one_model_are_averaged_as_logits(tmp_path: Path, scan: Vol
 def test_other_grids_and_models_are_averaged_as_probabilities(
     tmp_path: Path, scan: Volume, other: Configuration
 ) -> None:
-    a = write_model(tmp_path / "a.safetensors", small_configuration(), seed=0)
+    plain = predicting(small_configuration(), smallest_object_mm=3.0)
+    a = write_model(tmp_path / "a.safetensors", plain, seed=0)
     b = surer(write_model(tmp_path / "b.safetensors", other, seed=1, fold=1), 5.0)
     predictor = load(a, b)
     assert [len(group.hashes) for group in predictor.groups] == [1, 1]
