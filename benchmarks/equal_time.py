@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -121,14 +122,21 @@ def kept(
     found: dict[str, Any] | None = _written(results).get(title, {}).get(key)
     if found is None:
         found = trained(dataset, work / dataset.name, one, minutes)
-        with Path(__file__).open() as alone:  # of programs that run beside each other
-            flock(alone, LOCK_EX)
+        with alone():
             content = _written(results) | {"machine": hardware_of(choose_device("cpu"))}
             content.setdefault(title, {})[key] = found
             with replacing(results) as temporary:
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     print(title, key, json.dumps(found), flush=True)
     return found
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Of the programs that run beside each other and write results, one at a time."""
+    with Path(__file__).open() as lock:
+        flock(lock, LOCK_EX)
+        yield
 
 
 def _written(results: Path) -> dict[str, Any]:

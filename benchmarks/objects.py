@@ -1,19 +1,17 @@
-"""Objects that touch: a border against a learned depth, boxes, and a watershed of the mask.
+"""Objects that touch, found by each network for objects, trained for the same processor time.
 
-    python -m benchmarks.objects DATASET WORK --iterations 600 --set patch_size_vox=128,128
+    python -m benchmarks.objects DATASET WORK [--minutes 30] [--set patch_size_vox=128,128 ...]
 
 DATASET has `images/` and `instances/`, as nuclei, or what `benchmarks.ellipsoids` makes. Fold 0 is
-trained with each task, for equal iterations (or `--minutes`); scores are those of its held-out
-images, as training writes them. The floor is a watershed of the border model's mask, so that only
-the parting differs.
-Results are put into benchmarks/results/objects.json under the dataset's name.
+trained with each task, for so many minutes of a processor or for equal `--iterations`; scores are
+those of its held-out images, as training writes them. The floor is a watershed of the border
+model's mask, so that only the parting differs. A scan's processor seconds are those that more scans
+take of `autoseg predict` on top of one, with writing. Programs with different tasks may run beside
+each other. Results are put into benchmarks/results/objects.json under the dataset's name.
 """
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,15 +25,19 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from autoseg.images.volume import read_labels
+from autoseg.records import replacing
+from autoseg.work_folder import WorkFolder
+from benchmarks.equal_time import Used, alone, autoseg, iterations_in
 
 RESULTS = Path(__file__).parent / "results" / "objects.json"
-EPOCHS = 10  # of a training; of equally many iterations
+PREDICTED = 16  # scans, in all of which one
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
 TASKS = {
     "border": "semantic",
     "distance": "distance",
     "flow": "flow",
+    "mask_queries": "mask_queries",
     "mask_rcnn": "boxes",
     "solov2": "solov2",
     "yolact": "yolact",
@@ -45,7 +47,7 @@ PLAIN = (
     'kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], decoder_blocks = 2'
 )
 HALVED = "base_features = 8, max_features = 80"
-NETWORKS = dict.fromkeys(("mask_rcnn", "solov2", "yolact"), HALVED)
+NETWORKS = dict.fromkeys(("mask_queries", "mask_rcnn", "solov2", "yolact"), HALVED)
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -125,7 +127,8 @@ def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Number
     return parted.reshape(mask.shape)
 
 
-def train(dataset: Path, work: Path, task: str, options: Any) -> None:
+def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used]:
+    """Iterations that were made, and what training took."""
     rules = work / "rules"
     rules.mkdir(parents=True, exist_ok=True)
     parent = task if task in NETWORKS else "cpu"
@@ -137,23 +140,30 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> None:
         f"changes = {{ {NETWORKS.get(task, PLAIN)} }}\n"
         'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
-    length = f"training.iterations_per_epoch={options.iterations // EPOCHS}"
-    steps = [f"training.epochs={EPOCHS}", length, "training.validation_iterations=1"]
-    settings = [*(() if options.minutes else steps), *options.set]
-    planned = ["--set", *settings] if settings else []
-    autoseg("plan", dataset, "--work", work, "--rules", rules, *planned)
-    minutes = ("--minutes", options.minutes) if options.minutes else ()
-    autoseg("train", "--work", work, "--fold", "0", *minutes)
+    place = ("--work", work)
+    chosen = ("--set", *options.set) if options.set else ()
+    autoseg("plan", dataset, *place, "--rules", rules, "--name", task, "--for", "cpu", *chosen)
+    autoseg("prepare", "--plan", task, *place)
+    iterations = options.iterations or iterations_in(options.minutes, work, task)
+    length = ("--iterations", iterations, "--overwrite")
+    return iterations, autoseg("train", "--plan", task, "--fold", 0, *length, *place)
 
 
-def autoseg(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "autoseg", *map(str, arguments)], check=True)
-
-
-def processor_minutes() -> float:
-    """Of all programs that were started and have ended, whatever else the machine did."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (used.ru_utime + used.ru_stime) / 60
+def seconds_a_scan(dataset: Path, work: Path, task: str, cases: list[str]) -> float:
+    """Of a processor, by what more scans take than one, when the engine has been chosen."""
+    took: list[float] = []
+    for count in (1, 1, PREDICTED):
+        scans = work / f"{count}_scans"
+        scans.mkdir(exist_ok=True)
+        for case in cases[:count]:
+            [image] = (dataset / "images").glob(f"{case}[._]*")
+            link = scans / image.name
+            if not link.is_symlink():
+                link.symlink_to(image.resolve())
+        out = work / f"{count}_answers"
+        place = ("--work", work, "--plan", task, "--overwrite")
+        took.append(autoseg("predict", scans, out, *place).processor_s)
+    return (took[-1] - took[-2]) / (PREDICTED - 1)
 
 
 def held_out(work: Path) -> list[str]:
@@ -185,11 +195,14 @@ def parted_mask(folder: Path, case: str) -> tuple[Numbers, dict[int, float]]:
 
 def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any]:
     """Scores of a task on what fold 0 holds out; of the border's mask also of its watershed."""
-    before = processor_minutes()
-    train(dataset, work, task, options)
-    cost = {"processor_minutes": round(processor_minutes() - before, 2)}
+    iterations, used = train(dataset, work, task, options)
     cases = held_out(work)
-    [out] = work.glob("models/*/*/fold_0/validation")
+    cost = {
+        "iterations": iterations,
+        "processor_minutes": used.processor_s / 60,
+        "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),
+    }
+    out = WorkFolder(work).fold(task, WorkFolder(work).plan(task).recommended, 0).validation
     found = {task: score(dataset, cases, lambda case: written(out, case)) | cost}
     if task == "border":
         found["watershed"] = score(dataset, cases, lambda case: parted_mask(out, case))
@@ -200,20 +213,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--iterations", type=int, default=600)
-    parser.add_argument("--minutes", type=float, help="train for so long instead")
+    parser.add_argument("--minutes", type=float, default=30, help="of a processor")
+    parser.add_argument("--iterations", type=int, help="train for so many instead")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--task", choices=tuple(TASKS), nargs="+", default=tuple(TASKS))
     options = parser.parse_args()
-    trained = (
-        {"minutes": options.minutes} if options.minutes else {"iterations": options.iterations}
+    length = (
+        f"{options.iterations} iterations"
+        if options.iterations
+        else f"{options.minutes:g} processor minutes"
     )
     for task in options.task:
         figures = compare(options.dataset, options.work / task, task, options)
-        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        mine = results.setdefault(options.dataset.name, {})
-        mine |= {"trained": trained | {"set": options.set}} | figures
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        with alone():
+            results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+            mine = results.setdefault(f"{options.dataset.name}, {length}", {})
+            mine |= {"set": options.set} | figures
+            with replacing(RESULTS) as temporary:
+                temporary.write_text(json.dumps(results, indent=2) + "\n")
         print(json.dumps(figures, indent=2), flush=True)
 
 

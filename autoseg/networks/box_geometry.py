@@ -27,13 +27,14 @@ def centres(boxes: torch.Tensor) -> torch.Tensor:
 def pairwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Intersection over union of each box [..., n, 2 x axis] with each other [..., n, other]."""
     dims = boxes.shape[-1] // 2
+    own, other = (x.movedim(-1, 0).contiguous() for x in (boxes, others))
     both = torch.ones((), device=boxes.device)
-    for axis in range(dims):  # one after another: no tensor has all axes of all pairs
-        low = torch.maximum(boxes[..., :, None, axis], others[..., None, :, axis])
-        high = torch.minimum(boxes[..., :, None, dims + axis], others[..., None, :, dims + axis])
-        both = both * (high - low).clamp_min(0)
+    for axis in range(dims):  # one after another, in place: memory of pairs is what takes the time
+        low = torch.maximum(own[axis][..., :, None], other[axis][..., None, :])
+        high = torch.minimum(own[dims + axis][..., :, None], other[dims + axis][..., None, :])
+        both = high.sub_(low).clamp_min_(0).mul_(both)
     sizes = sides(boxes).prod(-1)[..., :, None] + sides(others).prod(-1)[..., None, :]
-    return both / (sizes - both)
+    return both.div_(sizes.sub_(both))
 
 
 def iou_of_pairs(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

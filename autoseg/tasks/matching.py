@@ -37,27 +37,35 @@ def matched(
 def assignment_costs(
     layers: Sequence[QueryOutputs], targets: MaskTargets, plan: MatchingPlan
 ) -> torch.Tensor:
-    """What it costs that a query finds a mask [layer, batch, query, mask]; infinite where a sample
-    has fewer masks. Uniform points are shared by all masks of a sample, in all layers."""
+    """What it costs that a query finds a mask [layer, batch, query, mask], infinite where a sample
+    has fewer masks than another. All masks of a sample, in all layers, share uniform points."""
     batch, dims = len(targets.labels), targets.masks.ndim - 1
     places = drawn_places(batch, plan.points, dims, targets.masks.device)
     samples = torch.arange(batch, device=places.device)
     corners = corners_at(targets.masks, places, samples)
-    truth = corners.of_all(targets.classes.shape[1])  # [batch, mask, point]
+    classes = targets.classes[:, : _slots(targets)]
+    truth = corners.of_all(classes.shape[1])  # [batch, mask, point]
     known = corners.known()[:, None]  # [batch, 1, point]
     costs = []
     for found in layers:
         # One row of points for all of a sample's masks.
         seen = sampled_at(found.masks, places[:, None])[:, :, 0]  # [batch, query, point]
         cost = (
-            plan.class_weight * _class_cost(found.classes, targets.classes)
+            plan.class_weight * _class_cost(found.classes, classes)
             + plan.mask_weight * _cross_entropies(seen, truth, known)
             + plan.dice_weight * _dice_losses(seen.sigmoid() * known, truth)
         )
         largest = torch.finfo(cost.dtype).max
         costs.append(cost.nan_to_num(nan=largest, posinf=largest, neginf=largest))
-    absent = (targets.classes < 0)[:, None]  # [batch, 1, mask]
+    absent = (classes < 0)[:, None]  # [batch, 1, mask]
     return torch.stack(costs).masked_fill(absent, torch.inf)
+
+
+def _slots(targets: MaskTargets) -> int:
+    """How many masks a sample has at the most, where asking costs nothing: the first ones are used,
+    and there is room for many more."""
+    there = targets.classes >= 0
+    return max(1, int(there.sum(1).max())) if there.is_cpu else there.shape[1]
 
 
 def _class_cost(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -68,8 +76,7 @@ def _class_cost(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 def _cross_entropies(seen: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """The mean over known points, of each query beside each mask [batch, query, mask]."""
-    inside, outside = functional.softplus(-seen), functional.softplus(seen)
-    total = inside @ truth.mT + outside @ (known - truth).mT
+    total = functional.softplus(seen) @ known.mT - seen @ truth.mT
     return total / known.sum(2, keepdim=True).clamp_min(1)
 
 

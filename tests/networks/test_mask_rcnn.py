@@ -54,6 +54,13 @@ def deepened(flat: dict[str, torch.Tensor], deep: MaskRCNN) -> dict[str, torch.T
     return found
 
 
+def test_steps_of_a_training_do_without_what_only_scores_need() -> None:
+    network, image = MaskRCNN(plan_of(2), 1, 3), torch.zeros(1, 1, 16, 16)
+    (learned,) = network.train()(image, all_resolutions=True)
+    (scored,) = network.eval()(image, all_resolutions=True)
+    assert learned.found is None and scored.found is not None
+
+
 def test_a_volume_of_one_slice_is_seen_as_a_picture_is() -> None:
     torch.manual_seed(0)
     flat, deep = MaskRCNN(plan_of(2), 1, 3).eval(), MaskRCNN(plan_of(3), 1, 3).eval()

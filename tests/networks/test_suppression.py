@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autoseg.networks.box_geometry import pairwise_iou
-from autoseg.networks.suppression import ROUNDS, survivors
+from autoseg.networks.suppression import BLOCK, ROUNDS, survivors
 
 
 def in_order(boxes: torch.Tensor, overlap: float, kinds: list[int]) -> list[bool]:
@@ -21,15 +21,15 @@ def in_order(boxes: torch.Tensor, overlap: float, kinds: list[int]) -> list[bool
 @pytest.mark.parametrize("overlap", [0.1, 0.5, 0.7])
 def test_survivors_are_those_of_going_through_boxes_in_order(dims: int, overlap: float) -> None:
     torch.manual_seed(dims)
-    extent = {2: 12, 3: 5}[dims]
-    middle, half = extent * torch.rand(2, 200, dims), 3 + 2 * torch.rand(2, 200, dims)
+    extent, count = {2: 14, 3: 6}[dims], BLOCK + 50
+    middle, half = extent * torch.rand(2, count, dims), 3 + 2 * torch.rand(2, count, dims)
     boxes = torch.cat((middle - half, middle + half), dim=-1)
-    kinds = torch.randint(3, (2, 200))
+    kinds = torch.randint(3, (2, count))
     found = survivors(boxes, overlap, kinds)
     for sample in range(2):
         expected = in_order(boxes[sample], overlap, kinds[sample].tolist())
         assert found[sample].tolist() == expected
-        assert 0 < sum(expected) < 200
+        assert 0 < sum(expected) < count
 
 
 def test_what_a_suppressed_box_would_suppress_survives() -> None:

@@ -126,6 +126,7 @@ def test_no_object_is_no_loss_but_of_what_is_taken_for_one() -> None:
 def test_voxels_are_decided_by_the_masks_of_detections() -> None:
     labels, _ = two_cells()
     told = perfect().found
+    assert told is not None
     maps = torch.full((1, 3, 20, 24), OUTSIDE)
     for index, (y0, x0, y1, x1) in enumerate(BOXES.int().tolist()):
         maps[0, index, y0:y1, x0:x1] = SURE

@@ -1,0 +1,78 @@
+"""Ways to train one network in a short time: one change at a time, then several together.
+
+    python -m benchmarks.recipes WORK DATASET... [--minutes 30] [--seeds 3] [--only plain adamw ...]
+
+Each training of the plain U-Net by the rules `cpu` takes the same time of a processor (30 minutes
+are 15 of two cores), whatever it changes: what makes a step dearer has fewer of them. A recipe is a
+list of settings as `autoseg plan --set` takes them, or a change of the network; `a+b` is both.
+Fold 0 of each data set is planned, trained and scored by the command line. What is trained is not
+trained again.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+from benchmarks.equal_time import Contestant, kept
+
+RESULTS = Path(__file__).parent / "results" / "recipes.json"
+ADAMW = ("training.optimizer=adamw", "training.momentum=0.9", "training.learning_rate=1e-3")
+INTENSITY = ("noise_std", "blur_sigma_vox", "contrast", "low_resolution", "inverted_gamma", "gamma")
+CHANGES: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "momentum": ("training.momentum=0.9", "training.learning_rate=0.03"),
+    "adamw": ADAMW,
+    "adamw_fast": (*ADAMW, "training.learning_rate=3e-3"),
+    "decay": ("training.weight_decay=0.05",),
+    "cosine": ("training.schedule=cosine", "training.warmup_fraction=0.05"),
+    "mean": ("training.ema_decay=0.99",),
+    "one_sample": ("batch_size=1",),
+    "four_samples": ("batch_size=4",),
+    "foreground": ("training.foreground_fraction=0.67",),
+    "shallow_loss": ("model.network.deep_supervision=false",),
+    "light": tuple(f"augmentation.{name}.probability=0" for name in INTENSITY),
+    "residual": ("model.network.kind=residual_unet",),
+}
+NETWORKS = {  # by a rule of their own
+    "narrow": "base_features = 8, max_features = 80",
+    "slim_decoder": "decoder_blocks = 1",
+}
+
+
+def recipe(work: Path, name: str, seed: int) -> Contestant:
+    """The plan of a recipe: later settings of the same value win."""
+    parts = name.split("+")
+    settings = dict(one.split("=", 1) for part in parts for one in CHANGES.get(part, ()))
+    networks = [NETWORKS[part] for part in parts if part in NETWORKS]
+    rules = rules_with(work, ", ".join(networks)) if networks else "cpu"
+    chosen = [f"{key}={value}" for key, value in settings.items()]
+    plan = ("--rules", rules, *(("--set", *chosen) if chosen else ()))
+    return Contestant(name.replace("+", "_"), plan, seed)
+
+
+def rules_with(work: Path, changes: str) -> str:
+    """The folder of rules that are those for a CPU with another network."""
+    folder = work / "rules" / "".join(filter(str.isalnum, changes))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ruleset.toml").write_text('title = "a recipe"\nextends = "cpu"\n')
+    (folder / "network.toml").write_text(
+        f'[[rule]]\nid = "network.recipe"\ndecides = "network"\nchanges = {{ {changes} }}\n'
+        'because = "to be compared"\nsource = "benchmarks/recipes.py"\n'
+    )
+    return str(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("datasets", type=Path, nargs="+")
+    parser.add_argument("--minutes", type=float, default=30, help="of a processor")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=[*CHANGES, *NETWORKS], metavar="RECIPE")
+    options = parser.parse_args()
+    for dataset, seed, name in product(options.datasets, range(options.seeds), options.only):
+        kept(RESULTS, dataset, options.work, recipe(options.work, name, seed), options.minutes)
+
+
+if __name__ == "__main__":
+    main()
