@@ -76,7 +76,7 @@ def noise_like(
 def decoded(truth: Volume, reach: float, rng: np.random.Generator) -> dict[str, Numbers]:
     """Objects as each way finds them in the true mask, border or depth."""
     spacing_mm, mask = truth.grid.spacing_mm, truth.array > 0
-    classes = instance_classes(truth.array)
+    classes = instance_classes(truth.array, spacing_mm)
     broken = np.where((classes == BORDER) & (rng.random(classes.shape) < LOST), 1, classes)
     by_border, by_necks = InstanceRule(border=BORDER), InstanceRule()
     one_class = mask.astype(np.uint8)

@@ -92,7 +92,7 @@ def questions(name: str, dataset: Dataset, cases: int) -> Iterator[tuple[Plan, Q
     step = max(1, len(dataset.cases) // cases)
     for case in dataset.cases[::step][:cases]:
         image, label = read_case(case)
-        classes = fingerprint.labels.encode(label.array)
+        classes = fingerprint.labels.encode(label.array, label.grid.spacing_mm)
         for variant, grid_plan in _variants(plan, image.grid):
             question = f"{name}.{case.case_id}.{variant}"
             yield plan, Question(question, image.array, classes, image.grid, grid_plan)

@@ -1,5 +1,7 @@
 """What labels mean: the values in label files, the classes and regions that they stand for."""
 
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -74,13 +76,18 @@ class LabelScheme(Record):
             tuple(self.values.index(value) for value in region.values) for region in self.regions
         )
 
-    def encode(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    def encode(
+        self, labels: NDArray[np.integer[Any]], spacing_mm: Sequence[float]
+    ) -> NDArray[np.uint8]:
         """File values to class indices (uint8), `IGNORED` where the value is the ignore label.
 
         Raises ValueError with the values that are not declared.
         """
         if self.instances:
-            return instance_classes(labels)
+            return instance_classes(labels, spacing_mm)
+        return self._indices(labels)
+
+    def _indices(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         table = np.full(MAX_LABEL_VALUE + 2, UNDECLARED, dtype=np.uint8)  # the last: no label
         table[list(self.values)] = np.arange(len(self.values))
         if self.ignore is not None:
@@ -98,7 +105,7 @@ class LabelScheme(Record):
         """Class indices of a mask that `decode` made, in which objects have no numbers any more."""
         if self.instances:
             return mask.astype(np.uint8)
-        return self.encode(mask)
+        return self._indices(mask)
 
     def decode(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Class indices to file values, in the smallest unsigned type that holds them all.
@@ -111,6 +118,7 @@ class LabelScheme(Record):
         return decoded
 
 
+BORDER_REACH = 2  # networks learn no thinner a border: docs/decisions/0018-objects.md
 INSTANCE_SCHEME = LabelScheme(
     values=(0, 1, 2),
     names=("background", "object", "border"),
@@ -119,20 +127,33 @@ INSTANCE_SCHEME = LabelScheme(
 )
 
 
-def instance_classes(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+def instance_classes(
+    labels: NDArray[np.integer[Any]], spacing_mm: Sequence[float]
+) -> NDArray[np.uint8]:
     """Object numbers [z, y, x] to 0 background, 1 object, 2 border.
 
-    The border is every voxel of an object that shares a face with another object, so that objects
-    that touch can be told apart.
+    The border is every voxel of an object that shares a face with another object, or is within
+    BORDER_REACH of the finest spacing of one, along the axes: objects that touch, or nearly do, can
+    be told apart by it.
     """
     classes: NDArray[np.uint8] = (labels != 0).astype(np.uint8)
-    for axis in range(labels.ndim):
-        here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(labels.ndim))
-        there = tuple(slice(1, None) if a == axis else slice(None) for a in range(labels.ndim))
-        touching = (labels[here] != labels[there]) & (labels[here] != 0) & (labels[there] != 0)
-        classes[here][touching] = 2
-        classes[there][touching] = 2
+    for step in _border_steps(spacing_mm):
+        here = tuple(slice(max(0, -s), -s if s > 0 else None) for s in step)
+        there = tuple(slice(max(0, s), s if s < 0 else None) for s in step)
+        near = (labels[here] != labels[there]) & (labels[here] != 0) & (labels[there] != 0)
+        classes[here][near] = 2
+        classes[there][near] = 2
     return classes
+
+
+def _border_steps(spacing_mm: Sequence[float]) -> Iterator[tuple[int, ...]]:
+    """From a voxel to those beside it that are near enough for a border; one of each two that are
+    opposite."""
+    reach_mm = BORDER_REACH * min(spacing_mm) * (1 + 1e-6)
+    for step in product(range(-BORDER_REACH, BORDER_REACH + 1), repeat=len(spacing_mm)):
+        way_mm = sum(abs(s) * mm for s, mm in zip(step, spacing_mm, strict=True))
+        if step > (0,) * len(step) and (way_mm <= reach_mm or sum(map(abs, step)) == 1):
+            yield step
 
 
 def _as_table_index(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

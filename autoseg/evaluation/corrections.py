@@ -52,7 +52,9 @@ def correct_case(case: CorrectedCase) -> NDArray[np.float64]:
     """Scores after the steps, then after each of the candidates in turn [1 + candidate, class]."""
     truth = read_label_map(case.reference)
     mask = aligned(read_labels(case.mask), truth)
-    reference = instance_classes(truth.array) if case.labels.instances else truth.array
+    reference = truth.array
+    if case.labels.instances:
+        reference = instance_classes(reference, truth.grid.spacing_mm)
     ignore = case.labels.ignore
     maps = Maps(
         reference,

@@ -144,7 +144,8 @@ def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:
     if pair.numbered:
         prediction, reference = ((ids != 0).astype(np.uint8) for ids in (prediction, reference))
     elif labels is not None:
-        reference = instance_classes(reference) if labels.instances else reference
+        if labels.instances:
+            reference = instance_classes(reference, truth.grid.spacing_mm)
         annotated = None if labels.ignore is None else reference != labels.ignore
     return MapPair(
         prediction,

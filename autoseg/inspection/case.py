@@ -63,7 +63,7 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
         return Inspection(tuple(problems))
     assert found is not None
     try:
-        classes = found.encode(label.array)
+        classes = found.encode(label.array, label.grid.spacing_mm)
     except ValueError as error:
         return Inspection((*problems, _undeclared(case, found, error.args[0])))
     del label

@@ -117,7 +117,9 @@ def _compared(
     labels: LabelScheme, mask: Volume, reference: Volume
 ) -> tuple[dict[str, float | None], dict[str, bool]]:
     """Dice of each class, and whether the reference has it."""
-    truth = instance_classes(reference.array) if labels.instances else reference.array
+    truth = reference.array
+    if labels.instances:
+        truth = instance_classes(truth, reference.grid.spacing_mm)
     annotated = None if labels.ignore is None else truth != labels.ignore
     maps = MapPair(mask.array, truth, annotated, reference.grid.spacing_mm)
     classes = scored_classes(labels)

@@ -168,7 +168,8 @@ def _reference(case: Case, ready: ReadyScan, labels: LabelScheme) -> Reference:
     """What was drawn, voxel by voxel of the scan as networks see it."""
     assert case.label is not None, case.case_id
     scan = ready.with_values(np.empty(ready.seen_grid.shape_vox, np.uint8))  # for its grid
-    drawn = labels.encode(aligned(read_label_map(case.label), scan).array)
+    own = aligned(read_label_map(case.label), scan)
+    drawn = labels.encode(own.array, own.grid.spacing_mm)
     return Reference(drawn if ready.tilt is None else ready.tilt.labels_upright(drawn), BINS)
 
 

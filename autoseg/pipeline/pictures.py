@@ -57,8 +57,9 @@ def read_mosaic(pictured: Pictured) -> MosaicSlices:
     reference = None if pictured.reference is None else read_label_map(pictured.reference)
     if reference is not None:
         mask = aligned(mask, reference)
-        array = instance_classes(reference.array) if pictured.instances else reference.array
-        reference = replace(reference, array=array)
+        if pictured.instances:
+            array = instance_classes(reference.array, reference.grid.spacing_mm)
+            reference = replace(reference, array=array)
     if scan is not None:
         scan = aligned(scan, mask)
     for other in (scan, reference):

@@ -95,20 +95,17 @@ class FlowPlan(Record):
         return self.classes + 3
 
 
-class MaskQueriesPlan(Record):
-    """Queries each find one mask and its class: an object of a class of `things`, else all voxels
-    of a class, the background among them.
+class WholeObjectsPlan(Record):
+    """What all have in common that find objects of classes of `things` as wholes.
 
     Masks are `mask_stride` times as coarse as the patch. Where objects have a `border` class it is
     a part of the class before it. An object is kept from `object_score` on, and where at least
     `kept_share` of it is not nearer to another.
     """
 
-    kind: Literal["mask_queries"] = "mask_queries"
     classes: int
     things: tuple[int, ...] = ()
     border: int | None = None
-    queries: int = Field(ge=1)
     mask_stride: tuple[int, ...]
     object_score: float = Field(default=0.5, ge=0, le=1)
     kept_share: float = Field(default=0.8, ge=0, le=1)
@@ -119,24 +116,21 @@ class MaskQueriesPlan(Record):
         return self.classes
 
 
-class BoxesPlan(Record):
+class MaskQueriesPlan(WholeObjectsPlan):
+    """Queries each find one mask and its class: an object of a class of `things`, else all voxels
+    of a class, the background among them."""
+
+    kind: Literal["mask_queries"] = "mask_queries"
+    queries: int = Field(ge=1)
+
+
+class BoxesPlan(WholeObjectsPlan):
     """Objects of classes of `things` each have a box, a class and a mask; the rest is background,
-    or what a panoptic branch says. As in `MaskQueriesPlan` else; a patch has at most `objects`.
-    """
+    or what a panoptic branch says. A patch has at most `objects`."""
 
     kind: Literal["boxes"] = "boxes"
-    classes: int
     things: tuple[int, ...] = Field(min_length=1)
-    border: int | None = None
     objects: int = Field(ge=1)
-    mask_stride: tuple[int, ...]
-    object_score: float = Field(default=0.5, ge=0, le=1)
-    kept_share: float = Field(default=0.8, ge=0, le=1)
-
-    @property
-    def outputs(self) -> int:
-        """How many scores each voxel has: of the classes, the background first."""
-        return self.classes
 
     @property
     def queries(self) -> int:
@@ -144,32 +138,19 @@ class BoxesPlan(Record):
         return self.objects + self.classes
 
 
-class CandidatesPlan(Record):
+class CandidatesPlan(WholeObjectsPlan):
     """Every voxel is told apart, and besides the `queries` surest candidates of a patch each have a
-    class of `things`, and a mask, `mask_stride` times as coarse as the patch; other classes are not
-    looked for one by one.
+    class of `things`, and a mask; other classes are not looked for one by one.
 
-    Where objects have a `border` class it is a part of the class before it. An object is kept from
-    `object_score` on, and where at least `kept_share` of it is not nearer to another. `sizes_mm`
-    are those of the objects that each of SOLOv2's grids looks for, in mm at `spacing_mm`: the edge
-    of a cube, or square, that is as large.
+    `sizes_mm` are those of the objects that each of SOLOv2's grids looks for, in mm at
+    `spacing_mm`: the edge of a cube, or square, that is as large.
     """
 
     kind: Literal["solov2", "yolact"]
-    classes: int
-    things: tuple[int, ...] = ()
-    border: int | None = None
     queries: int = Field(ge=1)
-    mask_stride: tuple[int, ...]
     object_score: float = Field(default=0.3, ge=0, le=1)
-    kept_share: float = Field(default=0.8, ge=0, le=1)
     spacing_mm: tuple[float, ...] = ()
     sizes_mm: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def outputs(self) -> int:
-        """How many scores each voxel has: of the classes, the background first."""
-        return self.classes
 
 
 ObjectsPlan = MaskQueriesPlan | BoxesPlan | CandidatesPlan  # of what finds objects as wholes

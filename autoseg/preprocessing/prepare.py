@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from autoseg.dataset.dataset import Case
-from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.labels import BORDER_REACH, LabelScheme
 from autoseg.dataset.objects import read_objects
 from autoseg.dataset.reading import read_case
 from autoseg.errors import AutosegError
@@ -33,13 +34,15 @@ BYTES_PER_TARGET_VOXEL = (16, 8)
 
 def preparation_hash(grid: GridPlan, labels: LabelScheme) -> str:
     """A short hash of just those settings that change what is prepared."""
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "labels": labels.model_dump(
             mode="json", include={"values", "ignore", "instances", "regions", "things"}
         ),
         "grid": grid.model_dump(mode="json"),
     }
+    if labels.instances:
+        content["border"] = BORDER_REACH
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -114,7 +117,7 @@ def _prepare_and_store(item: tuple[Case, LabelScheme, Sequence[Target]]) -> None
     case, labels, targets = item
     sources = source_files(case)
     image, label = read_case(case)
-    classes = labels.encode(label.array)
+    classes = labels.encode(label.array, label.grid.spacing_mm)
     del label
     numbers = read_objects(case, image, classes, labels)
     array, grid = image.array, image.grid

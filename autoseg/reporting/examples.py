@@ -68,7 +68,7 @@ def example_scans(dataset: Dataset, fingerprint: Fingerprint) -> tuple[ExampleSl
     examples = []
     for place, why in sorted(chosen.items()):
         image, label = read_case(cases[stats[place].case_id])
-        classes = scheme.encode(label.array)
+        classes = scheme.encode(label.array, label.grid.spacing_mm)
         amount = _amount(stats[place], scheme)
         reason = f"{why} foreground: {amount}" if len(stats) > 1 else f"foreground: {amount}"
         examples.append(_cut(stats[place], reason, image, classes))

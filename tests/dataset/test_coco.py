@@ -44,7 +44,8 @@ def test_images_and_objects_are_found_where_coco_puts_them(tmp_path: Path, folde
     assert dataset.labels is not None and dataset.labels.things == ("nucleus", "cell")
     [case] = dataset.cases
     image, label = read_case(case)
-    numbers = read_objects(case, image, dataset.labels.encode(label.array), dataset.labels)
+    classes = dataset.labels.encode(label.array, (1, 1, 1))
+    numbers = read_objects(case, image, classes, dataset.labels)
     assert numbers is not None
     assert [int(numbers[0, 4, x]) for x in (4, 10, 20)] == [1, 2, 0]
     assert [int(label.array[0, 4, x]) for x in (4, 10, 20)] == [2, 2, 0]

@@ -9,7 +9,7 @@ SCHEME = LabelScheme(values=(0, 3, 7), names=("background", "liver", "tumour"))
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64])
 def test_label_values_need_not_be_consecutive(dtype: type) -> None:
     labels: np.ndarray = np.array([[0, 7], [3, 7]], dtype)
-    classes = SCHEME.encode(labels)
+    classes = SCHEME.encode(labels, (1, 1))
     np.testing.assert_array_equal(classes, [[0, 2], [1, 2]])
     np.testing.assert_array_equal(SCHEME.decode(classes), labels)
     assert SCHEME.decode(classes).dtype == np.uint8
@@ -18,15 +18,23 @@ def test_label_values_need_not_be_consecutive(dtype: type) -> None:
 @pytest.mark.parametrize("value", [5, -1, -100, 65535, 65536 + 3, 2**31 + 7])
 def test_undeclared_values_are_reported(value: int) -> None:
     with pytest.raises(ValueError, match=str(value)):
-        SCHEME.encode(np.array([0, value, 7]))
+        SCHEME.encode(np.array([0, value, 7]), (1,))
 
 
 def test_the_ignore_label_is_no_class() -> None:
     scheme = SCHEME.model_copy(update={"ignore": 9})
-    assert scheme.encode(np.array([0, 9, 7])).tolist() == [0, IGNORED, 2]
+    assert scheme.encode(np.array([0, 9, 7]), (1,)).tolist() == [0, IGNORED, 2]
     assert (scheme.declared_count, scheme.output_count) == (4, 3)
 
 
-def test_only_faces_shared_with_another_object_are_border() -> None:
-    objects = np.array([[1, 1, 2], [0, 1, 0], [3, 0, 0]])
-    assert instance_classes(objects).tolist() == [[1, 2, 2], [0, 1, 0], [1, 0, 0]]
+def test_the_border_is_what_is_near_another_object() -> None:
+    rows = np.array([[1, 1, 1, 1, 2, 2, 0, 0, 3, 0, 4, 4, 4]])
+    assert instance_classes(rows, (1, 1)).tolist() == [[1, 1, 2, 2, 2, 2, 0, 0, 2, 0, 2, 1, 1]]
+    corners = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 2]])
+    assert instance_classes(corners, (1, 1)).tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 2]]
+
+
+def test_across_thick_slices_only_what_touches_is_border() -> None:
+    stack = np.array([1, 1, 2, 0, 3]).reshape(5, 1, 1)
+    assert instance_classes(stack, (3, 1, 1)).ravel().tolist() == [1, 2, 2, 0, 1]
+    assert instance_classes(stack, (1, 1, 1)).ravel().tolist() == [2, 2, 2, 0, 2]

@@ -120,9 +120,8 @@ def test_components_of_things_are_objects(tmp_path: Path) -> None:
     dataset = open_dataset(beside_labels(tmp_path, things=["cell"]))
     assert dataset.labels is not None
     image, label = read_case(dataset.cases[0])
-    found = read_objects(
-        dataset.cases[0], image, dataset.labels.encode(label.array), dataset.labels
-    )
+    classes = dataset.labels.encode(label.array, (1, 1, 1))
+    found = read_objects(dataset.cases[0], image, classes, dataset.labels)
     assert found is not None
     assert [found[1, 1, 1], found[1, 1, 4], found[5, 5, 6]] == [1, 1, 0]
 
@@ -132,9 +131,8 @@ def test_instances_beside_labels_number_their_objects(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert dataset.labels is not None and dataset.labels.things == ("cell", "tissue")
     image, label = read_case(dataset.cases[0])
-    found = read_objects(
-        dataset.cases[0], image, dataset.labels.encode(label.array), dataset.labels
-    )
+    classes = dataset.labels.encode(label.array, (1, 1, 1))
+    found = read_objects(dataset.cases[0], image, classes, dataset.labels)
     assert found is not None
     assert [found[1, 1, 1], found[1, 1, 4], found[5, 5, 6]] == [1, 2, 3]
 

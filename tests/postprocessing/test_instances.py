@@ -85,7 +85,7 @@ def test_a_border_keeps_objects_apart_and_belongs_to_them() -> None:
     truth = np.zeros((8, 20, 30), np.uint8)
     truth[2:6, 4:16, 3:15] = 2
     truth[2:6, 4:16, 15:24] = 5  # no neck between them
-    numbers, instances = label_instances(instance_classes(truth), (1, 1, 1), BORDERED)
+    numbers, instances = label_instances(instance_classes(truth, (1, 1, 1)), (1, 1, 1), BORDERED)
     assert ((numbers == 1) == (truth == 2)).all() and ((numbers == 2) == (truth == 5)).all()
     assert [item.box.slices for item in instances] == ndimage.find_objects(numbers)
     assert [item.volume_mm3 for item in instances] == [(truth == 2).sum(), (truth == 5).sum()]
