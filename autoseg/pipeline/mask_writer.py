@@ -100,7 +100,7 @@ def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) ->
     if rule.smallest_mm is None:
         rule = rule.model_copy(update={"smallest_mm": smallest_mm})
     if labels.instances:
-        rule = rule.model_copy(update={"border": labels.values[-1]})
+        rule = rule.with_border(labels.values[-1])
     return extras.model_copy(update={"instances": rule})
 
 

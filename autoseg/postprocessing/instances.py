@@ -18,6 +18,10 @@ from autoseg.postprocessing.touching import SPLITTABLE_VOXELS, Mask, NeckRule, P
 from autoseg.postprocessing.valleys import ValleyRule, part_at_valleys
 from autoseg.records import Record
 
+BESIDE_BORDER = NeckRule(
+    prominence=0.6
+)  # chosen on predicted nuclei: docs/decisions/0018-objects.md
+
 
 class InstanceRule(Record):
     """What counts as one object.
@@ -38,6 +42,11 @@ class InstanceRule(Record):
     border: int | None = None
     valleys: ValleyRule = ValleyRule()
     flows: FlowRule = FlowRule()
+
+    def with_border(self, value: int) -> "InstanceRule":
+        """The rule for a model that learned a border, beside which necks say little: outlines of
+        learned masks are rough, and what they part further is most often one object."""
+        return self.model_copy(update={"border": value, "necks": BESIDE_BORDER})
 
     def least_voxels(self, shape_vox: Sequence[int], spacing_mm: Spacing3) -> int:
         """The fewest voxels that an object has on a grid."""

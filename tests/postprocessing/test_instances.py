@@ -81,6 +81,16 @@ def test_touching_balls_of_one_class_get_numbers_of_their_own() -> None:
     assert label_instances(labels, (1, 1, 1), COMPONENTS)[0].max() == 1
 
 
+def test_beside_a_learned_border_only_deep_necks_part_objects() -> None:
+    rule = InstanceRule().with_border(9)
+    for apart, count in ((15, 1), (19, 2)):
+        labels = np.zeros((40, 40, 60), np.uint8)
+        labels[ellipsoid((40, 40, 60), (20, 20, 18), (10, 10, 10))] = 2
+        labels[ellipsoid((40, 40, 60), (20, 20, 18 + apart), (9, 9, 9))] = 2
+        assert label_instances(labels, (1, 1, 1), rule)[0].max() == count
+        assert label_instances(labels, (1, 1, 1), InstanceRule())[0].max() == 2
+
+
 def test_a_border_keeps_objects_apart_and_belongs_to_them() -> None:
     truth = np.zeros((8, 20, 30), np.uint8)
     truth[2:6, 4:16, 3:15] = 2
