@@ -33,7 +33,7 @@ UNITS = ((10.0, 5.0), (20.0, 10.0), (30.0, 15.0))
 class BoxOutputs(NamedTuple):
     """What training looks at: proposals, the regions of each step, boxes with masks [batch,
     detection, *bins], and where there are any points of them, and logits of every voxel [batch,
-    class, *space]; and all that was found, of which nothing is learned: None in training mode."""
+    class, *space]; and all that was found, of which nothing is learned: none in training mode."""
 
     proposals: Proposals
     steps: list[Regions]
@@ -41,7 +41,7 @@ class BoxOutputs(NamedTuple):
     masks: torch.Tensor
     points: list[Points]
     dense: list[torch.Tensor]
-    found: QueryOutputs | None
+    found: list[QueryOutputs]
 
 
 class MaskRCNN(nn.Module):
@@ -80,9 +80,7 @@ class MaskRCNN(nn.Module):
 
     def found(self, image: torch.Tensor) -> list[QueryOutputs]:
         """All detections, then the background, or every class of the panoptic branch."""
-        found = self.outputs(image, learning=False).found
-        assert found is not None
-        return [found]
+        return self.outputs(image, learning=False).found
 
     def packed(self, image: torch.Tensor) -> torch.Tensor:
         """What was found, as `packed_queries` has it."""
@@ -108,9 +106,9 @@ class MaskRCNN(nn.Module):
                     masks = refined(self.points, seen, self.plan.points)
                     seen = seen._replace(masks=masks)
         dense = [] if self.dense is None else [self.dense(maps)]
-        told = None
+        told = []
         if not (learning and self.training):  # as much work as all else
-            told = as_queries(found, masks, dense[0] if dense else None, self.plan, size)
+            told = [as_queries(found, masks, dense[0] if dense else None, self.plan, size)]
         return BoxOutputs(proposals, steps, found.boxes, masks, points, dense, told)
 
     def _proposals(self, pyramid: Pyramid) -> Proposals:

@@ -57,8 +57,7 @@ class BoxesTask:
         return targets.masks.labels
 
     def scores(self, outputs: Sequence[BoxOutputs]) -> torch.Tensor:
-        found = outputs[0].found
-        assert found is not None, "in training mode nothing is scored"
+        (found,) = outputs[0].found
         scores = class_scores(found)
         size = [n * s for n, s in zip(scores.shape[2:], self.plan.mask_stride, strict=True)]
         return resized(scores, size)

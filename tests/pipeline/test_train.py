@@ -324,13 +324,13 @@ def test_settings_are_checked_and_remembered(
     assert "4 weights are needed" in shown
     assert "name=2d: this follows from the dataset" in shown
     assert "training.epochs: expected KEY=VALUE" in shown
-    chosen = ["training.epochs=7", "3d_fullres.training.optimizer=adamw"]
+    chosen = ["training.epochs=7", "3d_fullres.training.optimizer=sgd"]
     assert main([*arguments, "--set", *chosen, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     trainings = {name: c["run"]["training"] for name, c in plan["configurations"].items()}
     assert {t["epochs"] for t in trainings.values()} == {7}
-    assert trainings["3d_fullres"]["optimizer"] == "adamw"
-    assert trainings["2d"]["optimizer"] == "sgd"
+    assert trainings["3d_fullres"]["optimizer"] == "sgd"
+    assert trainings["2d"]["optimizer"] == "adamw"
     assert main(["explain", "run.training.epochs", "--work", str(tmp_path / "w")]) == 0
     assert "set by hand; the rules had decided 40" in capsys.readouterr().out
 

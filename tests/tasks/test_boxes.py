@@ -60,7 +60,7 @@ def perfect(dense: bool = False) -> BoxOutputs:
         masks=masks,
         points=[Points(torch.full((1, 4, 3, 2), 0.3), torch.full((1, 4, 3), -SURE))],
         dense=[logits] if dense else [],
-        found=told,
+        found=[told],
     )
 
 
@@ -125,14 +125,13 @@ def test_no_object_is_no_loss_but_of_what_is_taken_for_one() -> None:
 
 def test_voxels_are_decided_by_the_masks_of_detections() -> None:
     labels, _ = two_cells()
-    told = perfect().found
-    assert told is not None
+    (told,) = perfect().found
     maps = torch.full((1, 3, 20, 24), OUTSIDE)
     for index, (y0, x0, y1, x1) in enumerate(BOXES.int().tolist()):
         maps[0, index, y0:y1, x0:x1] = SURE
     maps[0, 2] = -maps[0, :2].amax(0)
     classes = told.classes[:, [0, 1, 4]]
-    outputs = perfect()._replace(found=told._replace(classes=classes, masks=maps))
+    outputs = perfect()._replace(found=[told._replace(classes=classes, masks=maps)])
     decided = task().answer.decision(task().scores([outputs]))  # [batch, name, y, x]
     assert torch.equal(decided[0, 0], labels[0] == 1) and not decided[0, 1].any()
     assert torch.equal(task().labels(task().targets(labels)), labels)
