@@ -7,11 +7,13 @@ trained with each task, for so many minutes of a processor or for equal `--itera
 those of its held-out images, as training writes them. The floor is a watershed of the border
 model's mask, so that only the parting differs. A scan's processor seconds are those that more scans
 take of `autoseg predict` on top of one, with writing. Programs with different tasks may run beside
-each other. Results are put into benchmarks/results/objects.json under the dataset's name.
+each other. Results are put into benchmarks/results/objects.json under the dataset's name and the
+length.
 """
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,18 +154,18 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used
 def seconds_a_scan(dataset: Path, work: Path, task: str, cases: list[str]) -> float:
     """Of a processor, by what more scans take than one, when the engine has been chosen."""
     took: list[float] = []
-    for count in (1, 1, PREDICTED):
+    most = min(PREDICTED, len(cases))
+    for count in (1, 1, most):
         scans = work / f"{count}_scans"
-        scans.mkdir(exist_ok=True)
+        shutil.rmtree(scans, ignore_errors=True)
+        scans.mkdir()
         for case in cases[:count]:
             [image] = (dataset / "images").glob(f"{case}[._]*")
-            link = scans / image.name
-            if not link.is_symlink():
-                link.symlink_to(image.resolve())
+            (scans / image.name).symlink_to(image.resolve())
         out = work / f"{count}_answers"
         place = ("--work", work, "--plan", task, "--overwrite")
         took.append(autoseg("predict", scans, out, *place).processor_s)
-    return (took[-1] - took[-2]) / (PREDICTED - 1)
+    return (took[-1] - took[-2]) / (most - 1)
 
 
 def held_out(work: Path) -> list[str]:
@@ -198,6 +200,7 @@ def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any
     iterations, used = train(dataset, work, task, options)
     cases = held_out(work)
     cost = {
+        "set": options.set,
         "iterations": iterations,
         "processor_minutes": used.processor_s / 60,
         "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),
@@ -228,7 +231,7 @@ def main() -> None:
         with alone():
             results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
             mine = results.setdefault(f"{options.dataset.name}, {length}", {})
-            mine |= {"set": options.set} | figures
+            mine |= figures
             with replacing(RESULTS) as temporary:
                 temporary.write_text(json.dumps(results, indent=2) + "\n")
         print(json.dumps(figures, indent=2), flush=True)

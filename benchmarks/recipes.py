@@ -16,11 +16,12 @@ from pathlib import Path
 from benchmarks.equal_time import Contestant, kept
 
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
+SGD = ("training.optimizer=sgd",)
 ADAMW = ("training.optimizer=adamw", "training.momentum=0.9", "training.learning_rate=1e-3")
 INTENSITY = ("noise_std", "blur_sigma_vox", "contrast", "low_resolution", "inverted_gamma", "gamma")
 CHANGES: dict[str, tuple[str, ...]] = {
-    "plain": (),
-    "momentum": ("training.momentum=0.9", "training.learning_rate=0.03"),
+    "plain": (*SGD, "training.momentum=0.99", "training.learning_rate=0.01"),
+    "momentum": (*SGD, "training.momentum=0.9", "training.learning_rate=0.03"),
     "adamw": ADAMW,
     "adamw_fast": (*ADAMW, "training.learning_rate=3e-3"),
     "decay": ("training.weight_decay=0.05",),
@@ -42,7 +43,8 @@ NETWORKS = {  # by a rule of their own
 def recipe(work: Path, name: str, seed: int) -> Contestant:
     """The plan of a recipe: later settings of the same value win."""
     parts = name.split("+")
-    settings = dict(one.split("=", 1) for part in parts for one in CHANGES.get(part, ()))
+    known = CHANGES | dict.fromkeys(NETWORKS, ())
+    settings = dict(one.split("=", 1) for part in parts for one in known[part])
     networks = [NETWORKS[part] for part in parts if part in NETWORKS]
     rules = rules_with(work, ", ".join(networks)) if networks else "cpu"
     chosen = [f"{key}={value}" for key, value in settings.items()]

@@ -1,6 +1,6 @@
 """What labels mean: the values in label files, the classes and regions that they stand for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -35,8 +35,8 @@ class LabelScheme(Record):
     `regions` the network decides each of them on its own, and a mask is painted region by region,
     in their order, each with its value of `region_order`. `ignore` is the value of voxels that
     nobody annotated. With `instances` label files number objects: the classes are the object and
-    the border where objects touch. `things` are the names of classes whose objects count one by
-    one; `codes` are what DICOM calls some of the classes.
+    the border where objects touch, or nearly do. `things` are the names of classes whose objects
+    count one by one; `codes` are what DICOM calls some of the classes.
     """
 
     values: tuple[int, ...] = Field(max_length=MAX_CLASSES)
@@ -118,7 +118,7 @@ class LabelScheme(Record):
         return decoded
 
 
-BORDER_REACH = 2  # networks learn no thinner a border: docs/decisions/0018-objects.md
+BORDER_REACH = 2  # a border of single voxels was not learned: docs/decisions/0018-objects.md
 INSTANCE_SCHEME = LabelScheme(
     values=(0, 1, 2),
     names=("background", "object", "border"),
@@ -132,12 +132,44 @@ def instance_classes(
 ) -> NDArray[np.uint8]:
     """Object numbers [z, y, x] to 0 background, 1 object, 2 border.
 
-    The border is every voxel of an object that shares a face with another object, or is within
-    BORDER_REACH of the finest spacing of one, along the axes: objects that touch, or nearly do, can
-    be told apart by it.
+    The border is every voxel of an object beside another one, or so near to it that BORDER_REACH
+    of the finest voxels lie between their centres, along the axes: objects that touch, or nearly
+    do, can be told apart by it. Of objects that would be all border, it is what shares a face with
+    another, and of those that would still be, nothing. The reach is one of the file's own voxels.
     """
+    wide_mm = [mm for mm, size in zip(spacing_mm, labels.shape, strict=True) if size > 1]
+    finest_mm = min(wide_mm, default=1.0)
+    reach = [max(1, round(BORDER_REACH * finest_mm / mm)) for mm in spacing_mm]
+    classes = _with_border(labels, _steps_within(reach))
+    lost = _without_core(labels, classes)
+    if lost.any():
+        faces = [step for step in _steps_within([1] * labels.ndim) if sum(map(abs, step)) == 1]
+        classes = np.where(lost, _with_border(labels, faces), classes)
+        classes[_without_core(labels, classes)] = 1
+    return classes
+
+
+def _steps_within(reach_vox: Sequence[int]) -> list[tuple[int, ...]]:
+    """From a voxel to its neighbours, and to what is within a reach along the axes; one of each two
+    steps that are opposite."""
+    return [
+        step
+        for step in product(*(range(-far, far + 1) for far in reach_vox))
+        if step > (0,) * len(step)
+        and (max(map(abs, step)) == 1 or _share(step, reach_vox) <= 1 + 1e-6)
+    ]
+
+
+def _share(step: Sequence[int], reach_vox: Sequence[int]) -> float:
+    return sum(abs(s) / far for s, far in zip(step, reach_vox, strict=True))
+
+
+def _with_border(
+    labels: NDArray[np.integer[Any]], steps: Sequence[tuple[int, ...]]
+) -> NDArray[np.uint8]:
+    """Classes, where what is so many steps from another object is border."""
     classes: NDArray[np.uint8] = (labels != 0).astype(np.uint8)
-    for step in _border_steps(spacing_mm):
+    for step in steps:
         here = tuple(slice(max(0, -s), -s if s > 0 else None) for s in step)
         there = tuple(slice(max(0, s), s if s < 0 else None) for s in step)
         near = (labels[here] != labels[there]) & (labels[here] != 0) & (labels[there] != 0)
@@ -146,14 +178,12 @@ def instance_classes(
     return classes
 
 
-def _border_steps(spacing_mm: Sequence[float]) -> Iterator[tuple[int, ...]]:
-    """From a voxel to those beside it that are near enough for a border; one of each two that are
-    opposite."""
-    reach_mm = BORDER_REACH * min(spacing_mm) * (1 + 1e-6)
-    for step in product(range(-BORDER_REACH, BORDER_REACH + 1), repeat=len(spacing_mm)):
-        way_mm = sum(abs(s) * mm for s, mm in zip(step, spacing_mm, strict=True))
-        if step > (0,) * len(step) and (way_mm <= reach_mm or sum(map(abs, step)) == 1):
-            yield step
+def _without_core(
+    labels: NDArray[np.integer[Any]], classes: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Voxels of objects that are all border."""
+    lost: NDArray[np.bool_] = (classes == 2) & ~np.isin(labels, np.unique(labels[classes == 1]))
+    return lost
 
 
 def _as_table_index(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

@@ -22,7 +22,7 @@ from autoseg.records import Record, replacing
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 BYTES_AT_ONCE = 2**24
 SMALL_FILE_BYTES = 2**22
 SMALL_DATASET_BYTES = 2**28  # whose files are hashed before processes could start

@@ -4,8 +4,8 @@ and Vasconcelos 2018, arXiv:1712.00726), the points of PointRend and the branch 
 A network takes [batch, channel, *patch], a multiple of all strides, and gives scores [batch, class,
 *patch]; with `all_resolutions` one `BoxOutputs` that it learns from. It does the same with any
 image, whatever is in it: so many boxes are looked at, and so many have masks. So no device is asked
-how many there are, tracing finds all memory, and engines can run it; and what it learns from are
-its own boxes, as in prediction, none of them told.
+how many there are, tracing finds all memory of a step, and engines can run it; and what it learns
+from are its own boxes, as in prediction, none of them told.
 """
 
 from typing import NamedTuple
@@ -107,7 +107,7 @@ class MaskRCNN(nn.Module):
                     seen = seen._replace(masks=masks)
         dense = [] if self.dense is None else [self.dense(maps)]
         told = []
-        if not (learning and self.training):  # as much work as all else
+        if not (learning and self.training):  # which would double a step's work
             told = [as_queries(found, masks, dense[0] if dense else None, self.plan, size)]
         return BoxOutputs(proposals, steps, found.boxes, masks, points, dense, told)
 

@@ -163,7 +163,7 @@ def _smallest_object_vox(fingerprint: Fingerprint) -> float:
         2 * np.cbrt(0.75 * stats.component_volume_mm3_p05 / np.pi)
         if stats.objects is None
         else stats.objects.diameter_mm_p05
-        for stats in fingerprint.classes
+        for stats in _told_apart(fingerprint)
         if stats.case_fraction > 0
     ]
     spacing_mm = np.prod(_tissue_spacing_mm(fingerprint)) ** (1 / 3)

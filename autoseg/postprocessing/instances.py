@@ -45,8 +45,10 @@ class InstanceRule(Record):
 
     def with_border(self, value: int) -> "InstanceRule":
         """The rule for a model that learned a border, beside which necks say little: outlines of
-        learned masks are rough, and what they part further is most often one object."""
-        return self.model_copy(update={"border": value, "necks": BESIDE_BORDER})
+        learned masks are rough, and what they part further is most often one object. A rule of
+        necks that somebody chose stays."""
+        necks = BESIDE_BORDER if self.necks == NeckRule() else self.necks
+        return self.model_copy(update={"border": value, "necks": necks})
 
     def least_voxels(self, shape_vox: Sequence[int], spacing_mm: Spacing3) -> int:
         """The fewest voxels that an object has on a grid."""

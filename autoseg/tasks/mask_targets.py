@@ -17,7 +17,7 @@ LEAST_WEIGHT = 1e-6
 @dataclass(frozen=True, slots=True)
 class MaskTargets:
     """Class indices [batch, *space]; the number of each voxel's mask [batch, *space], or UNKNOWN,
-    or NONE; and the class of each mask [batch, mask], -1 where a patch has fewer."""
+    or NONE; and the class of each mask [batch, mask], the last ones -1 where a patch has fewer."""
 
     labels: torch.Tensor
     masks: torch.Tensor

@@ -28,13 +28,27 @@ def test_the_ignore_label_is_no_class() -> None:
 
 
 def test_the_border_is_what_is_near_another_object() -> None:
-    rows = np.array([[1, 1, 1, 1, 2, 2, 0, 0, 3, 0, 4, 4, 4]])
-    assert instance_classes(rows, (1, 1)).tolist() == [[1, 1, 2, 2, 2, 2, 0, 0, 2, 0, 2, 1, 1]]
+    rows = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0, 3, 3, 0, 4, 4, 4]])
+    expected = [[1, 1, 2, 2, 2, 2, 1, 0, 0, 1, 2, 0, 2, 1, 1]]
+    assert instance_classes(rows, (1, 1)).tolist() == expected
     corners = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 2]])
-    assert instance_classes(corners, (1, 1)).tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 2]]
+    assert instance_classes(corners, (1, 1)).tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
+    for spacing in ((0.5, 0.49), (5, 1)):
+        found = instance_classes(np.repeat([[1] * 9 + [2] * 9], 3, axis=0), spacing)
+        assert found[0].tolist() == [1] * 7 + [2] * 4 + [1] * 7
+    slices = np.repeat([[[1] * 5 + [2] * 5]], 3, axis=1)  # one, whose own thickness says nothing
+    assert (instance_classes(slices, (1, 5, 5)) == instance_classes(slices, (5, 5, 5))).all()
 
 
 def test_across_thick_slices_only_what_touches_is_border() -> None:
-    stack = np.array([1, 1, 2, 0, 3]).reshape(5, 1, 1)
-    assert instance_classes(stack, (3, 1, 1)).ravel().tolist() == [1, 2, 2, 0, 1]
-    assert instance_classes(stack, (1, 1, 1)).ravel().tolist() == [2, 2, 2, 0, 2]
+    stack = np.array([1, 1, 1, 2, 2, 2, 0, 3, 3, 3])
+    stack = np.broadcast_to(stack[:, None, None], (10, 4, 4))
+    thick = instance_classes(stack, (3, 1, 1))[:, 0, 0].tolist()
+    assert thick == [1, 1, 2, 2, 1, 1, 0, 1, 1, 1]
+    assert instance_classes(stack, (1, 1, 1))[:, 0, 0].tolist() == [1, 2, 2, 2, 1, 1, 0, 2, 1, 1]
+
+
+def test_no_object_is_all_border() -> None:
+    rows = np.array([[1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5]])
+    found = instance_classes(rows, (1, 1))
+    assert found.tolist() == [[1, 1, 2, 2, 1, 2, 1, 1, 2, 2, 1, 2, 2, 2, 1]]

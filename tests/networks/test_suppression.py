@@ -32,6 +32,11 @@ def test_survivors_are_those_of_going_through_boxes_in_order(dims: int, overlap:
         assert 0 < sum(expected) < count
 
 
+def test_of_no_boxes_none_survives() -> None:
+    assert survivors(torch.zeros(2, 0, 4), 0.5).shape == (2, 0)
+    assert survivors(torch.tensor([[0, 0, 2, 2.0]], dtype=torch.float64), 0.5).tolist() == [True]
+
+
 def test_what_a_suppressed_box_would_suppress_survives() -> None:
     # Each overlaps the next by a half of both, an IoU of a third, and the one after it not at all.
     low = torch.arange(ROUNDS - 1) * 2.0

@@ -6,6 +6,7 @@ from scipy import ndimage
 from autoseg.dataset.labels import instance_classes
 from autoseg.geometry import Box
 from autoseg.postprocessing.instances import Instance, InstanceRule, label_instances
+from autoseg.postprocessing.touching import NeckRule
 from tests.postprocessing.test_touching import ellipsoid
 
 COMPONENTS = InstanceRule(necks=None)
@@ -89,6 +90,11 @@ def test_beside_a_learned_border_only_deep_necks_part_objects() -> None:
         labels[ellipsoid((40, 40, 60), (20, 20, 18 + apart), (9, 9, 9))] = 2
         assert label_instances(labels, (1, 1, 1), rule)[0].max() == count
         assert label_instances(labels, (1, 1, 1), InstanceRule())[0].max() == 2
+
+
+def test_necks_that_somebody_chose_stay_beside_a_border() -> None:
+    for necks in (None, NeckRule(prominence=0.3)):
+        assert InstanceRule(necks=necks).with_border(2).necks == necks
 
 
 def test_a_border_keeps_objects_apart_and_belongs_to_them() -> None:
