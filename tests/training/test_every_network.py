@@ -116,12 +116,17 @@ def test_no_step_waits_for_a_device(
     counts = CountsWaits(watch)
     asked = CountsCalls(matching.assigned)
     monkeypatch.setattr(matching, "assigned", asked)
+    monkeypatch.setattr(matching, "_slots", all_slots)  # which ask a CPU alone
     with watch:
         train_model(training, counts, Event(), resume=False)
     assert counts.counts[3] == counts.counts[0], watch.found
     # Masks are matched by the host: once a step, and for each batch of held-out patches.
     batches = training.run.training.validation_iterations
     assert asked.calls == (4 + batches if kind == "mask_queries" else 0)
+
+
+def all_slots(targets: MaskTargets) -> int:
+    return targets.classes.shape[1]
 
 
 class CountsCalls:
