@@ -28,6 +28,7 @@ from autoseg.planning.network_plan import (
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
 from autoseg.tasks import matching, task_of
+from autoseg.tasks.mask_targets import MaskTargets
 from autoseg.training import learner
 from autoseg.training.bookkeeping import card_at
 from autoseg.training.execution import Trial
