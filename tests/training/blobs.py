@@ -64,6 +64,9 @@ def make_case(seed: int) -> StoredCase:
     return StoredCase(shape, image[None].astype(np.float32), label, None, {1: voxels})
 
 
+SGD = {"optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.99}  # so few features need it
+
+
 def small_configuration(dims: int = 3) -> Configuration:
     """A plan's for cases of this size, with few features and short epochs."""
     plan = plan_of(
@@ -78,7 +81,7 @@ def small_configuration(dims: int = 3) -> Configuration:
         configuration,
         model={"inputs": (ScanInput(channels=("image",)),)},
         network={"stages": stages},
-        training={"iterations_per_epoch": 10, "validation_iterations": 2},
+        training={"iterations_per_epoch": 10, "validation_iterations": 2} | SGD,
     )
 
 
