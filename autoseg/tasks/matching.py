@@ -76,9 +76,8 @@ def _class_cost(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 def _cross_entropies(seen: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """The mean over known points, of each query beside each mask [batch, query, mask]."""
-    with torch.autocast(seen.device.type, enabled=False):  # a difference of sums of many points
-        seen, truth, known = seen.float(), truth.float(), known.float()
-        total = functional.softplus(seen) @ known.mT - seen @ truth.mT
+    seen = seen.float()  # for a difference of sums of many points
+    total = functional.softplus(seen) @ known.mT - seen @ truth.mT
     return total / known.sum(2, keepdim=True).clamp_min(1)
 
 
