@@ -137,9 +137,10 @@ def instance_classes(
     do, can be told apart by it. Of objects that would be all border, it is what shares a face with
     another, and of those that would still be, nothing. The reach is one of the file's own voxels.
     """
-    wide_mm = [mm for mm, size in zip(spacing_mm, labels.shape, strict=True) if size > 1]
-    finest_mm = min(wide_mm, default=1.0)
-    reach = [max(1, round(BORDER_REACH * finest_mm / mm)) for mm in spacing_mm]
+    axes = list(zip(spacing_mm, labels.shape, strict=True))
+    finest_mm = min((mm for mm, size in axes if size > 1), default=1.0)
+    # How thick a single slice is says nothing.
+    reach = [max(1, round(BORDER_REACH * finest_mm / mm)) if size > 1 else 1 for mm, size in axes]
     classes = _with_border(labels, _steps_within(reach))
     lost = _without_core(labels, classes)
     if lost.any():
