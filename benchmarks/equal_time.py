@@ -106,6 +106,10 @@ def row(plan: Plan, fold: FoldFolder, used: Used) -> dict[str, Any]:
         "patch_vox": configuration.model.patch_size_vox,
         "batch": configuration.run.batch_size,
         "dice": dice.mean,
+        "dice_of_classes": {
+            summary.names.get(key, key): of_class["dice"].mean
+            for key, of_class in summary.statistics.items()
+        },
         "dice_interval_95": dice.interval_95,
         "peak_mb": used.peak_mb,
         "processor_minutes": used.processor_s / 60,

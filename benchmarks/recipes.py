@@ -2,11 +2,11 @@
 
     python -m benchmarks.recipes WORK DATASET... [--minutes 30] [--seeds 3] [--only plain adamw ...]
 
-Each training of the plain U-Net by the rules `cpu` takes the same time of a processor (30 minutes
-are 15 of two cores), whatever it changes: what makes a step dearer has fewer of them. A recipe is a
-list of settings as `autoseg plan --set` takes them, or a change of the network; `a+b` is both.
-Fold 0 of each data set is planned, trained and scored by the command line. What is trained is not
-trained again.
+Each training by the rules `cpu`, or by those of another network that a recipe names, takes the same
+time of a processor (30 minutes are 15 of two cores), whatever it changes: what makes a step dearer
+has fewer of them. A recipe is a list of settings as `autoseg plan --set` takes them, a change of
+the U-Net, or a rule set; `a+b` is both. Fold 0 of each data set is planned, trained and scored by
+the command line. What is trained is not trained again.
 """
 
 import argparse
@@ -28,12 +28,16 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "cosine": ("training.schedule=cosine", "training.warmup_fraction=0.05"),
     "mean": ("training.ema_decay=0.99",),
     "one_sample": ("batch_size=1",),
+    "two_samples": ("batch_size=2",),
     "four_samples": ("batch_size=4",),
+    "small_slices": ("patch_size_vox=128,128",),
     "foreground": ("training.foreground_fraction=0.67",),
     "shallow_loss": ("model.network.deep_supervision=false",),
     "light": tuple(f"augmentation.{name}.probability=0" for name in INTENSITY),
     "residual": ("model.network.kind=residual_unet",),
+    "one_rate": ("training.learning_rate=6e-4", "training.head_rate=1"),
 }
+RULES = ("fcn", "deeplab", "segformer", "mednext")
 NETWORKS = {  # by a rule of their own
     "narrow": "base_features = 8, max_features = 80",
     "slim_decoder": "decoder_blocks = 1",
@@ -43,10 +47,11 @@ NETWORKS = {  # by a rule of their own
 def recipe(work: Path, name: str, seed: int) -> Contestant:
     """The plan of a recipe: later settings of the same value win."""
     parts = name.split("+")
-    known = CHANGES | dict.fromkeys(NETWORKS, ())
+    known = CHANGES | dict.fromkeys((*NETWORKS, *RULES), ())
     settings = dict(one.split("=", 1) for part in parts for one in known[part])
     networks = [NETWORKS[part] for part in parts if part in NETWORKS]
-    rules = rules_with(work, ", ".join(networks)) if networks else "cpu"
+    named = next((part for part in parts if part in RULES), "cpu")
+    rules = rules_with(work, ", ".join(networks)) if networks else named
     chosen = [f"{key}={value}" for key, value in settings.items()]
     plan = ("--rules", rules, *(("--set", *chosen) if chosen else ()))
     return Contestant(name.replace("+", "_"), plan, seed)

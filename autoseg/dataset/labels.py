@@ -101,6 +101,12 @@ class LabelScheme(Record):
             raise ValueError(sorted({int(v) for v in np.unique(labels[classes == UNDECLARED])}))
         return classes
 
+    def as_mask(
+        self, reference: NDArray[np.integer[Any]], spacing_mm: Sequence[float]
+    ) -> NDArray[np.integer[Any]]:
+        """A reference's values as masks have them: numbered objects are object and border."""
+        return instance_classes(reference, spacing_mm) if self.instances else reference
+
     def encode_mask(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Class indices of a mask that `decode` made, in which objects have no numbers any more."""
         if self.instances:

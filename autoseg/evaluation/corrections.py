@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.labels import MAX_LABEL_VALUE, LabelScheme, instance_classes
+from autoseg.dataset.labels import MAX_LABEL_VALUE, LabelScheme
 from autoseg.dataset.reading import aligned, read_label_map
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.evaluation.metrics import METRICS, score_masks
@@ -52,9 +52,7 @@ def correct_case(case: CorrectedCase) -> NDArray[np.float64]:
     """Scores after the steps, then after each of the candidates in turn [1 + candidate, class]."""
     truth = read_label_map(case.reference)
     mask = aligned(read_labels(case.mask), truth)
-    reference = truth.array
-    if case.labels.instances:
-        reference = instance_classes(reference, truth.grid.spacing_mm)
+    reference = case.labels.as_mask(truth.array, truth.grid.spacing_mm)
     ignore = case.labels.ignore
     maps = Maps(
         reference,

@@ -9,7 +9,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme, instance_classes
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme
 from autoseg.dataset.reading import aligned, grid_differences, read_label_map
 from autoseg.errors import AutosegError
 from autoseg.evaluation.mask_pair import Convention, MapPair
@@ -144,8 +144,7 @@ def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:
     if pair.numbered:
         prediction, reference = ((ids != 0).astype(np.uint8) for ids in (prediction, reference))
     elif labels is not None:
-        if labels.instances:
-            reference = instance_classes(reference, truth.grid.spacing_mm)
+        reference = labels.as_mask(reference, truth.grid.spacing_mm)
         annotated = None if labels.ignore is None else reference != labels.ignore
     return MapPair(
         prediction,

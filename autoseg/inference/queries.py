@@ -80,10 +80,10 @@ class QueryMerging:
 
 
 def found_in_patch(found: QueryOutputs, layout: QueryLayout) -> list[list[FoundInPatch]]:
-    """The objects of each look at a patch: masks of queries that are sure enough of a class of
-    things, at the patch's resolution, the surest first."""
-    probability = found.classes.softmax(-1)
-    best = probability.max(-1)
+    """The objects of each look at a patch: masks of queries whose likeliest class is one of things,
+    and sure enough, be it less likely than no object; at the patch's resolution, the surest first.
+    """
+    best = found.classes.softmax(-1)[..., :-1].max(-1)
     things = torch.zeros_like(best.indices, dtype=torch.bool)
     for index in layout.plan.things:
         things |= best.indices == index

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from autoseg.dataset.dataset import Case
-from autoseg.dataset.labels import LabelScheme, instance_classes
+from autoseg.dataset.labels import LabelScheme
 from autoseg.dataset.reading import aligned, read_case, read_label_map
 from autoseg.evaluation.corrections import scored_classes
 from autoseg.evaluation.dice_estimates import Observations, calibrate
@@ -117,9 +117,7 @@ def _compared(
     labels: LabelScheme, mask: Volume, reference: Volume
 ) -> tuple[dict[str, float | None], dict[str, bool]]:
     """Dice of each class, and whether the reference has it."""
-    truth = reference.array
-    if labels.instances:
-        truth = instance_classes(truth, reference.grid.spacing_mm)
+    truth = labels.as_mask(reference.array, reference.grid.spacing_mm)
     annotated = None if labels.ignore is None else truth != labels.ignore
     maps = MapPair(mask.array, truth, annotated, reference.grid.spacing_mm)
     classes = scored_classes(labels)

@@ -154,6 +154,14 @@ def test_queries_that_are_unsure_or_of_no_thing_find_no_object() -> None:
     assert found_in_patch(nowhere, layout) == [[]]
 
 
+@pytest.mark.parametrize(("least", "kept"), [(0.3, [0.4]), (0.5, [])])
+def test_an_object_may_be_less_likely_than_none(least: float, kept: list[float]) -> None:
+    layout = QueryLayout(plan((2, 2)).model_copy(update={"object_score": least}), (1, 8, 8))
+    classes = torch.tensor([[[1e-6, 0.4, 1e-6, 0.6]]]).log()
+    (objects,) = found_in_patch(QueryOutputs(classes, torch.full((1, 1, 1, 4, 4), 9.0)), layout)
+    assert [one.score for one in objects] == pytest.approx(kept, abs=1e-4)
+
+
 def test_what_networks_say_besides_scores_is_no_disagreement() -> None:
     answer = classes_or_regions(SemanticPlan(classes=2), LABELS)
     one, other = torch.zeros(2, 1, 3, 1, 1, 4)
