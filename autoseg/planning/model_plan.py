@@ -107,7 +107,7 @@ class WholeObjectsPlan(Record):
     things: tuple[int, ...] = ()
     border: int | None = None
     mask_stride: tuple[int, ...]
-    object_score: float = Field(default=0.5, ge=0, le=1)
+    object_score: float = Field(default=0.3, ge=0, le=1)
     kept_share: float = Field(default=0.8, ge=0, le=1)
 
     @property
@@ -121,6 +121,7 @@ class MaskQueriesPlan(WholeObjectsPlan):
     of a class, the background among them."""
 
     kind: Literal["mask_queries"] = "mask_queries"
+    object_score: float = Field(default=0.5, ge=0, le=1)
     queries: int = Field(ge=1)
 
 
@@ -148,7 +149,6 @@ class CandidatesPlan(WholeObjectsPlan):
 
     kind: Literal["solov2", "yolact"]
     queries: int = Field(ge=1)
-    object_score: float = Field(default=0.3, ge=0, le=1)
     spacing_mm: tuple[float, ...] = ()
     sizes_mm: tuple[tuple[float, float], ...] = ()
 
