@@ -39,7 +39,7 @@ OBJECT_TASKS = {
 LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
 # Steps of heat for each voxel of the diameter of an object: it has to come along bent ones.
 STEPS_PER_VOX, LEAST_STEPS, MOST_STEPS = 3.0, 24, 256
-# From which score on SOLOv2's objects are kept: of three factors it is low for those that are found.
+# From which score on objects of SOLOv2 are kept: of three factors it is low where it is right.
 SOLO_SCORE = 0.1
 
 
