@@ -4,6 +4,7 @@ It is a `FeaturePyramid` without norms of its laterals, as published, that ends 
 heads look at; else some weights would not be learned.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -53,14 +54,24 @@ def tower(in_features: int, features: int, count: int, kernel_size: PerAxis) -> 
     return nn.Sequential(*(conv_group_norm(a, b, kernel_size) for a, b in pairwise(widths)))
 
 
-def with_places(x: torch.Tensor) -> torch.Tensor:
-    """Maps [batch, feature, *space] with a further feature for each axis: how far along it a voxel
-    lies, from -1 to 1 (CoordConv: Liu et al. 2018, arXiv:1807.03247)."""
+def with_places(x: torch.Tensor, waves: Sequence[int]) -> torch.Tensor:
+    """Maps [batch, feature, *space] with further features for each axis: how far along it a voxel
+    lies, from -1 to 1 (CoordConv: Liu et al. 2018, arXiv:1807.03247), and so many sines and as many
+    cosines of it, the first as long as the axis, each further one half as long as the one before
+    (Tancik et al. 2020, arXiv:2006.10739)."""
     size = x.shape[2:]
-    along = []
-    for axis, n in enumerate(size):
-        place = (2 * torch.arange(n, device=x.device, dtype=x.dtype) + 1) / n - 1
+    along = [x]
+    for axis, (n, count) in enumerate(zip(size, waves, strict=True)):
+        place = (2 * torch.arange(n, device=x.device, dtype=torch.float32) + 1) / n - 1
+        turns = 2 ** torch.arange(count, device=x.device, dtype=torch.float32)
+        angles = torch.pi * turns[:, None] * place
+        features = torch.cat((place[None], angles.sin(), angles.cos())).to(x.dtype)
         shape = [1] * len(size)
         shape[axis] = n
-        along.append(place.view(1, 1, *shape).expand(x.shape[0], 1, *size))
-    return torch.cat((x, *along), dim=1)
+        along.append(features.view(1, -1, *shape).expand(x.shape[0], -1, *size))
+    return torch.cat(along, dim=1)
+
+
+def features_of_places(waves: Sequence[int]) -> int:
+    """How many features `with_places` adds."""
+    return sum(1 + 2 * count for count in waves)

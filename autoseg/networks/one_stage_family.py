@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor, log2
 from typing import TYPE_CHECKING, Any
 
 from autoseg.networks.family import Build, Family
@@ -107,7 +107,17 @@ def solo_network(
         head_stages=tuple(pyramid.stage_of(cell_mm) for cell_mm in cells_mm),
         mask_features=size.mask_features,
         mask_tower=size.mask_tower,
+        waves=tuple(
+            waves_along(n * mm, sizes.known(pyramid.spacing_mm)[0])
+            for n, mm in zip(patch, pyramid.spacing_mm, strict=True)
+        ),
     )
+
+
+def waves_along(extent_mm: float, smallest_mm: float) -> int:
+    """Of how many lengths waves are along an axis of the patch: from all of it, halved until the
+    smallest object has no more than a half of the shortest."""
+    return max(0, floor(log2(extent_mm / (2 * smallest_mm))) + 1)
 
 
 def plan_yolact(topology: Topology, patch: PerAxis, search: PatchSearch) -> YolactPlan:

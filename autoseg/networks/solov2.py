@@ -16,7 +16,7 @@ from autoseg.networks.blocks import Conv, resized
 from autoseg.networks.candidate_suppression import mask_overlaps, matrix_decay
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
 from autoseg.networks.chosen_rows import surest, taken
-from autoseg.networks.one_stage_body import PyramidBody, tower, with_places
+from autoseg.networks.one_stage_body import PyramidBody, features_of_places, tower, with_places
 from autoseg.planning.network_plan import SoloPlan
 
 RARE = -4.6  # the bias of what is true of one cell in a hundred
@@ -45,11 +45,13 @@ class SoloV2(nn.Module):
         dims, width = len(kernel), plan.features
         self.body = PyramidBody(plan, in_channels)
         self.cell_tower = tower(width, width, plan.tower, kernel)
-        self.kernel_tower = tower(width + dims, width, plan.tower, kernel)
+        self.waves = plan.waves or (0,) * dims
+        placed = width + features_of_places(self.waves)
+        self.kernel_tower = tower(placed, width, plan.tower, kernel)
         self.cells = Conv[dims](width, class_count, 1)
         self.kernels = Conv[dims](width, plan.mask_features, 1)
         finest = plan.stages[plan.mask_level].kernel_size
-        self.mask_tower = tower(width + dims, plan.mask_features, plan.mask_tower, finest)
+        self.mask_tower = tower(placed, plan.mask_features, plan.mask_tower, finest)
         self.semantic = Conv[dims](width, class_count, 1)
         nn.init.constant_(self.cells.get_parameter("bias"), RARE)
 
@@ -66,9 +68,10 @@ class SoloV2(nn.Module):
         for level, grid in zip(self.plan.head_stages, self.plan.grids, strict=True):
             seen = maps[level]
             cells.append(self.cells(self.cell_tower(resized(seen, grid))).float())
-            kernels.append(self.kernels(self.kernel_tower(resized(with_places(seen), grid))))
+            placed = resized(with_places(seen, self.waves), grid)
+            kernels.append(self.kernels(self.kernel_tower(placed)))
         finest = maps[self.plan.mask_level]
-        features = self.mask_tower(with_places(finest))
+        features = self.mask_tower(with_places(finest, self.waves))
         return SoloOutputs(tuple(cells), tuple(kernels), features, self.semantic(finest).float())
 
     def packed(self, image: torch.Tensor) -> torch.Tensor:

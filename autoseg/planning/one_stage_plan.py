@@ -41,12 +41,14 @@ class OneStagePlan(Record):
 
 class SoloPlan(OneStagePlan):
     """SOLOv2: each cell of `grids`, one at each head's stage, looks for an object whose centre lies
-    in it; masks are made of `mask_features`."""
+    in it; masks are made of `mask_features`. Places are told by so many `waves` along each axis,
+    beside its coordinate; older models have none."""
 
     kind: Literal["solov2"] = "solov2"
     grids: tuple[PerAxis, ...]
     mask_features: int
     mask_tower: int = Field(ge=1)
+    waves: tuple[int, ...] = ()
 
 
 class YolactPlan(OneStagePlan):

@@ -121,9 +121,17 @@ def test_packed_candidates_say_how_probable_each_class_and_none_are() -> None:
 
 
 def test_places_run_from_edge_to_edge() -> None:
-    found = with_places(torch.zeros(1, 2, 2, 4))
+    found = with_places(torch.zeros(1, 2, 2, 4), (0, 0))
     assert found[0, 2, :, 0].tolist() == [-0.5, 0.5]
     assert found[0, 3, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+def test_waves_halve_along_each_axis_as_often_as_it_has_them() -> None:
+    found = with_places(torch.zeros(1, 2, 4, 16, dtype=torch.bfloat16), (0, 2))
+    assert found.dtype == torch.bfloat16 and found.shape == (1, 2 + 1 + 5, 4, 16)
+    turns = (np.arange(16) + 0.5) / 16 - 0.5  # of the first wave
+    waves = [wave(2 * np.pi * turns * n) for wave in (np.sin, np.cos) for n in (1, 2)]
+    np.testing.assert_allclose(found[0, 4:, 1].float(), waves, atol=4e-3)
 
 
 @pytest.mark.parametrize("size", [(5, 6), (3, 5, 6)])
