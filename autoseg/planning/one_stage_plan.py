@@ -1,5 +1,6 @@
 """Networks that find objects in one stage: what they are made of."""
 
+from math import ceil, log2
 from typing import Literal
 
 from pydantic import Field
@@ -49,6 +50,18 @@ class SoloPlan(OneStagePlan):
     mask_features: int
     mask_tower: int = Field(ge=1)
     waves: tuple[int, ...] = ()
+
+    def of_patch(self, before: PerAxis, after: PerAxis) -> "SoloPlan":
+        """The same for patches of another size: cells, and the shortest waves, are as wide."""
+        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        grids = tuple(
+            tuple(max(1, ceil(n * ratio)) for n, ratio in zip(grid, ratios, strict=True))
+            for grid in self.grids
+        )
+        waves = tuple(
+            max(0, n + round(log2(ratio))) for n, ratio in zip(self.waves, ratios, strict=False)
+        )
+        return self.model_copy(update={"grids": grids, "waves": waves})
 
 
 class YolactPlan(OneStagePlan):

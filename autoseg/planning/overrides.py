@@ -16,6 +16,7 @@ from autoseg.planning.model_plan import (
     CandidatesPlan,
     ConfigurationName,
     MaskQueriesPlan,
+    ModelPlan,
 )
 from autoseg.planning.network_plan import (
     BUILT_IN_NETWORKS,
@@ -63,6 +64,8 @@ RULES_OF = {
     "mednext": ("mednext",),
     "mask_queries": ("mask_queries", "maskformer"),
     "mask_rcnn": ("mask_rcnn",),
+    "solov2": ("solov2",),
+    "yolact": ("yolact",),
 }  # rule sets that plan a kind of network
 
 
@@ -145,7 +148,18 @@ def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
         changed = Configuration.model_validate(content)
     except ValidationError as error:
         raise AutosegError(_in_words(error.errors(), path)) from None
-    return _Changed(changed, path, before)
+    return _Changed(_following(changed, configuration.model), path, before)
+
+
+def _following(changed: Configuration, before: ModelPlan) -> Configuration:
+    """The same, where a network is made for a patch, with one for the patch that there is now."""
+    model, patches = changed.model, (before.patch_size_vox, changed.model.patch_size_vox)
+    if not isinstance(model.network, SoloPlan) or len({len(patch) for patch in patches}) > 1:
+        return changed
+    if patches[0] == patches[1]:
+        return changed
+    network = model.network.of_patch(*patches)
+    return changed.model_copy(update={"model": model.model_copy(update={"network": network})})
 
 
 def _check_kind(network: NetworkPlan, kind: Any) -> None:

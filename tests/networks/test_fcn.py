@@ -3,12 +3,15 @@
 Covers: fcn_family.
 """
 
+import pytest
 import torch
 from torch.nn import functional
 
 from autoseg.networks.fcn import FCN
+from autoseg.networks.fcn_family import skips_of
 from autoseg.networks.unet import encode
-from tests.networks.every_network import fcn
+from autoseg.planning.topology import Topology
+from tests.networks.every_network import fcn, stages
 
 
 def test_skips_change_nothing_before_they_have_learned() -> None:
@@ -35,3 +38,13 @@ def test_scores_of_all_stages_are_summed() -> None:
     with torch.no_grad():
         logits = network(torch.randn(1, 1, 16, 24))
     torch.testing.assert_close(logits, torch.full((1, 2, 16, 24), 111.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "depth", "finest"),
+    [("8s", 7, 8), ("8s", 4, 2), ("2s", 7, 2), ("16s", 4, 4), ("32s", 7, 32), ("32s", 4, 8)],
+)
+def test_scores_are_as_fine_as_the_size_says_or_finer(size: str, depth: int, finest: int) -> None:
+    strides = [(1, 1, 1), (1, 2, 2), *((2, 2, 2),) * (depth - 2)]
+    deep = stages(Topology(tuple(strides), ((3, 3, 3),) * depth))
+    assert 2 ** (depth - 1 - skips_of(size, deep)) == finest

@@ -11,7 +11,7 @@ from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.networks import family_of
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
 from autoseg.networks.mask_queries import PackedQueries
-from autoseg.networks.one_stage_body import with_places
+from autoseg.networks.one_stage_body import features_of_places, with_places
 from autoseg.networks.one_stage_family import Pyramid, boxes_of
 from autoseg.networks.solov2 import SoloOutputs, leading, surest_masks
 from autoseg.networks.yolact import (
@@ -48,6 +48,7 @@ def test_a_volume_of_one_slice_is_found_as_the_slice_is(kind: str) -> None:
     changes: dict[str, object] = {"stages": stages}
     if isinstance(plan, SoloPlan):
         changes["grids"] = tuple((1, *grid) for grid in plan.grids)
+        changes["waves"] = (0, *plan.waves)
     if isinstance(plan, YolactPlan):
         changes["anchors"] = tuple(tuple((1.0, *a) for a in level) for level in plan.anchors)
     deep = family_of(kind).build(plan.model_copy(update=changes), 1, 3).eval()
@@ -57,7 +58,8 @@ def test_a_volume_of_one_slice_is_found_as_the_slice_is(kind: str) -> None:
     for name, shape in shapes.items():
         weight = own[name]
         if "kernel_tower.0.0" in name or "mask_tower.0.0" in name:  # one more place, along z
-            width = shape[1] - 3
+            assert isinstance(plan, SoloPlan)
+            width = shape[1] - features_of_places((0, *plan.waves))
             none = torch.zeros((len(weight), 1, *weight.shape[2:]))
             weight = torch.cat((weight[:, :width], none, weight[:, width:]), dim=1)
         if name.startswith("changes."):  # a further axis, along which boxes stay

@@ -6,6 +6,7 @@ Covers: one_stage_plan, task_choice.
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
@@ -67,6 +68,19 @@ def test_grids_and_boxes_are_as_fine_as_the_objects_need() -> None:
     cubes = [anchors[0][0] for anchors in yolact.anchors]
     assert [b / a for a, b in pairwise(cubes)] == pytest.approx([2] * 3, 1e-3)
     assert cubes[0] < 8 and cubes[-1] > 28  # within half an octave of 4 and of 40
+
+
+def test_grids_follow_a_patch_that_is_set_by_hand() -> None:
+    own = plan_of(fingerprint(), "solov2", CPU, families=free)
+    solo, _ = configured(own)
+    assert isinstance(solo, SoloPlan)
+    before = own.configurations["3d_fullres"].model.patch_size_vox
+    halved = ",".join(str(n // 2) for n in before)
+    changed, _ = configured(with_settings(own, [f"3d_fullres.patch_size_vox={halved}"], free))
+    assert isinstance(changed, SoloPlan)
+    assert changed.grids == tuple(tuple(-(-n // 2) for n in grid) for grid in solo.grids)
+    assert solo.waves == tuple(int(np.log2(n / 8)) + 1 for n in before)  # the smallest are 4 mm
+    assert changed.waves == tuple(n - 1 for n in solo.waves)
 
 
 @KINDS
