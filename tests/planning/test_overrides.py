@@ -2,8 +2,10 @@ import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
-from autoseg.planning.overrides import find_value, with_settings
+from autoseg.planning.network_plan import BUILT_IN_NETWORKS
+from autoseg.planning.overrides import RULES_OF, find_value, with_settings
 from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.rules import load_rule_set
 from tests.planning.specified import Scans, gpu, made_up_fingerprint, plan_of
 
 
@@ -73,6 +75,12 @@ def test_a_patch_of_which_one_voxel_would_be_left_is_refused(plan: Plan) -> None
     assert (
         changed(plan, f"3d_fullres.patch_size_vox={larger}").model.patch_size_vox[1:] == divisor[1:]
     )
+
+
+def test_every_network_but_u_nets_is_told_with_rule_sets_that_plan_it() -> None:
+    assert {*RULES_OF} == {*BUILT_IN_NETWORKS} - {"plain_unet", "residual_unet"}
+    for kind, names in RULES_OF.items():
+        assert all(load_rule_set(name).default("network").kind == kind for name in names)
 
 
 def test_another_family_of_networks_is_refused_with_the_rules_that_plan_it(plan: Plan) -> None:
