@@ -30,7 +30,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "one_sample": ("batch_size=1",),
     "two_samples": ("batch_size=2",),
     "four_samples": ("batch_size=4",),
-    "small_slices": ("patch_size_vox=128,128",),
+    "small_slices": ("2d.patch_size_vox=128,128",),
     "foreground": ("training.foreground_fraction=0.67",),
     "shallow_loss": ("model.network.deep_supervision=false",),
     "light": tuple(f"augmentation.{name}.probability=0" for name in INTENSITY),
@@ -50,18 +50,18 @@ def recipe(work: Path, name: str, seed: int) -> Contestant:
     known = CHANGES | dict.fromkeys((*NETWORKS, *RULES), ())
     settings = dict(one.split("=", 1) for part in parts for one in known[part])
     networks = [NETWORKS[part] for part in parts if part in NETWORKS]
-    named = next((part for part in parts if part in RULES), "cpu")
-    rules = rules_with(work, ", ".join(networks)) if networks else named
+    [named] = [part for part in parts if part in RULES] or ["cpu"]
+    rules = rules_with(work, named, ", ".join(networks)) if networks else named
     chosen = [f"{key}={value}" for key, value in settings.items()]
     plan = ("--rules", rules, *(("--set", *chosen) if chosen else ()))
     return Contestant(name.replace("+", "_"), plan, seed)
 
 
-def rules_with(work: Path, changes: str) -> str:
-    """The folder of rules that are those for a CPU with another network."""
-    folder = work / "rules" / "".join(filter(str.isalnum, changes))
+def rules_with(work: Path, parent: str, changes: str) -> str:
+    """The folder of rules that are those of a set with another network."""
+    folder = work / "rules" / "".join(filter(str.isalnum, parent + changes))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ruleset.toml").write_text('title = "a recipe"\nextends = "cpu"\n')
+    (folder / "ruleset.toml").write_text(f'title = "a recipe"\nextends = "{parent}"\n')
     (folder / "network.toml").write_text(
         f'[[rule]]\nid = "network.recipe"\ndecides = "network"\nchanges = {{ {changes} }}\n'
         'because = "to be compared"\nsource = "benchmarks/recipes.py"\n'

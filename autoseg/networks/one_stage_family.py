@@ -70,6 +70,10 @@ class Pyramid:
         ]
         return max(fits, default=self.mask_level)
 
+    @property
+    def mask_stride(self) -> PerAxis:
+        return divisor_of(stage.stride for stage in self.stages[: self.mask_level + 1])
+
     def _voxel_mm(self, level: int) -> float:
         stride = divisor_of(stage.stride for stage in self.stages[: level + 1])
         return max(s * mm for s, mm in zip(stride, self.spacing_mm, strict=True))
@@ -108,16 +112,16 @@ def solo_network(
         mask_features=size.mask_features,
         mask_tower=size.mask_tower,
         waves=tuple(
-            waves_along(n * mm, sizes.known(pyramid.spacing_mm)[0])
-            for n, mm in zip(patch, pyramid.spacing_mm, strict=True)
+            waves_along(n * mm, max(sizes.known(pyramid.spacing_mm)[0], 2 * stride * mm))
+            for n, mm, stride in zip(patch, pyramid.spacing_mm, pyramid.mask_stride, strict=True)
         ),
     )
 
 
-def waves_along(extent_mm: float, smallest_mm: float) -> int:
-    """Of how many lengths waves are along an axis of the patch: from all of it, halved until the
-    smallest object has no more than a half of the shortest."""
-    return max(0, floor(log2(extent_mm / (2 * smallest_mm))) + 1)
+def waves_along(extent_mm: float, half_mm: float) -> int:
+    """Of how many lengths waves are along an axis of the patch: from all of it, halved while half a
+    wave is as wide as the smallest object, and as two voxels of masks."""
+    return max(0, floor(log2(extent_mm / (2 * half_mm))) + 1)
 
 
 def plan_yolact(topology: Topology, patch: PerAxis, search: PatchSearch) -> YolactPlan:

@@ -43,14 +43,22 @@ def plan_within(
     and what it was made from.
 
     Without hours the rules alone decide. Where not even the smallest plan is quick enough, that one
-    is taken.
+    is taken. Raises AutosegError where the rules leave no memory for any.
     """
+    made: tuple[Plan, PlanningInputs] | None = None
     for factor in STEPS_DOWN:
         smaller = replace(inputs, memory_factor=inputs.memory_factor * factor)
-        plan = make_plan(smaller, name)
+        try:
+            plan = make_plan(smaller, name)
+        except AutosegError:  # too little memory for any patch: the one before is the smallest
+            if made is None:
+                raise
+            return made
+        made = plan, smaller
         if hours is None or plan.expected[plan.recommended].fold_hours <= hours:
             break
-    return plan, smaller
+    assert made is not None
+    return made
 
 
 def beside_smaller(plan: Plan, inputs: PlanningInputs) -> Plan:

@@ -68,7 +68,8 @@ class UNetPlan(Record):
 class FCNPlan(Record):
     """A fully convolutional network: an encoder, and scores of its lowest stages, summed.
 
-    `skips` stages above the lowest have scores too: none in FCN-32s, one in 16s, two in 8s.
+    `skips` stages above the lowest have scores too: in the paper none in FCN-32s, one in 16s, two
+    in 8s.
     """
 
     kind: Literal["fcn"] = "fcn"

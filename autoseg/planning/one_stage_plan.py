@@ -1,7 +1,6 @@
 """Networks that find objects in one stage: what they are made of."""
 
-from math import ceil, log2
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -49,19 +48,15 @@ class SoloPlan(OneStagePlan):
     grids: tuple[PerAxis, ...]
     mask_features: int
     mask_tower: int = Field(ge=1)
-    waves: tuple[int, ...] = ()
+    waves: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
     def of_patch(self, before: PerAxis, after: PerAxis) -> "SoloPlan":
-        """The same for patches of another size: cells, and the shortest waves, are as wide."""
-        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        """The same for patches of another size: cells are as wide; weights are those of before."""
         grids = tuple(
-            tuple(max(1, ceil(n * ratio)) for n, ratio in zip(grid, ratios, strict=True))
+            tuple(-(-n * b // a) for n, a, b in zip(grid, before, after, strict=True))
             for grid in self.grids
         )
-        waves = tuple(
-            max(0, n + round(log2(ratio))) for n, ratio in zip(self.waves, ratios, strict=False)
-        )
-        return self.model_copy(update={"grids": grids, "waves": waves})
+        return self.model_copy(update={"grids": grids})
 
 
 class YolactPlan(OneStagePlan):

@@ -241,6 +241,8 @@ def _check(configuration: Configuration, families: Families) -> None:
 def _check_candidates(network: NetworkPlan, task: CandidatesPlan) -> None:
     assert isinstance(network, OneStagePlan), network.kind
     grids = len(network.grids) if isinstance(network, SoloPlan) else 0
+    if isinstance(network, SoloPlan) and len(network.waves) not in (0, len(network.mask_stride)):
+        raise AutosegError("waves need a number for each axis, or none at all.")
     own = (network.candidates, network.mask_stride, grids)
     if own != (task.queries, task.mask_stride, len(task.sizes_mm)):
         raise AutosegError(

@@ -4,7 +4,9 @@ Covers: one_stage_plan, task_choice.
 """
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import pytest
@@ -75,12 +77,28 @@ def test_grids_follow_a_patch_that_is_set_by_hand() -> None:
     solo, _ = configured(own)
     assert isinstance(solo, SoloPlan)
     before = own.configurations["3d_fullres"].model.patch_size_vox
-    halved = ",".join(str(n // 2) for n in before)
-    changed, _ = configured(with_settings(own, [f"3d_fullres.patch_size_vox={halved}"], free))
+    after = tuple(n + 8 * (n // 16) for n in before)
+    setting = f"3d_fullres.patch_size_vox={','.join(map(str, after))}"
+    changed, _ = configured(with_settings(own, [setting], free))
     assert isinstance(changed, SoloPlan)
-    assert changed.grids == tuple(tuple(-(-n // 2) for n in grid) for grid in solo.grids)
+    for old, new in zip(solo.grids, changed.grids, strict=True):
+        exact = [Fraction(n * b, a) for n, a, b in zip(old, before, after, strict=True)]
+        assert new == tuple(map(ceil, exact))
     assert solo.waves == tuple(int(np.log2(n / 8)) + 1 for n in before)  # the smallest are 4 mm
-    assert changed.waves == tuple(n - 1 for n in solo.waves)
+    assert changed.waves == solo.waves  # weights depend on them
+    with pytest.raises(AutosegError, match="for each axis"):
+        with_settings(own, ["3d_fullres.network.waves=3,3"], free)
+
+
+def test_no_wave_is_shorter_than_four_voxels_of_masks() -> None:
+    thick = with_things(made_up_fingerprint(Scans((32, 96, 96), (5, 1, 1), count=50)))
+    cases = tuple(case.model_copy(update={"object_sizes_vox": SIZES}) for case in thick.cases)
+    own = plan_of(thick.model_copy(update={"cases": cases}), "solov2", CPU, families=free)
+    solo, _ = configured(own)
+    assert isinstance(solo, SoloPlan) and min(solo.waves) > 1
+    patch = own.configurations["3d_fullres"].model.patch_size_vox
+    for n, stride, count in zip(patch, solo.mask_stride, solo.waves, strict=True):
+        assert n / 2 ** (count - 1) >= 4 * stride
 
 
 @KINDS

@@ -1,0 +1,56 @@
+"""What is planned where there is no GPU, and where there is one."""
+
+from typing import Any
+
+import pytest
+
+from autoseg.machine import Machine
+from autoseg.planning.plan import Configuration, Plan
+from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things
+
+GPU = gpu(24)
+
+
+def whole(rules: str, machine: Machine) -> Plan:
+    scans = with_things(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50)))
+    return plan_of(scans, rules, machine)
+
+
+def planned(rules: str, machine: Machine) -> Configuration:
+    return whole(rules, machine).configurations["3d_fullres"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "machine", "expected"),
+    [
+        ("cpu", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("fcn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("fcn", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
+        ("flow", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("deeplab", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 4e-5}),
+        ("deeplab", GPU, {"optimizer": "sgd", "learning_rate": 0.007, "weight_decay": 4e-5}),
+        ("segformer", CPU, {"optimizer": "adamw", "learning_rate": 6e-4, "head_rate": 1}),
+        ("segformer", GPU, {"optimizer": "adamw", "learning_rate": 6e-5, "head_rate": 10}),
+    ],
+)
+def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> None:
+    training = planned(rules, machine).run.training
+    assert {key: getattr(training, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("rules", ["cpu", "flow"])
+def test_u_nets_see_two_small_slices_a_step(rules: str) -> None:
+    plan = whole(rules, CPU)
+    assert all(one.run.batch_size == 2 for one in plan.configurations.values())
+    assert (plan.expected["2d"].planned_gib, plan.expected["3d_fullres"].planned_gib) == (
+        0.0625,
+        0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "score"),
+    [("mask_queries", 0.5), ("mask_rcnn", 0.3), ("yolact", 0.3), ("solov2", 0.1)],
+)
+def test_objects_are_kept_from_a_score_on(rules: str, score: float) -> None:
+    assert planned(rules, CPU).model.task.object_score == score  # type: ignore[union-attr]
