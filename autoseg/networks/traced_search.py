@@ -10,7 +10,13 @@ from autoseg.machine import GIB
 from autoseg.networks.family import Build
 from autoseg.planning.cost import KEPT_IN_HALF_PRECISION, WEIGHT_BYTES, NetworkCost
 from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
-from autoseg.planning.search import FoundPatch, NetworkOf, PatchSearch, shrink_to_fit
+from autoseg.planning.search import (
+    FoundPatch,
+    NetworkOf,
+    PatchSearch,
+    shrink_to_fit,
+    too_little_memory,
+)
 
 FAR = 1.5  # times what is allowed: patches this much too large are not traced each
 
@@ -69,7 +75,11 @@ def search_by(
             if per_voxel and per_voxel[-1] * prod(patch) > FAR * allowed:
                 return per_voxel[-1] * prod(patch)
             shape = NetworkShape(network, patch, wanted.channels, wanted.outputs)
-            found = _elements(cost(shape.as_model()), wanted)
+            model = shape.as_model()
+            try:
+                found = _elements(cost(model), wanted)
+            except ValueError as error:  # of norms: a single voxel is left at the lowest resolution
+                raise too_little_memory(wanted) from error
             per_voxel.append(found / prod(patch))
             return found
 

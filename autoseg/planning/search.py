@@ -160,7 +160,7 @@ def find_patch(search: PatchSearch) -> FoundPatch:
     """
     found = search.family.search(search)
     if not found.deep_enough:
-        raise _too_little_memory(search) if found.shrunk else _too_few_voxels(search)
+        raise too_little_memory(search) if found.shrunk else _too_few_voxels(search)
     return found
 
 
@@ -201,7 +201,7 @@ def shrink_to_fit(
         smaller = list(patch)
         smaller[axis] -= divisor[axis]
         if smaller[axis] < 1:
-            raise _too_little_memory(search)
+            raise too_little_memory(search)
         topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
 
 
@@ -225,7 +225,7 @@ def _too_few_voxels(search: PatchSearch) -> AutosegError:
     )
 
 
-def _too_little_memory(search: PatchSearch) -> AutosegError:
+def too_little_memory(search: PatchSearch) -> AutosegError:
     return AutosegError(
         f"No patch fits into {search.memory_gib:g} GiB. Plan for a machine with more memory "
         "(--for gpu:GB)."
