@@ -38,16 +38,16 @@ BORDER = 2
 
 
 def reach_mm(truths: list[Volume]) -> float:
-    """As the planner chooses it: the radius of the 95th percentile object, within limits."""
-    radii = []
+    """As the planner chooses it: the diameter of the 5th percentile object, within limits."""
+    diameters = []
     for truth in truths:
         lone = [mm for mm, n in zip(truth.grid.spacing_mm, truth.array.shape, strict=True) if n < 2]
         voxels = np.unique(truth.array[truth.array > 0], return_counts=True)[1]
         sizes = voxels * float(np.prod(truth.grid.spacing_mm)) / float(np.prod(lone))
-        radii += [sqrt(s / pi) if lone else cbrt(0.75 * s / pi) for s in sizes.tolist()]
+        diameters += [2 * (sqrt(s / pi) if lone else cbrt(0.75 * s / pi)) for s in sizes.tolist()]
     wide = truths[0].grid.planning_spacing_mm
-    radius_mm = float(np.percentile(radii, 95))
-    return min(max(radius_mm, LEAST_REACH_VOX * max(wide)), REACH_VOX * min(wide))
+    small_mm = float(np.percentile(diameters, 5))
+    return min(max(small_mm, LEAST_REACH_VOX * max(wide)), REACH_VOX * min(wide))
 
 
 def depth_of(truth: Numbers, spacing_mm: Spacing3, reach: float) -> NDArray[np.float32]:

@@ -2,13 +2,14 @@
 
     python -m benchmarks.objects DATASET WORK [--minutes 30] [--set patch_size_vox=128,128 ...]
 
-DATASET has `images/` and `instances/`, as nuclei, or what `benchmarks.ellipsoids` makes. Fold 0 is
-trained with each task, for so many minutes of a processor or for equal `--iterations`; scores are
-those of its held-out images, as training writes them. The floor is a watershed of the border
-model's mask, so that only the parting differs. A scan's processor seconds are those that more scans
-take of `autoseg predict` on top of one, with writing. Programs with different tasks may run beside
-each other. Results are put into benchmarks/results/objects.json under the dataset's name and the
-length.
+DATASET has `images/` and `instances/`, as nuclei, or what `benchmarks.ellipsoids` makes; or it is
+nnU-Net's with one class, a thing of its dataset.json, whose components are objects, and of which
+`border` learns no more than the mask. Fold 0 is trained with each task, for so many minutes of a
+processor or for equal `--iterations`; scores are those of its held-out images, as training writes
+them. The floor is a watershed of the border model's mask, so that only the parting differs. A
+scan's processor seconds are those that more scans take of `autoseg predict` on top of one, with
+writing. Programs with different tasks may run beside each other. Results are put into
+benchmarks/results/objects.json under the dataset's name and the length.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -26,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
+from autoseg.evaluation.detection import Detections, froc
 from autoseg.images.volume import read_labels
 from autoseg.records import replacing
 from autoseg.work_folder import WorkFolder
@@ -35,6 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "objects.json"
 PREDICTED = 16  # scans, in all of which one
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
+IMAGES = ("imagesTr", "images")  # nnU-Net's folder, and ours
 TASKS = {
     "border": "semantic",
     "distance": "distance",
@@ -61,6 +65,7 @@ class Tally:
     scores: list[float] = field(default_factory=list)  # [found]
     ious: list[float] = field(default_factory=list)  # [found] with the object it is matched to
     truths: int = 0
+    scans: list[Detections] = field(default_factory=list)
 
     def add(self, truth: Numbers, found: Numbers, scores: dict[int, float]) -> None:
         iou = overlaps(truth, found)  # [truth, found]
@@ -69,9 +74,22 @@ class Tally:
         best[columns] = iou[rows, columns]
         self.truths += len(iou)
         self.ious += best.tolist()
-        self.scores += [scores.get(number, 1.0) for number in range(1, iou.shape[1] + 1)]
+        sure = np.array([scores.get(number, 1.0) for number in range(1, iou.shape[1] + 1)])
+        self.scores += sure.tolist()
+        self.scans.append(
+            Detections(
+                confidences=sure,
+                sizes_vox=np.bincount(found.ravel(), minlength=len(sure) + 1)[1:],
+                ious=best,
+                loose_ious=best,
+                touches=iou.max(axis=0, initial=0) > 0,
+                may_be_false=np.ones(len(sure), bool),
+                found_at=np.where(iou > 0, sure, -1.0).max(axis=1, initial=-1.0),
+                ranked=True,
+            )
+        )
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | None]:
         ious = np.array(self.ious)
         hit = [(ious >= threshold - 1e-9).sum() for threshold in THRESHOLDS]
         every = len(ious) + self.truths
@@ -83,6 +101,8 @@ class Tally:
         return {
             "AP@0.5": precision[0],
             "AP": float(np.mean(precision)),
+            "AP@0.1": self._average_precision(0.1),
+            "FROC": curve.mean if (curve := froc(self.scans)) else None,
             **{name: float(hits / (every - hits)) for name, hits in shown.items()},
             "PQ": float(matched.sum() / (every / 2)),
         }
@@ -160,7 +180,7 @@ def seconds_a_scan(dataset: Path, work: Path, task: str, cases: list[str]) -> fl
         shutil.rmtree(scans, ignore_errors=True)
         scans.mkdir()
         for case in cases[:count]:
-            [image] = (dataset / "images").glob(f"{case}[._]*")
+            [image] = (dataset / IMAGES[(dataset / "images").is_dir()]).glob(f"{case}[._]*")
             (scans / image.name).symlink_to(image.resolve())
         out = work / f"{count}_answers"
         place = ("--work", work, "--plan", task, "--overwrite")
@@ -176,12 +196,19 @@ def held_out(work: Path) -> list[str]:
 
 def score(
     dataset: Path, cases: list[str], found_of: Callable[[str], tuple[Numbers, dict[int, float]]]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     tally = Tally()
     for case in cases:
-        truth = read_labels(next((dataset / "instances").glob(f"{case}.*"))).array
-        tally.add(truth, *found_of(case))
+        tally.add(true_objects(dataset, case), *found_of(case))
     return tally.figures()
+
+
+def true_objects(dataset: Path, case: str) -> Numbers:
+    if numbered := [*(dataset / "instances").glob(f"{case}.*")]:
+        return read_labels(numbered[0]).array
+    [labels] = (dataset / "labelsTr").glob(f"{case}.*")
+    objects: Numbers = cc3d.connected_components(read_labels(labels).array > 0, connectivity=26)
+    return objects
 
 
 def written(folder: Path, case: str) -> tuple[Numbers, dict[int, float]]:

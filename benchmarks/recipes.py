@@ -4,8 +4,8 @@
 
 Each training by the rules `cpu`, or by those of another network that a recipe names, takes the same
 time of a processor (30 minutes are 15 of two cores), whatever it changes: what makes a step dearer
-has fewer of them. A recipe is a list of settings as `autoseg plan --set` takes them, a change of
-the U-Net, or a rule set; `a+b` is both. Fold 0 of each data set is planned, trained and scored by
+has fewer of them. A recipe is a list of settings as `autoseg plan --set` takes them, a rule of its
+own, or a rule set; `a+b` is both. Fold 0 of each data set is planned, trained and scored by
 the command line. What is trained is not trained again.
 """
 
@@ -36,35 +36,42 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "light": tuple(f"augmentation.{name}.probability=0" for name in INTENSITY),
     "residual": ("model.network.kind=residual_unet",),
     "one_rate": ("training.learning_rate=6e-4", "training.head_rate=1"),
+    "one_look": ("inference.mirror_axes=[]",),
 }
 RULES = ("fcn", "deeplab", "segformer", "mednext")
-NETWORKS = {  # by a rule of their own
-    "narrow": "base_features = 8, max_features = 80",
-    "slim_decoder": "decoder_blocks = 1",
+DECIDED = {  # by a rule of their own
+    "narrow": 'decides = "network"\nchanges = { base_features = 8, max_features = 80 }',
+    "slim_decoder": 'decides = "network"\nchanges = { decoder_blocks = 1 }',
+    "half_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.25 }',
+    "quarter_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.125 }',
+    "eighth_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.0625 }',
 }
 
 
 def recipe(work: Path, name: str, seed: int) -> Contestant:
     """The plan of a recipe: later settings of the same value win."""
     parts = name.split("+")
-    known = CHANGES | dict.fromkeys((*NETWORKS, *RULES), ())
+    known = CHANGES | dict.fromkeys((*DECIDED, *RULES), ())
     settings = dict(one.split("=", 1) for part in parts for one in known[part])
-    networks = [NETWORKS[part] for part in parts if part in NETWORKS]
+    decided = [part for part in parts if part in DECIDED]
     [named] = [part for part in parts if part in RULES] or ["cpu"]
-    rules = rules_with(work, named, ", ".join(networks)) if networks else named
+    rules = rules_with(work, named, decided) if decided else named
     chosen = [f"{key}={value}" for key, value in settings.items()]
     plan = ("--rules", rules, *(("--set", *chosen) if chosen else ()))
     return Contestant(name.replace("+", "_"), plan, seed)
 
 
-def rules_with(work: Path, parent: str, changes: str) -> str:
-    """The folder of rules that are those of a set with another network."""
-    folder = work / "rules" / "".join(filter(str.isalnum, parent + changes))
+def rules_with(work: Path, parent: str, decided: list[str]) -> str:
+    """The folder of rules that are those of a set, and some of one's own before them."""
+    folder = work / "rules" / "_".join((parent, *decided))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ruleset.toml").write_text(f'title = "a recipe"\nextends = "{parent}"\n')
-    (folder / "network.toml").write_text(
-        f'[[rule]]\nid = "network.recipe"\ndecides = "network"\nchanges = {{ {changes} }}\n'
-        'because = "to be compared"\nsource = "benchmarks/recipes.py"\n'
+    (folder / "rules.toml").write_text(
+        "".join(
+            f'[[rule]]\nid = "recipe.{name}"\n{DECIDED[name]}\n'
+            'because = "to be compared"\nsource = "benchmarks/recipes.py"\n'
+            for name in decided
+        )
     )
     return str(folder)
 
@@ -75,7 +82,7 @@ def main() -> None:
     parser.add_argument("datasets", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=30, help="of a processor")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", nargs="+", default=[*CHANGES, *NETWORKS], metavar="RECIPE")
+    parser.add_argument("--only", nargs="+", default=[*CHANGES, *DECIDED], metavar="RECIPE")
     options = parser.parse_args()
     for dataset, seed, name in product(options.datasets, range(options.seeds), options.only):
         kept(RESULTS, dataset, options.work, recipe(options.work, name, seed), options.minutes)

@@ -8,7 +8,8 @@ from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import DeepLabPlan, DilatedStage, PerAxis, ResNetDepth
 from autoseg.planning.search import PatchSearch
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,7 @@ def plan_deeplab(topology: Topology, patch: PerAxis, search: PatchSearch) -> Dee
     settings = search.network
     depth = DEPTHS[settings.size_of(DEPTHS)]
     stages = stages_to(topology, depth, settings.output_stride, settings.base_features)
-    stride = divisor_of(stage.stride for stage in stages)
+    stride = stride_of(stages)
     spacing_mm = [mm * s for mm, s in zip(search.spacing_mm, stride, strict=True)]
     edges = [size // s for size, s in zip(patch, stride, strict=True)]
     scale = settings.base_features / WIDTH
@@ -109,7 +110,7 @@ _COST = traced_cost_of(_build)
 DEEPLAB = Family(
     build=_build,
     search=search_by(plan_deeplab, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=lambda plan, name: name == "encoder.conv1.weight",

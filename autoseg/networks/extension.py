@@ -6,7 +6,7 @@ from autoseg.networks.family import Build, Family
 from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
 from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.search import FoundPatch, PatchSearch, shrink_to_fit, unet_of
-from autoseg.planning.topology import divisor_of
+from autoseg.planning.stage_plan import stride_of
 
 
 def extension_family(registered: Any) -> Family:
@@ -35,7 +35,7 @@ def extension_family(registered: Any) -> Family:
     return Family(
         build=build,
         search=search,
-        patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+        patch_divisor=lambda plan: stride_of(plan.stages),
         cost=traced_cost(build),
         levels_from_output=lambda plan, name: None,
         sees_inputs=None,

@@ -8,7 +8,8 @@ from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import FCNPlan, StagePlan
 from autoseg.planning.search import PatchSearch, unet_of
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,9 +34,7 @@ def skips_of(size: str, stages: Sequence[StagePlan]) -> int:
     """So many that the last scores are no coarser than the stride that a size, such as `8s`, names,
     along any axis; and as many as the size has in the paper, or two, where there are stages."""
     reached = max(
-        level
-        for level in range(len(stages))
-        if max(divisor_of(stage.stride for stage in stages[: level + 1])) <= FINEST[size]
+        level for level in range(len(stages)) if max(stride_of(stages[: level + 1])) <= FINEST[size]
     )
     last = len(stages) - 1
     return min(last, max(LEAST_SKIPS.get(size, 2), last - reached))
@@ -64,7 +63,7 @@ _COST = traced_cost_of(_build)
 FCN_FAMILY = Family(
     build=_build,
     search=search_by(plan_fcn, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=_sees_inputs,

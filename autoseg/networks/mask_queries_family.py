@@ -9,7 +9,8 @@ from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import PerAxis, QueryNetworkPlan, StagePlan
 from autoseg.planning.search import PatchSearch, unet_stages
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +57,7 @@ def query_network(
     """A network whose masks lie at the first stage that is `mask_stride` times as coarse as the
     patch along some axis, but not below the stages that queries look at."""
     attended = min(ATTENDED, len(stages))
-    strides = [divisor_of(s.stride for s in stages[: i + 1]) for i in range(len(stages))]
+    strides = [stride_of(stages[: i + 1]) for i in range(len(stages))]
     coarse = [max(stride) >= mask_stride for stride in strides]
     level = coarse.index(True) if True in coarse else len(stages) - 1
     return QueryNetworkPlan(
@@ -95,7 +96,7 @@ _COST = traced_cost_of(_build)
 MASK_QUERIES = Family(
     build=_build,
     search=search_by(plan_mask_queries, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=lambda plan, name: name == "stem.conv.weight",

@@ -12,7 +12,8 @@ from autoseg.planning.anchor_search import AnchorSearch, find_anchors
 from autoseg.planning.box_network_plan import AnchorLevel
 from autoseg.planning.network_plan import BoxNetworkPlan, PerAxis, StagePlan
 from autoseg.planning.search import PatchSearch, unet_stages
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +102,7 @@ def region_network(
 
 def strides_of(stages: tuple[StagePlan, ...]) -> list[PerAxis]:
     """Voxels of the patch that one of each stage stands for, per axis."""
-    return [divisor_of(stage.stride for stage in stages[: i + 1]) for i in range(len(stages))]
+    return [stride_of(stages[: i + 1]) for i in range(len(stages))]
 
 
 def _mask_stride(strides: list[PerAxis], wanted: int) -> PerAxis:
@@ -131,7 +132,7 @@ _COST = traced_cost_of(_build)
 MASK_RCNN = Family(
     build=_build,
     search=search_by(plan_mask_rcnn, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=lambda plan, name: name == "stem.conv.weight",

@@ -8,7 +8,8 @@ from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import MedNeXtPlan, MedNeXtStage, PerAxis
 from autoseg.planning.search import PatchSearch
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ _COST = traced_cost_of(_build)
 MEDNEXT = Family(
     build=_build,
     search=search_by(plan_mednext, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=lambda plan, name: name == "stem.weight",

@@ -17,7 +17,8 @@ from autoseg.planning.network_plan import (
 )
 from autoseg.planning.search import NetworkOf, PatchSearch, unet_stages
 from autoseg.planning.size_ranges import Sizes, octaves, solo_ranges
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.stage_plan import stride_of
+from autoseg.planning.topology import Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ class Pyramid:
     @classmethod
     def of(cls, stages: tuple[StagePlan, ...], mask_stride: int, spacing_mm: Any) -> "Pyramid":
         """With masks at the first stage that is as coarse as asked for along some axis."""
-        coarse = [max(divisor_of(s.stride for s in stages[: i + 1])) for i in range(len(stages))]
+        coarse = [max(stride_of(stages[: i + 1])) for i in range(len(stages))]
         level = next((i for i, stride in enumerate(coarse) if stride >= mask_stride), 0)
         return cls(stages, level, tuple(spacing_mm))
 
@@ -72,10 +73,10 @@ class Pyramid:
 
     @property
     def mask_stride(self) -> PerAxis:
-        return divisor_of(stage.stride for stage in self.stages[: self.mask_level + 1])
+        return stride_of(self.stages[: self.mask_level + 1])
 
     def _voxel_mm(self, level: int) -> float:
-        stride = divisor_of(stage.stride for stage in self.stages[: level + 1])
+        stride = stride_of(self.stages[: level + 1])
         return max(s * mm for s, mm in zip(stride, self.spacing_mm, strict=True))
 
 
@@ -197,7 +198,7 @@ def _family(build: Build, network_of: NetworkOf[Any], heads: tuple[str, ...]) ->
     return Family(
         build=build,
         search=search_by(network_of, cost),
-        patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+        patch_divisor=lambda plan: stride_of(plan.stages),
         cost=cost,
         levels_from_output=_levels_from_output,
         sees_inputs=lambda plan, name: name == "body.stem.conv.weight",

@@ -9,6 +9,7 @@ from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import PerAxis, SegFormerPlan, TransformerStage
 from autoseg.planning.search import PatchSearch
+from autoseg.planning.stage_plan import stride_of
 from autoseg.planning.topology import Topology, divisor_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ _COST = traced_cost_of(_build)
 SEGFORMER = Family(
     build=_build,
     search=search_by(plan_segformer, _COST),
-    patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+    patch_divisor=lambda plan: stride_of(plan.stages),
     cost=_COST,
     levels_from_output=_levels_from_output,
     sees_inputs=lambda plan, name: name == "encoder.0.embed.weight",

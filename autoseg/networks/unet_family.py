@@ -7,7 +7,7 @@ from autoseg.networks.family import Build, Family
 from autoseg.networks.unet_cost import unet_cost
 from autoseg.planning.network_plan import UNetPlan
 from autoseg.planning.search import search_unet
-from autoseg.planning.topology import divisor_of
+from autoseg.planning.stage_plan import stride_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ def unet_family(build: Build, first_layer: str) -> Family:
     return Family(
         build=build,
         search=search_unet,
-        patch_divisor=lambda plan: divisor_of(stage.stride for stage in plan.stages),
+        patch_divisor=lambda plan: stride_of(plan.stages),
         cost=unet_cost,
         levels_from_output=_levels_from_output,
         sees_inputs=lambda plan, name: name == f"{first_layer}.conv.weight",

@@ -39,6 +39,7 @@ class Facts:
     smallest_class_part_of_equal_share: float  # of what it had if classes shared the foreground
     smallest_class_image_fraction: float
     smallest_class_component_vox: float  # its median component, in voxels of the median spacing
+    largest_class_component_vox: float  # the same of the class where it is largest
     has_regions: bool
     has_ignore_label: bool
     left_right_pairs: int
@@ -96,6 +97,7 @@ def gather_facts(
     median = np.median(spacings, axis=0)
     present = _told_apart(fingerprint)
     smallest = min(present, key=lambda stats: stats.foreground_fraction)
+    voxel_mm3 = float(np.prod(_tissue_spacing_mm(fingerprint)))
     return Facts(
         configuration=configuration,
         case_count=len(fingerprint.cases),
@@ -110,9 +112,8 @@ def gather_facts(
         smallest_class_foreground_fraction=smallest.foreground_fraction,
         smallest_class_part_of_equal_share=smallest.foreground_fraction * len(present),
         smallest_class_image_fraction=smallest.image_fraction,
-        smallest_class_component_vox=float(
-            smallest.component_volume_mm3_median / np.prod(_tissue_spacing_mm(fingerprint))
-        ),
+        smallest_class_component_vox=smallest.component_volume_mm3_median / voxel_mm3,
+        largest_class_component_vox=max(s.component_volume_mm3_median for s in present) / voxel_mm3,
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
         has_border=fingerprint.labels.instances,

@@ -193,16 +193,23 @@ def shrink_to_fit(
         if fitting <= search.reference_elements:
             return FoundPatch(patch, network, needed, shrunk, len(topology.strides) > 1)
         shrunk = True
-        share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
-        axis = int(np.argsort(share)[-1])
+        smaller = _shrunk(search, topology, patch)
+        if smaller is None:
+            raise too_little_memory(search)
+        topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+
+
+def _shrunk(search: PatchSearch, topology: Topology, patch: tuple[int, ...]) -> list[int] | None:
+    """The patch a step smaller along the largest axis that has a step to give."""
+    share = [edge / size for edge, size in zip(patch, search.median_shape_vox, strict=True)]
+    for axis in np.argsort(share)[::-1]:
         smaller = list(patch)
         smaller[axis] -= topology.divisor[axis]
         divisor = find_topology(search.spacing_mm, smaller, search.pooling)[0].divisor
-        smaller = list(patch)
-        smaller[axis] -= divisor[axis]
-        if smaller[axis] < 1:
-            raise too_little_memory(search)
-        topology, patch = find_topology(search.spacing_mm, smaller, search.pooling)
+        if patch[axis] > divisor[axis]:
+            smaller[axis] = patch[axis] - divisor[axis]
+            return smaller
+    return None
 
 
 def _first_patch(search: PatchSearch) -> list[float]:

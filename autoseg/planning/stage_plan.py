@@ -1,5 +1,6 @@
 """A resolution of a network, which the records of all families are made of."""
 
+from collections.abc import Sequence
 from math import prod
 
 from autoseg.records import Record
@@ -17,6 +18,6 @@ class StagePlan(Record):
     decoder_blocks: int
 
 
-def stride_of(stages: tuple[StagePlan, ...]) -> PerAxis:
+def stride_of(stages: Sequence[StagePlan]) -> PerAxis:
     """That of the last of some stages to the patch."""
     return tuple(prod(along) for along in zip(*(stage.stride for stage in stages), strict=True))

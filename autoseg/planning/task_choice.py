@@ -67,8 +67,8 @@ def choose_task(
             spacing_mm=spacing_mm,
             steps=steps,
         )
-    radius_mm = max(objects.diameter_mm_p95 for objects in known) / 2
-    reach_mm = min(max(radius_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
+    small_mm = min(objects.diameter_mm_p05 for objects in known)
+    reach_mm = min(max(small_mm, LEAST_REACH_VOX * max(spacing_mm)), REACH_VOX * min(spacing_mm))
     return DistancePlan(
         classes=len(labels.values),
         spacing_mm=spacing_mm,

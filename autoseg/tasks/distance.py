@@ -23,13 +23,11 @@ from autoseg.tasks.voxel_answer import VoxelAnswer
 
 @dataclass(frozen=True, slots=True)
 class DistanceTargets:
-    """Class indices; depth in objects, from 0 to 1; and which voxels of things, or of none, it is
-    known of; all [batch, *space]."""
+    """Class indices; depth in objects, from 0 to 1; and where it is known; all [batch, *space]."""
 
     classes: torch.Tensor
     depth: torch.Tensor
-    inside: torch.Tensor
-    around: torch.Tensor
+    known: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +47,20 @@ class DistanceTask:
         """The depth is measured after augmentation, which would stretch it."""
         assert objects is not None, "prepared without objects"
         depth_mm, known = depth_in_objects(objects, self.plan.spacing_mm, self.plan.reach_mm)
-        known = known & (labels != IGNORED)
-        is_object = objects != 0
-        depth = depth_mm / self.plan.reach_mm
-        return DistanceTargets(labels, depth, known & is_object, known & ~is_object)
+        return DistanceTargets(labels, depth_mm / self.plan.reach_mm, known & (labels != IGNORED))
 
     def loss(
         self, outputs: Sequence[torch.Tensor], targets: DistanceTargets, across: SumUp = alone
     ) -> torch.Tensor:
-        """That of classes at every resolution, and a smooth L1 of the depth at the highest: its
-        mean inside objects plus that outside them, since most voxels lie in none."""
+        """That of classes at every resolution, and at the highest a smooth L1 of the depth, a mean
+        over all voxels as that of classes is: weighed more inside objects it costs masks."""
         classes = [output[:, : self.plan.classes] for output in outputs]
         off = F.smooth_l1_loss(
             outputs[0][:, self.plan.classes].float(), targets.depth, reduction="none", beta=0.1
         )
-        places = (targets.inside, targets.around)
-        sums = [((off * where).sum(), where.sum().float()) for where in places]
-        totals, counts = across(torch.stack([torch.stack(pair) for pair in sums], dim=1))
-        of_depth: torch.Tensor = (totals / counts.clamp_min(1)).sum()
+        sums = torch.stack(((off * targets.known).sum(), targets.known.sum().float()))
+        total, count = across(sums)
+        of_depth: torch.Tensor = total / count.clamp_min(1)
         return self.semantic.loss(classes, targets.classes, across) + self.plan.weight * of_depth
 
     def labels(self, targets: DistanceTargets) -> torch.Tensor:

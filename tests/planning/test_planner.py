@@ -129,6 +129,14 @@ def test_low_resolution_is_left_out_where_it_has_no_network(
     assert list(plan.configurations) == ["2d", "3d_fullres"]
 
 
+def test_where_the_axis_to_shrink_is_a_single_voxel_the_next_one_is_shrunk() -> None:
+    scans = made_up_fingerprint(Scans((2000, 2500, 1), (1, 1, 1)))
+    (organ,) = scans.classes
+    small = organ.model_copy(update={"component_volume_mm3_median": 1000.0})
+    plan = configure(scans.model_copy(update={"classes": (small,)}), "cpu", CPU)
+    assert plan.model.patch_size_vox == (128, 192, 1)
+
+
 def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:
     scans = Scans((60, 60, 60), (1, 1, 1), cropped_vox=(42, 60, 60))
     plan = configure(made_up_fingerprint(scans, channels=("CT", "PET")), "nnunet", gpu(8))

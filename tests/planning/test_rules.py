@@ -24,6 +24,7 @@ FACTS = Facts(
     smallest_class_part_of_equal_share=0.04,
     smallest_class_image_fraction=0.001,
     smallest_class_component_vox=500,
+    largest_class_component_vox=5000,
     has_regions=False,
     has_ignore_label=False,
     left_right_pairs=0,
