@@ -103,14 +103,23 @@ class PackedQueries(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """Queries look at the maps in turn, each within the mask that it has found so far."""
+    """Queries look at the maps in turn, each within the mask that it has found so far.
+
+    Those that begin in cells find masks around them: logits fall with the squared distance, as
+    steeply as each query says, so that from the first steps on queries find different objects
+    (Gao et al. 2021, arXiv:2101.07448, for attention). One that says 0 finds a mask anywhere.
+    """
 
     def __init__(self, plan: QueryNetworkPlan, class_count: int) -> None:
         super().__init__()
         width = plan.features
         self.masked = plan.attention == "masked"
-        self.features = nn.Embedding(plan.queries, width)
-        self.places = nn.Embedding(plan.queries, width)
+        self.cells = plan.cells
+        if plan.cells:
+            self.steepness = nn.Linear(width, 1)
+        else:
+            self.features = nn.Embedding(plan.queries, width)
+            self.places = nn.Embedding(plan.queries, width)
         self.level_embed = nn.Embedding(plan.attended if self.masked else 1, width)
         self.layers = nn.ModuleList(
             QueryLayer(width, plan.heads, plan.query_hidden) for _ in range(plan.query_layers)
@@ -131,23 +140,50 @@ class QueryDecoder(nn.Module):
             for x, level in zip(maps, self.level_embed.weight.unbind(), strict=True)
         ]  # [batch, token, feature]
         keys = [value + _positions(x) for x, value in zip(maps, values, strict=True)]
-        queries = self.features.weight.expand(mask_features.shape[0], -1, -1)
-        outputs = [self._outputs(queries, mask_features)]
+        if self.cells:
+            begun = resized(maps[-1], self.cells)
+            queries, places = begun.flatten(2).transpose(1, 2), _positions(begun)
+            away = squared_distances(self.cells, mask_features.shape[2:], mask_features.device)
+        else:
+            queries = self.features.weight.expand(mask_features.shape[0], -1, -1)
+            places, away = self.places.weight, None
+        outputs = [self._outputs(queries, mask_features, away)]
         for index, layer in enumerate(self.layers):
             level = index % len(maps)
             seen = None
             if self.masked:
                 seen = within_masks(outputs[-1].masks, maps[level].shape[2:])
-            queries = layer(queries, self.places.weight, (keys[level], values[level]), seen)
-            outputs.append(self._outputs(queries, mask_features))
+            queries = layer(queries, places, (keys[level], values[level]), seen)
+            outputs.append(self._outputs(queries, mask_features, away))
         return outputs[::-1]
 
-    def _outputs(self, queries: torch.Tensor, mask_features: torch.Tensor) -> QueryOutputs:
+    def _outputs(
+        self, queries: torch.Tensor, mask_features: torch.Tensor, away: torch.Tensor | None
+    ) -> QueryOutputs:
         queries = self.norm(queries)
         classes = torch.cat((self.classes(queries), self.no_object(queries)), dim=-1)
         masks = torch.bmm(self.mask(queries), mask_features.flatten(2)).float()
+        if away is not None:
+            masks = masks - functional.softplus(self.steepness(queries).float()) * away
         masks = masks.view(*masks.shape[:2], *mask_features.shape[2:])
         return QueryOutputs(classes.float(), masks)
+
+
+def squared_distances(
+    cells: Sequence[int], size: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """From the middle of each cell of a grid to each voxel of a map of the same extent [cell,
+    voxel], in cells along each axis."""
+    dims = len(size)
+    away = torch.zeros((), device=device)
+    for axis, (count, n) in enumerate(zip(cells, size, strict=True)):
+        middle = torch.arange(count, device=device) + 0.5
+        place = (torch.arange(n, device=device) + 0.5) * (count / n)
+        along = (middle[:, None] - place) ** 2  # [cell, voxel]
+        shape = [1] * (2 * dims)
+        shape[axis], shape[dims + axis] = count, n
+        away = away + along.view(shape)
+    return away.flatten(dims).flatten(0, dims - 1)
 
 
 def _positions(x: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,12 @@
 """Networks of mask queries as a family: what planning asks about them, without torch."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ATTENDED, SAMPLED_POINTS = 3, 4
+LOWEST = 8  # strides of the lowest stage at the most, in voxels of masks
 STAGE = re.compile(r"encoder\.(\d+)\.")
 
 
@@ -31,35 +35,55 @@ class QuerySize:
     pixel_hidden: int
     query_layers: int
     query_hidden: int
+    in_cells: bool = False  # where queries for things begin
 
 
 SIZES = {
     "mask2former": QuerySize("deformable", "masked", 256, 8, 6, 1024, 9, 2048),
-    "mask2former_small": QuerySize("deformable", "masked", 64, 8, 2, 256, 6, 256),
+    "mask2former_small": QuerySize("deformable", "masked", 64, 8, 2, 256, 6, 256, in_cells=True),
     "maskformer": QuerySize("fpn", "full", 256, 8, 0, 0, 6, 2048),
-    "maskformer_small": QuerySize("fpn", "full", 64, 8, 0, 0, 6, 256),
+    "maskformer_small": QuerySize("fpn", "full", 64, 8, 0, 0, 6, 256, in_cells=True),
 }
 
 
 def plan_mask_queries(topology: Topology, patch: PerAxis, search: PatchSearch) -> QueryNetworkPlan:
     """A published size, or a smaller one, with queries for the objects of such a patch."""
     settings = search.network
-    stages = unet_stages(topology, settings)
     size = SIZES[settings.size_of(SIZES)]
-    masks = search.outputs + search.objects.in_patch(patch)  # of what is not counted one a class
-    wanted = ceil(settings.queries_per_object * masks)
-    return query_network(size, stages, max(settings.least_queries, wanted), settings.mask_stride)
+    objects = search.objects.in_patch(patch)
+    masks = search.outputs + objects  # of what is not counted one a class
+    queries = max(settings.least_queries, ceil(settings.queries_per_object * masks))
+    extent_mm = [n * mm for n, mm in zip(patch, search.spacing_mm, strict=True)]
+    cells = cells_over(extent_mm, queries) if size.in_cells and objects else ()
+    stages = unet_stages(topology, settings)
+    return query_network(size, stages, cells or queries, settings.mask_stride)
+
+
+def cells_over(extent_mm: Sequence[float], count: int) -> PerAxis:
+    """A grid of about so many cells that are about as wide along each axis."""
+    cells, left = [1] * len(extent_mm), float(count)
+    shortest_first = np.argsort(extent_mm, kind="stable").tolist()
+    for done, axis in enumerate(shortest_first):
+        others_mm = [extent_mm[other] for other in shortest_first[done:]]
+        edge_mm = (prod(others_mm) / left) ** (1 / len(others_mm))
+        cells[axis] = max(1, round(extent_mm[axis] / edge_mm))
+        left = max(1.0, left / cells[axis])
+    return tuple(cells)
 
 
 def query_network(
-    size: QuerySize, stages: tuple[StagePlan, ...], queries: int, mask_stride: int
+    size: QuerySize, stages: tuple[StagePlan, ...], queries: int | PerAxis, mask_stride: int
 ) -> QueryNetworkPlan:
-    """A network whose masks lie at the first stage that is `mask_stride` times as coarse as the
-    patch along some axis, but not below the stages that queries look at."""
+    """A network of so many queries, or of one for each cell of a grid.
+
+    Masks lie at the first stage that is `mask_stride` times as coarse as the patch along some axis,
+    but not below the stages that queries look at. The lowest of these is at most 8 times as coarse
+    as masks, as published.
+    """
+    coarse = [max(stride_of(stages[: i + 1])) for i in range(len(stages))]
+    stages = stages[: max(ATTENDED, sum(c <= LOWEST * mask_stride for c in coarse))]
     attended = min(ATTENDED, len(stages))
-    strides = [stride_of(stages[: i + 1]) for i in range(len(stages))]
-    coarse = [max(stride) >= mask_stride for stride in strides]
-    level = coarse.index(True) if True in coarse else len(stages) - 1
+    level = next((i for i, c in enumerate(coarse) if c >= mask_stride), len(stages) - 1)
     return QueryNetworkPlan(
         stages=stages,
         bias=True,
@@ -72,9 +96,10 @@ def query_network(
         pixel_layers=size.pixel_layers,
         pixel_hidden=size.pixel_hidden,
         sampled_points=SAMPLED_POINTS,
-        queries=queries,
+        queries=queries if isinstance(queries, int) else prod(queries),
         query_layers=size.query_layers,
         query_hidden=size.query_hidden,
+        cells=() if isinstance(queries, int) else queries,
     )
 
 

@@ -173,7 +173,8 @@ class QueryNetworkPlan(Record):
     The pixel decoder has `features`; of its `pixel_layers`, if it is deformable, each samples
     `sampled_points` at the `attended` lowest stages, and an FPN leads up to stage `mask_level`,
     where masks lie. `query_layers` look at the attended stages in turn, within the mask that was
-    found so far, or, without masks, at the lowest stage as a whole.
+    found so far, or, without masks, at the lowest stage as a whole. Queries are learned, as
+    published, or each begins as what lies in one of the `cells` of a grid over the patch.
     """
 
     kind: Literal["mask_queries"] = "mask_queries"
@@ -191,6 +192,7 @@ class QueryNetworkPlan(Record):
     queries: int = Field(ge=1)
     query_layers: int
     query_hidden: int
+    cells: PerAxis = ()
     deep_supervision: Literal[True] = True
 
     @property

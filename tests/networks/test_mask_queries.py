@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from autoseg.networks.deformable import centres, sampled_at
 from autoseg.networks.mask_queries import (
     MaskQueries,
     QueryOutputs,
     class_scores,
+    squared_distances,
     within_masks,
 )
-from autoseg.networks.mask_queries_family import SIZES, query_network
+from autoseg.networks.mask_queries_family import SIZES, cells_over, query_network
 from autoseg.networks.pixel_decoder import sine_positions
 from autoseg.planning.network_plan import QueryNetworkPlan, StagePlan
 from autoseg.planning.search import ExpectedObjects
@@ -74,18 +76,22 @@ def test_scores_are_what_all_queries_give_to_a_class() -> None:
     assert float(class_scores(found)[0, 1, 1, 0].exp()) == pytest.approx(float(expected), rel=1e-5)
 
 
-def small(dims: int, variant: str) -> QueryNetworkPlan:
+def small(dims: int, variant: str, queries: int | tuple[int, ...] = 5) -> QueryNetworkPlan:
     deep = (1,) * (dims - 2)
     strides = ((1,) * dims, *[(*deep, 2, 2)] * 3)
     topology = Topology(strides, ((*deep, 3, 3),) * 4)
     size = SIZES[variant]
-    return query_network(size, stages(topology), queries=5, mask_stride=2)
+    return query_network(size, stages(topology), queries, mask_stride=2)
 
 
 @pytest.mark.parametrize("variant", ["mask2former_small", "maskformer_small"])
-def test_a_volume_of_one_slice_is_seen_as_the_slice(variant: str) -> None:
+@pytest.mark.parametrize(("in_slices", "in_volumes"), [(5, 5), ((2, 3), (1, 2, 3))])
+def test_a_volume_of_one_slice_is_seen_as_the_slice(
+    variant: str, in_slices: int | tuple[int, ...], in_volumes: int | tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
-    flat, volume = (MaskQueries(small(dims, variant), 1, 3).eval() for dims in (2, 3))
+    flat = MaskQueries(small(2, variant, in_slices), 1, 3).eval()
+    volume = MaskQueries(small(3, variant, in_volumes), 1, 3).eval()
     as_slice(volume, flat)
     image = torch.randn(2, 1, 32, 48)
     with torch.no_grad():
@@ -102,6 +108,26 @@ def as_slice(volume: MaskQueries, flat: MaskQueries) -> None:
             weight = spread.flatten(0, 1)
         own[name] = weight.view(own[name].shape)
     volume.load_state_dict(own)
+
+
+def test_distances_are_those_from_the_middles_of_cells() -> None:
+    cells, size = (2, 1, 3), (4, 5, 6)
+    middles = np.stack(np.meshgrid(*[np.arange(n) + 0.5 for n in cells], indexing="ij"), -1)
+    along = [(np.arange(n) + 0.5) * c / n for n, c in zip(size, cells, strict=True)]
+    places = np.stack(np.meshgrid(*along, indexing="ij"), -1)
+    expected = cdist(middles.reshape(-1, 3), places.reshape(-1, 3), "sqeuclidean")
+    found = squared_distances(cells, size, torch.device("cpu"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_queries_that_begin_in_cells_find_masks_around_them() -> None:
+    torch.manual_seed(0)
+    network = MaskQueries(small(2, "mask2former_small", (4, 6)), 1, 3).eval()
+    network.decoder.steepness.bias.data.fill_(50.0)
+    masks = network.found(torch.randn(1, 1, 64, 96))[0].masks[0]  # [query, y, x]
+    peaks = masks.flatten(1).argmax(1)
+    own = peaks // 48 // 8 * 6 + peaks % 48 // 8  # the cell of 8 x 8 voxels of masks
+    assert own.tolist() == list(range(24))
 
 
 def test_slices_of_a_volume_have_positions_of_their_own() -> None:
@@ -131,6 +157,19 @@ def test_masks_are_as_coarse_as_was_asked_unless_there_are_few_stages(
 ) -> None:
     plan = query_network(SIZES["mask2former"], tuple(stage((s, s)) for s in strides), 100, wanted)
     assert (plan.mask_level, plan.mask_stride) == (level, stride)
+
+
+def test_queries_look_at_nothing_coarser_than_eight_times_their_masks() -> None:
+    strides = tuple(stage((s, s)) for s in (1, 2, 2, 2, 2, 2, 2))
+    for wanted, lowest in ((2, 16), (4, 32)):
+        assert (
+            2 ** (len(query_network(SIZES["mask2former"], strides, 9, wanted).stages) - 1) == lowest
+        )
+
+
+def test_cells_are_about_as_wide_along_all_axes() -> None:
+    assert cells_over((64, 128), 200) == (10, 20)
+    assert cells_over((60, 60, 3), 30) == (5, 6, 1)
 
 
 def test_a_patch_may_lie_where_objects_are_dense() -> None:
