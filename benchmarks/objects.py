@@ -85,7 +85,7 @@ class Tally:
                 touches=iou.max(axis=0, initial=0) > 0,
                 may_be_false=np.ones(len(sure), bool),
                 found_at=np.where(iou > 0, sure, -1.0).max(axis=1, initial=-1.0),
-                ranked=True,
+                ranked=bool(scores),
             )
         )
 

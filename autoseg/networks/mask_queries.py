@@ -107,7 +107,7 @@ class QueryDecoder(nn.Module):
 
     Those that begin in cells find masks around them: logits fall with the squared distance, as
     steeply as each query says, so that from the first steps on queries find different objects
-    (Gao et al. 2021, arXiv:2101.07448, for attention). One that says 0 finds a mask anywhere.
+    (Gao et al. 2021, arXiv:2101.07448, for attention).
     """
 
     def __init__(self, plan: QueryNetworkPlan, class_count: int) -> None:
@@ -141,8 +141,9 @@ class QueryDecoder(nn.Module):
         ]  # [batch, token, feature]
         keys = [value + _positions(x) for x, value in zip(maps, values, strict=True)]
         if self.cells:
-            begun = resized(maps[-1], self.cells)
-            queries, places = begun.flatten(2).transpose(1, 2), _positions(begun)
+            queries = mean_in_cells(maps[-1], self.cells)
+            where = sine_positions(maps[-1].shape[2:], maps[-1].shape[1], maps[-1].device)
+            places = mean_in_cells(where[None].to(maps[-1]), self.cells)
             away = squared_distances(self.cells, mask_features.shape[2:], mask_features.device)
         else:
             queries = self.features.weight.expand(mask_features.shape[0], -1, -1)
@@ -169,6 +170,19 @@ class QueryDecoder(nn.Module):
         return QueryOutputs(classes.float(), masks)
 
 
+def mean_in_cells(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
+    """Means of maps [batch, feature, *space] over the cells of a grid of the same extent [batch,
+    cell, feature]; voxels count by how much of them lies in a cell."""
+    for axis, count in enumerate(cells):
+        n = x.shape[2 + axis]
+        ends = torch.arange(n + 1, device=x.device) * (count / n)  # of voxels, in cells
+        cell = torch.arange(count, device=x.device)[:, None]
+        shared = (ends[1:].clamp(max=cell + 1) - ends[:-1].clamp(min=cell)).clamp_min(0)
+        weights = (shared / shared.sum(1, keepdim=True)).to(x)  # [cell, voxel]
+        x = (x.movedim(2 + axis, -1) @ weights.T).movedim(-1, 2 + axis)
+    return x.flatten(2).transpose(1, 2)
+
+
 def squared_distances(
     cells: Sequence[int], size: Sequence[int], device: torch.device
 ) -> torch.Tensor:
@@ -188,7 +202,7 @@ def squared_distances(
 
 def _positions(x: torch.Tensor) -> torch.Tensor:
     """[token, feature]"""
-    return sine_positions(x.shape[2:], x.shape[1], x.device).flatten(1).T
+    return sine_positions(x.shape[2:], x.shape[1], x.device).flatten(1).T.to(x)
 
 
 def within_masks(masks: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -1,16 +1,14 @@
 """Networks of mask queries as a family: what planning asks about them, without torch."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from autoseg.networks.family import Family
 from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import PerAxis, QueryNetworkPlan, StagePlan
+from autoseg.planning.query_cells import cells_over
 from autoseg.planning.search import PatchSearch, unet_stages
 from autoseg.planning.stage_plan import stride_of
 from autoseg.planning.topology import Topology
@@ -56,32 +54,24 @@ def plan_mask_queries(topology: Topology, patch: PerAxis, search: PatchSearch) -
     extent_mm = [n * mm for n, mm in zip(patch, search.spacing_mm, strict=True)]
     cells = cells_over(extent_mm, queries) if size.in_cells and objects else ()
     stages = unet_stages(topology, settings)
-    return query_network(size, stages, cells or queries, settings.mask_stride)
-
-
-def cells_over(extent_mm: Sequence[float], count: int) -> PerAxis:
-    """A grid of about so many cells that are about as wide along each axis."""
-    cells, left = [1] * len(extent_mm), float(count)
-    shortest_first = np.argsort(extent_mm, kind="stable").tolist()
-    for done, axis in enumerate(shortest_first):
-        others_mm = [extent_mm[other] for other in shortest_first[done:]]
-        edge_mm = (prod(others_mm) / left) ** (1 / len(others_mm))
-        cells[axis] = max(1, round(extent_mm[axis] / edge_mm))
-        left = max(1.0, left / cells[axis])
-    return tuple(cells)
+    return query_network(size, stages, queries, settings.mask_stride, cells)
 
 
 def query_network(
-    size: QuerySize, stages: tuple[StagePlan, ...], queries: int | PerAxis, mask_stride: int
+    size: QuerySize,
+    stages: tuple[StagePlan, ...],
+    queries: int,
+    mask_stride: int,
+    cells: PerAxis = (),
 ) -> QueryNetworkPlan:
-    """A network of so many queries, or of one for each cell of a grid.
+    """A network of so many queries, or, with a grid of cells, of one for each.
 
     Masks lie at the first stage that is `mask_stride` times as coarse as the patch along some axis,
     but not below the stages that queries look at. The lowest of these is at most 8 times as coarse
     as masks, as published.
     """
     coarse = [max(stride_of(stages[: i + 1])) for i in range(len(stages))]
-    stages = stages[: max(ATTENDED, sum(c <= LOWEST * mask_stride for c in coarse))]
+    stages = stages[: sum(stride <= LOWEST * mask_stride for stride in coarse)]
     attended = min(ATTENDED, len(stages))
     level = next((i for i, c in enumerate(coarse) if c >= mask_stride), len(stages) - 1)
     return QueryNetworkPlan(
@@ -96,10 +86,10 @@ def query_network(
         pixel_layers=size.pixel_layers,
         pixel_hidden=size.pixel_hidden,
         sampled_points=SAMPLED_POINTS,
-        queries=queries if isinstance(queries, int) else prod(queries),
+        queries=prod(cells) if cells else queries,
         query_layers=size.query_layers,
         query_hidden=size.query_hidden,
-        cells=() if isinstance(queries, int) else queries,
+        cells=cells,
     )
 
 

@@ -92,7 +92,8 @@ class PixelDecoder(nn.Module):
         sizes = [x.shape[2:] for x in maps]
         where = torch.cat(
             [
-                sine_positions(size, self.plan.features, maps[0].device).flatten(1).T + level
+                sine_positions(size, self.plan.features, maps[0].device).flatten(1).T.to(level)
+                + level
                 for size, level in zip(sizes, levels.unbind(), strict=True)
             ]
         )  # [token, feature]

@@ -39,7 +39,7 @@ class Facts:
     smallest_class_part_of_equal_share: float  # of what it had if classes shared the foreground
     smallest_class_image_fraction: float
     smallest_class_component_vox: float  # its median component, in voxels of the median spacing
-    largest_class_component_vox: float  # the same of the class where it is largest
+    largest_class_component_vox: float  # the 95th percentile one, of the class where it is largest
     has_regions: bool
     has_ignore_label: bool
     left_right_pairs: int
@@ -113,7 +113,7 @@ def gather_facts(
         smallest_class_part_of_equal_share=smallest.foreground_fraction * len(present),
         smallest_class_image_fraction=smallest.image_fraction,
         smallest_class_component_vox=smallest.component_volume_mm3_median / voxel_mm3,
-        largest_class_component_vox=max(s.component_volume_mm3_median for s in present) / voxel_mm3,
+        largest_class_component_vox=max(s.component_volume_mm3_p95 for s in present) / voxel_mm3,
         has_regions=bool(fingerprint.labels.regions),
         has_ignore_label=fingerprint.labels.ignore is not None,
         has_border=fingerprint.labels.instances,

@@ -4,9 +4,10 @@ A family's record is found by `kind` in FAMILY_PLANS; networks of other packages
 All records know `deep_supervision` and their `levels`, which describe them to people.
 """
 
+from math import prod
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, WrapValidator
+from pydantic import AfterValidator, Field, WrapValidator, model_validator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from autoseg.extensions import extension_names
@@ -192,8 +193,15 @@ class QueryNetworkPlan(Record):
     queries: int = Field(ge=1)
     query_layers: int
     query_hidden: int
-    cells: PerAxis = ()
+    cells: tuple[Annotated[int, Field(ge=1)], ...] = ()
     deep_supervision: Literal[True] = True
+
+    @model_validator(mode="after")
+    def _has_a_query_in_each_cell(self) -> "QueryNetworkPlan":
+        axes = len(self.stages[0].stride)
+        if self.cells and (len(self.cells), prod(self.cells)) != (axes, self.queries):
+            raise ValueError(f"cells must be {axes} numbers whose product is that of queries.")
+        return self
 
     @property
     def levels(self) -> tuple[StagePlan, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ from autoseg.planning.network_plan import (
     plan_record,
 )
 from autoseg.planning.plan import Configuration, Decision, Plan
+from autoseg.planning.query_cells import cells_over
 from autoseg.planning.run_plan import LossPlan
 from autoseg.planning.search import Families
 
@@ -154,12 +156,19 @@ def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
 def _following(changed: Configuration, before: ModelPlan) -> Configuration:
     """The same, where a network is made for a patch, with one for the patch that there is now."""
     model, patches = changed.model, (before.patch_size_vox, changed.model.patch_size_vox)
-    if not isinstance(model.network, SoloPlan) or len({len(patch) for patch in patches}) > 1:
+    network, task = model.network, model.task
+    if len({len(patch) for patch in patches}) > 1 or patches[0] == patches[1]:
         return changed
-    if patches[0] == patches[1]:
-        return changed
-    network = model.network.of_patch(*patches)
-    return changed.model_copy(update={"model": model.model_copy(update={"network": network})})
+    if isinstance(network, SoloPlan):
+        network = network.of_patch(*patches)
+    elif isinstance(network, QueryNetworkPlan) and network.cells:
+        spacing_mm = changed.grid.target_spacing_mm
+        extent_mm = [n * mm for n, mm in zip(model.patch_size_vox, spacing_mm, strict=True)]
+        cells = cells_over(extent_mm, network.queries)
+        network = network.model_copy(update={"cells": cells, "queries": prod(cells)})
+        task = task.model_copy(update={"queries": prod(cells)})
+    followed = model.model_copy(update={"network": network, "task": task})
+    return changed.model_copy(update={"model": followed})
 
 
 def _check_kind(network: NetworkPlan, kind: Any) -> None:

@@ -1,8 +1,8 @@
 """A resolution of a network, which the records of all families are made of."""
 
 from collections.abc import Sequence
-from math import prod
 
+from autoseg.planning.topology import divisor_of
 from autoseg.records import Record
 
 PerAxis = tuple[int, ...]
@@ -20,4 +20,4 @@ class StagePlan(Record):
 
 def stride_of(stages: Sequence[StagePlan]) -> PerAxis:
     """That of the last of some stages to the patch."""
-    return tuple(prod(along) for along in zip(*(stage.stride for stage in stages), strict=True))
+    return divisor_of(stage.stride for stage in stages)

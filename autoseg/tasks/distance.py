@@ -52,8 +52,8 @@ class DistanceTask:
     def loss(
         self, outputs: Sequence[torch.Tensor], targets: DistanceTargets, across: SumUp = alone
     ) -> torch.Tensor:
-        """That of classes at every resolution, and at the highest a smooth L1 of the depth, a mean
-        over all voxels as that of classes is: weighed more inside objects it costs masks."""
+        """That of classes at every resolution, and at the highest the mean smooth L1 of the depth
+        over all voxels where it is known."""
         classes = [output[:, : self.plan.classes] for output in outputs]
         off = F.smooth_l1_loss(
             outputs[0][:, self.plan.classes].float(), targets.depth, reduction="none", beta=0.1

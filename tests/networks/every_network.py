@@ -70,7 +70,8 @@ def mednext(dims: int) -> MedNeXtPlan:
 
 def mask_queries(dims: int) -> QueryNetworkPlan:
     size = QuerySize("deformable", "masked", 8, 2, 1, 8, 3, 8)
-    return query_network(size, stages(topology_of(dims)), (1, 2, 3)[-dims:], mask_stride=2)
+    cells = (2, 3) if dims == 2 else ()  # learned in volumes
+    return query_network(size, stages(topology_of(dims)), queries=6, mask_stride=2, cells=cells)
 
 
 def mask_rcnn(dims: int) -> BoxNetworkPlan:

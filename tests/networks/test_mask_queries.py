@@ -6,11 +6,13 @@ compared in tests/tasks/test_mask_losses.py.
 Covers: deformable, mask_queries_family, pixel_decoder.
 """
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 
 from autoseg.networks.deformable import centres, sampled_at
@@ -18,12 +20,14 @@ from autoseg.networks.mask_queries import (
     MaskQueries,
     QueryOutputs,
     class_scores,
+    mean_in_cells,
     squared_distances,
     within_masks,
 )
-from autoseg.networks.mask_queries_family import SIZES, cells_over, query_network
+from autoseg.networks.mask_queries_family import SIZES, query_network
 from autoseg.networks.pixel_decoder import sine_positions
 from autoseg.planning.network_plan import QueryNetworkPlan, StagePlan
+from autoseg.planning.query_cells import cells_over
 from autoseg.planning.search import ExpectedObjects
 from autoseg.planning.topology import Topology
 from tests.networks.every_network import stages
@@ -76,18 +80,18 @@ def test_scores_are_what_all_queries_give_to_a_class() -> None:
     assert float(class_scores(found)[0, 1, 1, 0].exp()) == pytest.approx(float(expected), rel=1e-5)
 
 
-def small(dims: int, variant: str, queries: int | tuple[int, ...] = 5) -> QueryNetworkPlan:
+def small(dims: int, variant: str, cells: tuple[int, ...] = ()) -> QueryNetworkPlan:
     deep = (1,) * (dims - 2)
     strides = ((1,) * dims, *[(*deep, 2, 2)] * 3)
     topology = Topology(strides, ((*deep, 3, 3),) * 4)
     size = SIZES[variant]
-    return query_network(size, stages(topology), queries, mask_stride=2)
+    return query_network(size, stages(topology), queries=5, mask_stride=2, cells=cells)
 
 
 @pytest.mark.parametrize("variant", ["mask2former_small", "maskformer_small"])
-@pytest.mark.parametrize(("in_slices", "in_volumes"), [(5, 5), ((2, 3), (1, 2, 3))])
+@pytest.mark.parametrize(("in_slices", "in_volumes"), [((), ()), ((2, 3), (1, 2, 3))])
 def test_a_volume_of_one_slice_is_seen_as_the_slice(
-    variant: str, in_slices: int | tuple[int, ...], in_volumes: int | tuple[int, ...]
+    variant: str, in_slices: tuple[int, ...], in_volumes: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
     flat = MaskQueries(small(2, variant, in_slices), 1, 3).eval()
@@ -118,6 +122,28 @@ def test_distances_are_those_from_the_middles_of_cells() -> None:
     expected = cdist(middles.reshape(-1, 3), places.reshape(-1, 3), "sqeuclidean")
     found = squared_distances(cells, size, torch.device("cpu"))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_contents_of_cells_are_means_over_them() -> None:
+    x = torch.randn(2, 3, 4, 6)
+    found = mean_in_cells(x, (2, 3)).transpose(1, 2).view(2, 3, 2, 3)
+    torch.testing.assert_close(found, F.avg_pool2d(x, 2))
+    torch.testing.assert_close(mean_in_cells(x, (4, 6)).transpose(1, 2).view_as(x), x)
+    uneven = mean_in_cells(x[..., :1, :3], (1, 2))[0, :, 0]  # cells of one and a half voxels
+    row = x[0, 0, 0, :3]
+    expected = torch.stack((2 * row[0] + row[1], row[1] + 2 * row[2])) / 3
+    torch.testing.assert_close(uneven, expected)
+
+
+def test_queries_tell_what_lies_in_their_own_cells() -> None:
+    torch.manual_seed(0)
+    network = MaskQueries(small(2, "maskformer_small", (4, 6)), 1, 3).eval()
+    image = torch.randn(1, 1, 64, 96)
+    changed = image.clone()
+    changed[..., 48:, :16] += 3  # the lowest cell on the left: 18
+    with torch.no_grad():
+        before, after = (network.found(x)[-1].classes[0] for x in (image, changed))
+    assert (before - after).abs().sum(1).argmax() == 18
 
 
 def test_queries_that_begin_in_cells_find_masks_around_them() -> None:
@@ -170,6 +196,9 @@ def test_queries_look_at_nothing_coarser_than_eight_times_their_masks() -> None:
 def test_cells_are_about_as_wide_along_all_axes() -> None:
     assert cells_over((64, 128), 200) == (10, 20)
     assert cells_over((60, 60, 3), 30) == (5, 6, 1)
+    rng = np.random.default_rng(0)
+    for extent in rng.uniform(1, 300, (50, 3)):
+        assert 20 <= prod(cells_over(extent.tolist(), 20)) <= 30
 
 
 def test_a_patch_may_lie_where_objects_are_dense() -> None:

@@ -132,7 +132,7 @@ def test_low_resolution_is_left_out_where_it_has_no_network(
 def test_where_the_axis_to_shrink_is_a_single_voxel_the_next_one_is_shrunk() -> None:
     scans = made_up_fingerprint(Scans((2000, 2500, 1), (1, 1, 1)))
     (organ,) = scans.classes
-    small = organ.model_copy(update={"component_volume_mm3_median": 1000.0})
+    small = organ.model_copy(update={"component_volume_mm3_p95": 1000.0})
     plan = configure(scans.model_copy(update={"classes": (small,)}), "cpu", CPU)
     assert plan.model.patch_size_vox == (128, 192, 1)
 

@@ -108,6 +108,14 @@ def test_settings_leave_queries_to_their_task_and_their_loss() -> None:
     assert found.run.loss.matching == MatchingPlan(points=64)
     with pytest.raises(AutosegError, match="are the task's as well"):
         with_settings(plan, ["network.queries=7"], free)
+    in_cells = planned(with_objects(), "mask_queries", CPU)
+    for cells in ("5,5,5", "6,8", "0,4,4"):
+        with pytest.raises(AutosegError, match="cells"):
+            with_settings(in_cells, [f"3d_fullres.network.cells={cells}"], free)
+    set_by_hand = ["3d_fullres.patch_size_vox=16,128,128"]
+    model = with_settings(in_cells, set_by_hand, free).configurations["3d_fullres"].model
+    assert isinstance(model.network, QueryNetworkPlan) and isinstance(model.task, MaskQueriesPlan)
+    assert model.network.cells == (1, 7, 7) and model.task.queries == model.network.queries == 49
     with pytest.raises(AutosegError, match="a loss of their own"):
         with_settings(plan, ["loss.kind=ce_dice"], free)
 

@@ -38,14 +38,16 @@ def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> N
     assert {key: getattr(training, key) for key in expected} == expected
 
 
-@pytest.mark.parametrize("rules", ["cpu", "flow"])
-@pytest.mark.parametrize(("structure_mm3", "gib"), [(1e3, 0.0625), (1e6, 0.5)])
+@pytest.mark.parametrize(
+    ("rules", "structure_mm3", "gib"),
+    [("cpu", 1e3, 0.0625), ("cpu", 1e6, 0.5), ("cpu", 0, 0.5), ("flow", 1e3, 0.5)],
+)
 def test_u_nets_see_two_small_slices_a_step_and_small_patches_of_what_is_small(
     rules: str, structure_mm3: float, gib: float
 ) -> None:
     scans = with_things(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50)))
     (organ,) = scans.classes
-    organ = organ.model_copy(update={"component_volume_mm3_median": structure_mm3})
+    organ = organ.model_copy(update={"component_volume_mm3_p95": structure_mm3})
     plan = plan_of(scans.model_copy(update={"classes": (organ,)}), rules, CPU)
     assert all(one.run.batch_size == 2 for one in plan.configurations.values())
     assert plan.expected["2d"].planned_gib == 0.0625
