@@ -89,7 +89,7 @@ class Tally:
             )
         )
 
-    def figures(self) -> dict[str, float | None]:
+    def figures(self) -> dict[str, float]:
         ious = np.array(self.ious)
         hit = [(ious >= threshold - 1e-9).sum() for threshold in THRESHOLDS]
         every = len(ious) + self.truths
@@ -102,7 +102,7 @@ class Tally:
             "AP@0.5": precision[0],
             "AP": float(np.mean(precision)),
             "AP@0.1": self._average_precision(0.1),
-            "FROC": curve.mean if (curve := froc(self.scans)) else None,
+            **({"FROC": curve.mean} if (curve := froc(self.scans)) else {}),
             **{name: float(hits / (every - hits)) for name, hits in shown.items()},
             "PQ": float(matched.sum() / (every / 2)),
         }
@@ -196,7 +196,7 @@ def held_out(work: Path) -> list[str]:
 
 def score(
     dataset: Path, cases: list[str], found_of: Callable[[str], tuple[Numbers, dict[int, float]]]
-) -> dict[str, float | None]:
+) -> dict[str, float]:
     tally = Tally()
     for case in cases:
         tally.add(true_objects(dataset, case), *found_of(case))

@@ -42,9 +42,10 @@ RULES = ("fcn", "deeplab", "segformer", "mednext")
 DECIDED = {  # by a rule of their own
     "narrow": 'decides = "network"\nchanges = { base_features = 8, max_features = 80 }',
     "slim_decoder": 'decides = "network"\nchanges = { decoder_blocks = 1 }',
-    "half_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.25 }',
-    "quarter_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.125 }',
-    "eighth_memory": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.0625 }',
+    "mib_512": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.5 }',
+    "mib_256": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.25 }',
+    "mib_128": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.125 }',
+    "mib_64": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.0625 }',
 }
 
 
