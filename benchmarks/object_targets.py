@@ -38,7 +38,7 @@ BORDER = 2
 
 
 def reach_mm(truths: list[Volume]) -> float:
-    """As planned for these cases alone: the diameter of the 5th percentile object, within limits."""
+    """As planned for these cases alone: the diameter of the 5th percentile object, in limits."""
     diameters = []
     for truth in truths:
         lone = [mm for mm, n in zip(truth.grid.spacing_mm, truth.array.shape, strict=True) if n < 2]
