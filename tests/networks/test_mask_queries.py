@@ -6,7 +6,6 @@ compared in tests/tasks/test_mask_losses.py.
 Covers: deformable, mask_queries_family, pixel_decoder.
 """
 
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from autoseg.networks.mask_queries import (
 from autoseg.networks.mask_queries_family import SIZES, query_network
 from autoseg.networks.pixel_decoder import sine_positions
 from autoseg.planning.network_plan import QueryNetworkPlan, StagePlan
-from autoseg.planning.query_cells import cells_over
 from autoseg.planning.search import ExpectedObjects
 from autoseg.planning.topology import Topology
 from tests.networks.every_network import stages
@@ -191,14 +189,6 @@ def test_queries_look_at_nothing_coarser_than_eight_times_their_masks() -> None:
         assert (
             2 ** (len(query_network(SIZES["mask2former"], strides, 9, wanted).stages) - 1) == lowest
         )
-
-
-def test_cells_are_about_as_wide_along_all_axes() -> None:
-    assert cells_over((64, 128), 200) == (10, 20)
-    assert cells_over((60, 60, 3), 30) == (5, 6, 1)
-    rng = np.random.default_rng(0)
-    for extent in rng.uniform(1, 300, (50, 3)):
-        assert 20 <= prod(cells_over(extent.tolist(), 20)) <= 30
 
 
 def test_a_patch_may_lie_where_objects_are_dense() -> None:
