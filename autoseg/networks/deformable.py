@@ -103,7 +103,8 @@ class DeformableAttention(nn.Module):
             found.append(sampled_at(by_head, places))  # [batch x head, feature, token, point]
         weights = weights.transpose(1, 2).flatten(0, 1)[:, None]
         mixed = (torch.cat(found, dim=-1) * weights).sum(-1)  # [batch x head, feature, token]
-        result: torch.Tensor = self.out(mixed.view(batch, width, count).transpose(1, 2))
+        mixed = mixed.view(batch, width, count).transpose(1, 2).to(tokens)
+        result: torch.Tensor = self.out(mixed)
         return result
 
     def _initialize(self) -> None:

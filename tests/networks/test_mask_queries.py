@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 
+from autoseg.inference.engines.onnx_graph import HalfPrecision
 from autoseg.networks.deformable import centres, sampled_at
 from autoseg.networks.mask_queries import (
     MaskQueries,
+    PackedQueries,
     QueryOutputs,
     class_scores,
     mean_in_cells,
@@ -152,6 +154,28 @@ def test_queries_that_begin_in_cells_find_masks_around_them() -> None:
     peaks = masks.flatten(1).argmax(1)
     own = peaks // 48 // 8 * 6 + peaks % 48 // 8  # the cell of 8 x 8 voxels of masks
     assert own.tolist() == list(range(24))
+
+
+@pytest.mark.parametrize("variant", ["mask2former_small", "maskformer_small"])
+@pytest.mark.parametrize("cells", [(), (2, 3)])
+def test_half_precision_gives_nearly_the_same(variant: str, cells: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = MaskQueries(small(2, variant, cells), 1, 3).eval()
+    image = torch.randn(1, 1, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(HalfPrecision(network)(image), network(image), atol=0.02, rtol=0)
+
+
+def test_openvino_finds_in_cells_of_volumes_what_torch_does() -> None:
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    network = PackedQueries(MaskQueries(small(3, "mask2former_small", (2, 3, 3)), 1, 3).eval())
+    image = torch.randn(1, 1, 8, 32, 48)
+    with torch.no_grad():
+        expected = network(image)
+    model = openvino.convert_model(network, example_input=image)
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled(image.numpy())[0], expected, atol=1e-4)
 
 
 def test_slices_of_a_volume_have_positions_of_their_own() -> None:
