@@ -42,11 +42,12 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A plan by its name, how it is made, and the seed of its training."""
+    """A plan by its name, how it is made, the seed of its training, and what is set by hand."""
 
     name: str
     plan: Sequence[str]
     seed: int = 0
+    set: Sequence[str] = ()
 
 
 class Ticks(SilentListener):
@@ -85,7 +86,8 @@ def iterations_in(minutes: float, work: Path, plan: str) -> int:
 def trained(dataset: Path, work: Path, one: Contestant, minutes: float) -> dict[str, Any]:
     """A row of a table: how well the held-out cases are found, and what that took."""
     place = ("--work", work)
-    autoseg("plan", dataset, *one.plan, "--name", one.name, "--for", "cpu", *place)
+    chosen = ("--set", *one.set) if one.set else ()
+    autoseg("plan", dataset, *one.plan, *chosen, "--name", one.name, "--for", "cpu", *place)
     autoseg("prepare", "--plan", one.name, *place)
     folder = WorkFolder(work)
     plan = folder.plan(one.name)
@@ -121,7 +123,7 @@ def kept(
     results: Path, dataset: Path, work: Path, one: Contestant, minutes: float
 ) -> dict[str, Any]:
     """The row of a table in a file, trained unless it is there; others may write to it too."""
-    title = f"{dataset.name}, {minutes:g} processor minutes"
+    title = ", ".join((dataset.name, f"{minutes:g} processor minutes", *one.set))
     key = one.name if one.seed == 0 else f"{one.name}, seed {one.seed}"
     found: dict[str, Any] | None = _written(results).get(title, {}).get(key)
     if found is None:

@@ -1,6 +1,7 @@
 """Every network trained for the same processor time on the same fold of the same data.
 
     python -m benchmarks.networks WORK DATASET... [--minutes 30] [--only plain residual fcn ...]
+        [--set 'inference.mirror_axes=[]']
 
 Each data set has a work folder in WORK, whose folds, augmentation and machine all networks share.
 Fold 0 of each is planned, trained and scored by the command line, for as many iterations as take
@@ -31,9 +32,10 @@ def main() -> None:
     parser.add_argument("datasets", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=30, help="of a processor")
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--set", nargs="+", default=[], metavar="PATH=VALUE", help="of all plans")
     options = parser.parse_args()
     for dataset, name in product(options.datasets, options.only):
-        one = Contestant(name, NETWORKS[name])
+        one = Contestant(name, NETWORKS[name], set=options.set)
         kept(RESULTS, dataset, options.work, one, options.minutes)
 
 

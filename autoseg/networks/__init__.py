@@ -3,14 +3,15 @@
 `family` says what a family brings, `unet_family` is one, `unet` its networks, `blocks` their parts.
 So are `fcn_family` with `fcn`; `deeplab_family` with `deeplab` and its encoder `resnet`;
 `segformer_family` with `segformer`; `mednext_family` with `mednext`; `mask_queries_family` with
-`mask_queries`, its `pixel_decoder` and `deformable` attention; `mask_rcnn_family` with `mask_rcnn`:
-from its `feature_pyramid` come `region_proposals`, `roi_align` cuts them out for `region_heads`,
-`point_rend` refines masks, and `detections` are what queries would say; `box_geometry` and
-`suppression` are of boxes alone. `one_stage_family` has `solov2` and `yolact`, over a
-`one_stage_body`, which give `candidates` after `candidate_suppression`; `chosen_rows` are the best
-of boxes and of candidates. `extension` makes one of another package's network. `tracing` finds what
-any network costs, `traced_search` fills memory by it, `unet_cost` counts it without torch;
-`published_weights` knows others' weights; `inputs` puts together what networks see.
+`mask_queries`, its `pixel_decoder`, `deformable` attention and `cells` that queries begin in;
+`mask_rcnn_family` with `mask_rcnn`: from its `feature_pyramid` come `region_proposals`, `roi_align`
+cuts them out for `region_heads`, `point_rend` refines masks, and `detections` are what queries
+would say; `box_geometry` and `suppression` are of boxes alone. `one_stage_family` has `solov2` and
+`yolact`, over a `one_stage_body`, which give `candidates` after `candidate_suppression`;
+`chosen_rows` are the best of boxes and of candidates. `extension` makes one of another package's
+network. `instance_norm` is quick where a CPU trains. `tracing` finds what any network costs,
+`traced_search` fills memory by it, `unet_cost` counts it without torch; `published_weights` knows
+others' weights; `inputs` puts together what networks see.
 """
 
 from functools import cache

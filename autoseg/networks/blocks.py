@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from autoseg.networks.instance_norm import QuickNorm2d, QuickNorm3d
 from autoseg.planning.network_plan import SQUEEZE_REDUCTION, Upsampling
 
 Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -16,7 +17,7 @@ TransposedConv: dict[int, Callable[..., nn.Module]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
 }
-InstanceNorm: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+InstanceNorm: dict[int, Callable[..., nn.Module]] = {2: QuickNorm2d, 3: QuickNorm3d}
 Dropout: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 AveragePool: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from autoseg.networks.blocks import ConvShape, ResidualBlock, conv_norm_act, initialize, resized
+from autoseg.networks.cells import mean_in_cells, middles_of, squared_distances
 from autoseg.networks.pixel_decoder import PixelDecoder, sine_positions
 from autoseg.networks.unet import encode, encoder_stages
 from autoseg.planning.network_plan import QueryNetworkPlan
@@ -144,7 +145,8 @@ class QueryDecoder(nn.Module):
             queries = mean_in_cells(maps[-1], self.cells)
             where = sine_positions(maps[-1].shape[2:], maps[-1].shape[1], maps[-1].device)
             places = mean_in_cells(where[None].to(maps[-1]), self.cells)
-            away = squared_distances(self.cells, mask_features.shape[2:], mask_features.device)
+            middles = middles_of([self.cells], mask_features.device)
+            away = squared_distances(*middles, mask_features.shape[2:])
         else:
             queries = self.features.weight.expand(mask_features.shape[0], -1, -1)
             places, away = self.places.weight, None
@@ -168,36 +170,6 @@ class QueryDecoder(nn.Module):
             masks = masks - functional.softplus(self.steepness(queries).float()) * away
         masks = masks.view(*masks.shape[:2], *mask_features.shape[2:])
         return QueryOutputs(classes.float(), masks)
-
-
-def mean_in_cells(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
-    """Means of maps [batch, feature, *space] over the cells of a grid of the same extent [batch,
-    cell, feature]; voxels count by how much of them lies in a cell."""
-    for axis, count in enumerate(cells):
-        n = x.shape[2 + axis]
-        ends = torch.arange(n + 1, device=x.device) * (count / n)  # of voxels, in cells
-        cell = torch.arange(count, device=x.device)[:, None]
-        shared = (ends[1:].clamp(max=cell + 1) - ends[:-1].clamp(min=cell)).clamp_min(0)
-        weights = (shared / shared.sum(1, keepdim=True)).to(x)  # [cell, voxel]
-        x = (x.movedim(2 + axis, -1) @ weights.T).movedim(-1, 2 + axis)
-    return x.flatten(2).transpose(1, 2)
-
-
-def squared_distances(
-    cells: Sequence[int], size: Sequence[int], device: torch.device
-) -> torch.Tensor:
-    """From the middle of each cell of a grid to each voxel of a map of the same extent [cell,
-    voxel], in cells along each axis."""
-    dims = len(size)
-    away = torch.zeros((), device=device)
-    for axis, (count, n) in enumerate(zip(cells, size, strict=True)):
-        middle = torch.arange(count, device=device) + 0.5
-        place = (torch.arange(n, device=device) + 0.5) * (count / n)
-        along = (middle[:, None] - place) ** 2  # [cell, voxel]
-        shape = [1] * (2 * dims)
-        shape[axis], shape[dims + axis] = count, n
-        away = away + along.view(shape)
-    return away.flatten(dims).flatten(0, dims - 1)
 
 
 def _positions(x: torch.Tensor) -> torch.Tensor:

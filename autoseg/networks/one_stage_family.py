@@ -36,11 +36,12 @@ class HeadSize:
     tower: int
     mask_features: int
     mask_tower: int = 2
+    near: bool = False
 
 
 SOLO_SIZES = {
     "solov2": HeadSize(256, 4, 256),
-    "solov2_small": HeadSize(64, 2, 64),
+    "solov2_small": HeadSize(64, 2, 64, near=True),
 }
 YOLACT_SIZES = {"yolact": HeadSize(256, 1, 32), "yolact_small": HeadSize(64, 1, 16)}
 
@@ -116,6 +117,7 @@ def solo_network(
             waves_along(n * mm, max(sizes.known(pyramid.spacing_mm)[0], 2 * stride * mm))
             for n, mm, stride in zip(patch, pyramid.spacing_mm, pyramid.mask_stride, strict=True)
         ),
+        near=size.near,
     )
 
 

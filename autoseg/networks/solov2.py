@@ -15,6 +15,7 @@ from torch.nn import functional
 from autoseg.networks.blocks import Conv, resized
 from autoseg.networks.candidate_suppression import mask_overlaps, matrix_decay
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.cells import middles_of, squared_distances
 from autoseg.networks.chosen_rows import surest, taken
 from autoseg.networks.one_stage_body import PyramidBody, features_of_places, tower, with_places
 from autoseg.planning.network_plan import SoloPlan
@@ -27,12 +28,25 @@ LOOKED_AT = 3  # times as many cells as candidates are kept have masks made
 class SoloOutputs(NamedTuple):
     """Logits of classes of each grid's cells [batch, class, *grid], and their kernels [batch,
     feature, *grid]; features that masks are made of [batch, feature, *space]; and logits of classes
-    [batch, class, *space]. Grids are in the order of the plan."""
+    [batch, class, *space]. Grids are in the order of the plan. Kernels may have a last feature
+    more: how steeply the mask's logits fall."""
 
     cells: tuple[torch.Tensor, ...]
     kernels: tuple[torch.Tensor, ...]
     features: torch.Tensor
     semantic: torch.Tensor
+
+    def masks_of(self, cell: torch.Tensor) -> torch.Tensor:
+        """Logits of the masks of chosen cells [batch, n], of all grids: [batch, n, voxel]."""
+        kernels = torch.cat([kernels.flatten(2) for kernels in self.kernels], dim=2)
+        kernels = taken(kernels.transpose(1, 2), cell)
+        width = self.features.shape[1]
+        masks = torch.bmm(kernels[..., :width], self.features.flatten(2)).float()
+        if kernels.shape[2] == width:
+            return masks
+        middles, counts = middles_of([cells.shape[2:] for cells in self.cells], cell.device)
+        away = squared_distances(middles[:, cell], counts[:, cell], self.features.shape[2:])
+        return masks - functional.softplus(kernels[..., width:].float()) * away
 
 
 class SoloV2(nn.Module):
@@ -49,7 +63,7 @@ class SoloV2(nn.Module):
         placed = width + features_of_places(self.waves)
         self.kernel_tower = tower(placed, width, plan.tower, kernel)
         self.cells = Conv[dims](width, class_count, 1)
-        self.kernels = Conv[dims](width, plan.mask_features, 1)
+        self.kernels = Conv[dims](width, plan.mask_features + plan.near, 1)
         finest = plan.stages[plan.mask_level].kernel_size
         self.mask_tower = tower(placed, plan.mask_features, plan.mask_tower, finest)
         self.semantic = Conv[dims](width, class_count, 1)
@@ -85,11 +99,10 @@ def surest_masks(found: SoloOutputs, count: int) -> Candidates:
     """The candidates that are left by matrix NMS, at most so many: of those cells that lead their
     neighbours, by the score of their class times the mean probability within their mask."""
     scores = torch.cat([leading(cells.sigmoid()).flatten(2) for cells in found.cells], dim=2)
-    kernels = torch.cat([kernels.flatten(2) for kernels in found.kernels], dim=2).transpose(1, 2)
     best = scores[:, 1:].max(dim=1)  # of classes but the background
     score, cell = surest(best.values, LOOKED_AT * count)
     classes = taken(best.indices, cell) + 1
-    logits = made_masks(taken(kernels, cell), found.features)  # [batch, n, voxel]
+    logits = found.masks_of(cell)
     probability = logits.sigmoid()
     inside = (probability > INSIDE).to(probability)
     voxels = inside.sum(2)
@@ -99,11 +112,6 @@ def surest_masks(found: SoloOutputs, count: int) -> Candidates:
     score, order = surest(score * matrix_decay(mask_overlaps(inside), classes), count)
     masks = taken(logits, order).view(*order.shape, *found.features.shape[2:])
     return Candidates(taken(classes, order), score, masks)
-
-
-def made_masks(kernels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Logits of masks [batch, n, voxel]: kernels [batch, n, feature] of size 1 over features."""
-    return torch.bmm(kernels, features.flatten(2)).float()
 
 
 def leading(scores: torch.Tensor) -> torch.Tensor:

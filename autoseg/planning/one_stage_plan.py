@@ -42,13 +42,15 @@ class OneStagePlan(Record):
 class SoloPlan(OneStagePlan):
     """SOLOv2: each cell of `grids`, one at each head's stage, looks for an object whose centre lies
     in it; masks are made of `mask_features`. Places are told by so many `waves` along each axis,
-    beside its coordinate; older models have none."""
+    beside its coordinate; older models have none. Where masks are `near` their cells, logits fall
+    with the squared distance from there, as steeply as each cell says."""
 
     kind: Literal["solov2"] = "solov2"
     grids: tuple[PerAxis, ...]
     mask_features: int
     mask_tower: int = Field(ge=1)
     waves: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    near: bool = False
 
     def of_patch(self, before: PerAxis, after: PerAxis) -> "SoloPlan":
         """The same for patches of another size: cells are as wide; weights are those of before."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from autoseg.networks.box_geometry import sides
-from autoseg.networks.chosen_rows import taken
-from autoseg.networks.solov2 import SoloOutputs, made_masks
+from autoseg.networks.solov2 import SoloOutputs
 from autoseg.planning.model_plan import CandidatesPlan
 from autoseg.tasks.chosen import at_random, focal_losses
 from autoseg.tasks.placed_objects import PlacedObjects
@@ -32,15 +31,13 @@ def solo_loss(
         dim=1,
     )  # [batch, cell]
     logits = torch.cat([cells.flatten(2) for cells in found.cells], dim=2)  # [batch, class, cell]
-    kernels = torch.cat([kernels.flatten(2) for kernels in found.kernels], dim=2)
     has_object = own != NO_OBJECT
     classes = torch.where(has_object, objects.classes.gather(1, own.clamp_min(0)), 0)
     every = torch.arange(logits.shape[1], device=logits.device)[:, None]
     truth = (every == classes[:, None]) & has_object[:, None]  # [batch, class, cell]
     focal = focal_losses(logits, truth.float()).sum()
     cell, counts = at_random(has_object)
-    masks = made_masks(taken(kernels.transpose(1, 2), cell), found.features).sigmoid()
-    masks = masks * objects.known(plan.mask_stride)
+    masks = found.masks_of(cell).sigmoid() * objects.known(plan.mask_stride)
     wanted = objects.shares(own.gather(1, cell), plan.mask_stride)
     dice = dice_losses(masks, wanted) * counts
     sums = torch.stack((focal, has_object.sum().float(), dice.sum(), counts.sum()))

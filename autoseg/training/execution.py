@@ -19,6 +19,7 @@ from autoseg.device import Device, Precision, hardware_of
 from autoseg.errors import AutosegError
 from autoseg.kept import recall
 from autoseg.networks.family import all_outputs
+from autoseg.networks.instance_norm import CHANNELS_LAST
 from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution
 from autoseg.records import Record, parse_record
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 STEPS = 5
 WARM_UP = 2  # steps that compile, or in which cuDNN looks for its fastest algorithms
 WORTHWHILE = 0.95  # of the time of what is simpler
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def executed(network: nn.Module, execution: Execution) -> nn.Module:

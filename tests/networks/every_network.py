@@ -92,7 +92,7 @@ def small_pyramid(dims: int) -> Pyramid:
 
 
 def solov2(dims: int) -> SoloPlan:
-    size = HeadSize(features=8, tower=1, mask_features=8, mask_tower=1)
+    size = HeadSize(features=8, tower=1, mask_features=8, mask_tower=1, near=True)
     return solo_network(size, small_pyramid(dims), PATCHES[dims], Sizes(3, 20), candidates=6)
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from scipy.spatial.distance import cdist
 
 from autoseg.inference.engines.onnx_graph import HalfPrecision
 from autoseg.networks.deformable import centres, sampled_at
@@ -21,8 +19,6 @@ from autoseg.networks.mask_queries import (
     PackedQueries,
     QueryOutputs,
     class_scores,
-    mean_in_cells,
-    squared_distances,
     within_masks,
 )
 from autoseg.networks.mask_queries_family import SIZES, query_network
@@ -112,27 +108,6 @@ def as_slice(volume: MaskQueries, flat: MaskQueries) -> None:
             weight = spread.flatten(0, 1)
         own[name] = weight.view(own[name].shape)
     volume.load_state_dict(own)
-
-
-def test_distances_are_those_from_the_middles_of_cells() -> None:
-    cells, size = (2, 1, 3), (4, 5, 6)
-    middles = np.stack(np.meshgrid(*[np.arange(n) + 0.5 for n in cells], indexing="ij"), -1)
-    along = [(np.arange(n) + 0.5) * c / n for n, c in zip(size, cells, strict=True)]
-    places = np.stack(np.meshgrid(*along, indexing="ij"), -1)
-    expected = cdist(middles.reshape(-1, 3), places.reshape(-1, 3), "sqeuclidean")
-    found = squared_distances(cells, size, torch.device("cpu"))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_contents_of_cells_are_means_over_them() -> None:
-    x = torch.randn(2, 3, 4, 6)
-    found = mean_in_cells(x, (2, 3)).transpose(1, 2).view(2, 3, 2, 3)
-    torch.testing.assert_close(found, F.avg_pool2d(x, 2))
-    torch.testing.assert_close(mean_in_cells(x, (4, 6)).transpose(1, 2).view_as(x), x)
-    uneven = mean_in_cells(x[..., :1, :3], (1, 2))[0, :, 0]  # cells of one and a half voxels
-    row = x[0, 0, 0, :3]
-    expected = torch.stack((2 * row[0] + row[1], row[1] + 2 * row[2])) / 3
-    torch.testing.assert_close(uneven, expected)
 
 
 def test_queries_tell_what_lies_in_their_own_cells() -> None:

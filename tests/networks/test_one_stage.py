@@ -160,6 +160,20 @@ def test_two_cells_of_one_object_become_one_candidate_and_two_objects_stay() -> 
     assert bool((found.masks[0, 0, :, :4] > 0).all()) and bool((found.masks[0, 1, :, 4:] > 0).all())
 
 
+def test_masks_near_their_cells_fall_off_as_steeply_as_each_says() -> None:
+    features = torch.randn(1, 2, 4, 8)
+    kernels = torch.randn(1, 3, 2, 4)
+    cells = torch.zeros(1, 2, 2, 4)
+    cell = torch.tensor([[6, 1]])  # the third of the second row, and the second of the first
+    near = SoloOutputs((cells,), (kernels,), features, features).masks_of(cell)
+    far = SoloOutputs((cells,), (kernels[:, :2],), features, features).masks_of(cell)
+    y, x = np.meshgrid(np.arange(4) / 2 + 0.25, np.arange(8) / 2 + 0.25, indexing="ij")
+    for row, (down, along) in enumerate(((1, 2), (0, 1))):
+        steepness = np.log1p(np.exp(float(kernels[0, 2, down, along])))
+        fall = steepness * ((y - down - 0.5) ** 2 + (x - along - 0.5) ** 2)
+        np.testing.assert_allclose(far[0, row] - near[0, row], fall.ravel(), atol=1e-4)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_changes_lead_to_the_box_that_they_were_made_of(dims: int) -> None:
     low = torch.rand(2, 9, dims) * 20

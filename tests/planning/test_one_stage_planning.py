@@ -64,6 +64,7 @@ def test_the_task_has_the_networks_candidates_and_masks(kind: str) -> None:
 def test_grids_and_boxes_are_as_fine_as_the_objects_need() -> None:
     solo, task = configured(plan_of(fingerprint(), "solov2", CPU, families=free))
     assert isinstance(solo, SoloPlan) and len(task.sizes_mm) == len(solo.grids) == 3
+    assert solo.near  # published sizes are not
     assert task.sizes_mm[0][0] == 0 and solo.grids[0][0] > solo.grids[1][0] > solo.grids[2][0]
     yolact, _ = configured(plan_of(fingerprint(), "yolact", CPU, families=free))
     assert isinstance(yolact, YolactPlan)

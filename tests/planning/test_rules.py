@@ -75,8 +75,8 @@ def test_built_in_rule_sets_are_found_and_complete() -> None:
     names = sorted(path.parent.name for path in rules_dir().glob("*/ruleset.toml"))
     assert names == [
         "cpu", "deeplab", "default", "fcn", "flow", "mask_queries", "mask_rcnn", "maskformer",
-        "mednext", "networks", "nnunet", "residual_l", "residual_m", "residual_xl", "segformer",
-        "solov2", "yolact",
+        "mednext", "networks", "nnunet", "objects", "residual_l", "residual_m", "residual_xl",
+        "segformer", "solov2", "yolact",
     ]  # fmt: skip
     for name in names:
         assert load_rule_set(name).title

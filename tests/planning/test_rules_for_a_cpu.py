@@ -1,5 +1,6 @@
 """What is planned where there is no GPU, and where there is one."""
 
+import math
 from typing import Any
 
 import pytest
@@ -60,3 +61,30 @@ def test_u_nets_see_two_small_slices_a_step_and_small_patches_of_what_is_small(
 )
 def test_objects_are_kept_from_a_score_on(rules: str, score: float) -> None:
     assert planned(rules, CPU).model.task.object_score == score  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("rules", "machine", "small", "most_vox"),
+    [
+        ("fcn", CPU, True, 32_768),
+        ("fcn", CPU, False, 262_144),
+        ("deeplab", CPU, True, 32_768),
+        ("solov2", CPU, True, 262_144),
+        ("fcn", GPU, True, None),
+    ],
+)
+def test_patches_of_other_networks_are_those_of_u_nets(
+    rules: str, machine: Machine, small: bool, most_vox: int | None
+) -> None:
+    scans = with_things(made_up_fingerprint(Scans((64, 192, 192), (1, 1, 1), count=50)))
+    (organ,) = scans.classes
+    organ = organ.model_copy(update={"component_volume_mm3_p95": 1e3 if small else 1e6})
+    plan = plan_of(scans.model_copy(update={"classes": (organ,)}), rules, machine)
+    voxels = {
+        name: math.prod(one.model.patch_size_vox) for name, one in plan.configurations.items()
+    }
+    if most_vox is None:
+        assert voxels["3d_fullres"] > 262_144 and voxels["2d"] > 20_480
+    else:
+        assert most_vox / 2 < voxels["3d_fullres"] <= 1.3 * most_vox  # to whole strides
+        assert voxels["2d"] <= 1.3 * 20_480
