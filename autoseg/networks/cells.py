@@ -23,7 +23,7 @@ def middles_of(
     grids: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the cells of grids have their middles, in cells, and how many cells their grids have,
-    both along each axis [axis, cell]."""
+    both along each axis [axis, cell]: grid after grid, the last axis of each fastest."""
     middles, counts = list[torch.Tensor](), list[torch.Tensor]()
     for grid in grids:
         along = [torch.arange(count, device=device) + 0.5 for count in grid]
@@ -37,7 +37,8 @@ def squared_distances(
     middles: torch.Tensor, counts: torch.Tensor, size: Sequence[int]
 ) -> torch.Tensor:
     """From middles of cells to each voxel of a map over the same patch, in cells along each axis
-    [..., voxel]. Both say what `middles_of` does, of any cells [axis, ...]."""
+    [..., voxel], the last axis fastest; `middles` and `counts` [axis, ...] as `middles_of` has
+    them, of any of its cells."""
     away = torch.zeros((), device=middles.device)
     for axis, n in enumerate(size):
         share = (torch.arange(n, device=middles.device) + 0.5) / n

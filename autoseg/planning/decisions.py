@@ -89,8 +89,8 @@ class PatchSettings(Record):
     """The patch search: where it starts, and the memory that its estimate is compared with.
 
     A network of `reference_elements` convolution outputs trains at `reference_batch` in
-    `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits. The loss
-    takes `loss_bytes` more for each voxel and output.
+    `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits, and until it
+    has `most_voxels`, if that is given. The loss takes `loss_bytes` more for each voxel and output.
     """
 
     initial_volume_vox: int
@@ -98,6 +98,7 @@ class PatchSettings(Record):
     reference_batch: int
     fitting_batch: int
     reference_memory_gib: float
+    most_voxels: int | None = None
     loss_bytes: float = 0.0
 
 

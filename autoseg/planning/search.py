@@ -181,17 +181,20 @@ def shrink_to_fit(
     """The first patch that fits, with a network whose strides follow spacing and patch.
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
-    it by one step of its pooling until the batch to fit does; `network_of` plans a network for
+    it by one step of its pooling until the batch to fit does, and the patch has as few voxels as
+    is asked for; `network_of` plans a network for
     strides and kernels, `elements` are those of a network.
     """
     topology, patch = find_topology(search.spacing_mm, _first_patch(search), search.pooling)
+    most_voxels = search.patch.most_voxels or prod(patch)
     shrunk = False
     while True:
-        network = network_of(topology, patch, search)
-        needed = elements(network, patch) + search.loss_elements(patch)
-        fitting = needed * search.patch.fitting_batch / search.patch.reference_batch
-        if fitting <= search.reference_elements:
-            return FoundPatch(patch, network, needed, shrunk, len(topology.strides) > 1)
+        if prod(patch) <= most_voxels:
+            network = network_of(topology, patch, search)
+            needed = elements(network, patch) + search.loss_elements(patch)
+            fitting = needed * search.patch.fitting_batch / search.patch.reference_batch
+            if fitting <= search.reference_elements:
+                return FoundPatch(patch, network, needed, shrunk, len(topology.strides) > 1)
         shrunk = True
         smaller = _shrunk(search, topology, patch)
         if smaller is None:

@@ -14,10 +14,11 @@ NORMS: dict[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
 }
 
 
+@pytest.mark.parametrize("arrives_last", [False, True], ids=["contiguous", "gradients last"])
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 6, 4, 5), (1, 4, 1, 4, 5), (2, 1, 3, 3)])
 def test_values_and_gradients_are_those_of_torch_in_double_precision(
-    shape: tuple[int, ...], last: bool
+    shape: tuple[int, ...], last: bool, arrives_last: bool
 ) -> None:
     torch.manual_seed(0)
     quick, slow = (norm(shape[1], eps=1e-5, affine=True) for norm in NORMS[len(shape) - 2])
@@ -30,8 +31,10 @@ def test_values_and_gradients_are_those_of_torch_in_double_precision(
     exact = x.detach().double().requires_grad_()
     found, expected = quick(x), slow(exact)
     gradient = torch.randn(shape)
-    found.backward(gradient)  # contiguous, as a loss may give it
     expected.backward(gradient.double())
+    if arrives_last:
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST[len(shape)])
+    found.backward(gradient)
     assert found.stride() == x.stride()
     torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
     assert x.grad is not None and exact.grad is not None
@@ -40,6 +43,20 @@ def test_values_and_gradients_are_those_of_torch_in_double_precision(
         own, true = parameter.grad, slow.get_parameter(name).grad
         assert own is not None and true is not None
         torch.testing.assert_close(own.double(), true, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradients_that_arrive_channels_last_are_right_in_half_precision(batch: int) -> None:
+    x = torch.randn(batch, 4, 5, 6).bfloat16()
+    gradient = torch.randn_like(x).contiguous(memory_format=torch.channels_last)
+    norm = QuickNorm2d(4, affine=True)
+    own = x.clone().requires_grad_()
+    norm(own).backward(gradient)
+    exact = x.double().requires_grad_()
+    normed = nn.functional.group_norm(exact, 4)
+    [expected] = torch.autograd.grad(normed, exact, gradient.double().contiguous())
+    assert own.grad is not None
+    torch.testing.assert_close(own.grad.double(), expected, atol=0.05, rtol=0.05)
 
 
 def test_what_is_not_trained_on_a_cpu_is_torchs_own() -> None:

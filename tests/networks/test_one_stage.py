@@ -161,17 +161,39 @@ def test_two_cells_of_one_object_become_one_candidate_and_two_objects_stay() -> 
 
 
 def test_masks_near_their_cells_fall_off_as_steeply_as_each_says() -> None:
-    features = torch.randn(1, 2, 4, 8)
-    kernels = torch.randn(1, 3, 2, 4)
-    cells = torch.zeros(1, 2, 2, 4)
-    cell = torch.tensor([[6, 1]])  # the third of the second row, and the second of the first
-    near = SoloOutputs((cells,), (kernels,), features, features).masks_of(cell)
-    far = SoloOutputs((cells,), (kernels[:, :2],), features, features).masks_of(cell)
-    y, x = np.meshgrid(np.arange(4) / 2 + 0.25, np.arange(8) / 2 + 0.25, indexing="ij")
-    for row, (down, along) in enumerate(((1, 2), (0, 1))):
-        steepness = np.log1p(np.exp(float(kernels[0, 2, down, along])))
-        fall = steepness * ((y - down - 0.5) ** 2 + (x - along - 0.5) ** 2)
-        np.testing.assert_allclose(far[0, row] - near[0, row], fall.ravel(), atol=1e-4)
+    features = torch.randn(2, 2, 4, 8)
+    grids = (2, 4), (1, 2)
+    kernels = tuple(torch.randn(2, 3, *grid) for grid in grids)
+    cells = tuple(torch.zeros(2, 2, *grid) for grid in grids)
+    cell = torch.tensor([[6, 9], [1, 8]])
+    where = {6: (0, 1, 2), 9: (1, 0, 1), 1: (0, 0, 1), 8: (1, 0, 0)}  # grid, row, column
+    near = SoloOutputs(cells, kernels, features, features).masks_of(cell)
+    far_kernels = tuple(one[:, :2] for one in kernels)
+    far = SoloOutputs(cells, far_kernels, features, features).masks_of(cell)
+    for sample, numbers in enumerate(cell.tolist()):
+        for slot, number in enumerate(numbers):
+            grid, down, along = where[number]
+            rows, columns = grids[grid]
+            y, x = np.meshgrid(
+                (np.arange(4) + 0.5) * rows / 4, (np.arange(8) + 0.5) * columns / 8, indexing="ij"
+            )
+            steepness = np.log1p(np.exp(float(kernels[grid][sample, 2, down, along])))
+            fall = steepness * ((y - down - 0.5) ** 2 + (x - along - 0.5) ** 2)
+            found = far[sample, slot] - near[sample, slot]
+            np.testing.assert_allclose(found, fall.ravel(), atol=1e-4)
+
+
+def test_published_heads_and_older_models_have_masks_anywhere() -> None:
+    plan = SMALL["solov2"](2)
+    assert isinstance(plan, SoloPlan) and plan.near
+    older = SoloPlan.model_validate(plan.model_dump(exclude={"near"}))
+    network = family_of("solov2").build(older, 1, 3).eval()
+    assert network.get_parameter("kernels.weight").shape[0] == older.mask_features
+    packed = PackedQueries(network)  # type: ignore[arg-type]
+    patch = torch.randn(1, 1, *PATCHES[2])
+    program = torch.export.export(packed, (patch,))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(patch), packed(patch))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
