@@ -78,7 +78,7 @@ def test_grids_follow_a_patch_that_is_set_by_hand() -> None:
     solo, _ = configured(own)
     assert isinstance(solo, SoloPlan)
     before = own.configurations["3d_fullres"].model.patch_size_vox
-    after = tuple(n + 8 * (n // 16) for n in before)
+    after = tuple(n + 16 * (n // 32) for n in before)
     setting = f"3d_fullres.patch_size_vox={','.join(map(str, after))}"
     changed, _ = configured(with_settings(own, [setting], free))
     assert isinstance(changed, SoloPlan)
