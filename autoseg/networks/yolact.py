@@ -15,7 +15,7 @@ from torch import nn
 from autoseg.networks.blocks import Conv, resized
 from autoseg.networks.box_geometry import decoded, encoded, pairwise_iou
 from autoseg.networks.candidate_suppression import fast_keep
-from autoseg.networks.candidates import Candidates, filled, packed_candidates
+from autoseg.networks.candidates import EMPTY, Candidates, filled, packed_candidates
 from autoseg.networks.chosen_rows import surest, taken
 from autoseg.networks.one_stage_body import PyramidBody, tower
 from autoseg.networks.region_proposals import anchors_at
@@ -24,7 +24,6 @@ from autoseg.planning.network_plan import YolactPlan
 MOST_OVERLAP = 0.5  # with a surer candidate
 LOOKED_AT = 2  # times as many as are kept, as published
 MOVED, STRETCHED = 0.1, 0.2  # what a box's numbers are in units of, as in SSD
-OUTSIDE = -20.0  # a mask's logit
 
 
 class YolactOutputs(NamedTuple):
@@ -132,8 +131,7 @@ def surest_boxes(found: YolactOutputs, count: int, patch: Sequence[int]) -> Cand
     index, boxes = taken(index, order), taken(boxes, order)
     masks = summed_masks(taken(found.coefficients, index), found.prototypes)
     inside = within(boxes, found.prototypes.shape[2:], patch)
-    inside &= score[..., None] > 0  # which of the suppressed ones fill the rest is open
-    masks = torch.where(inside, masks, OUTSIDE).view(*order.shape, *found.prototypes.shape[2:])
+    masks = torch.where(inside, masks, EMPTY).view(*order.shape, *found.prototypes.shape[2:])
     return Candidates(taken(classes, order), score, masks)
 
 

@@ -112,14 +112,17 @@ def test_engines_give_the_candidates_that_torch_gives(
 
 
 def test_packed_candidates_say_how_probable_each_class_and_none_are() -> None:
-    found = Candidates(torch.tensor([[2]]), torch.tensor([[0.7]]), torch.randn(1, 1, 2, 2))
+    masks = torch.randn(1, 2, 2, 2)
+    found = Candidates(torch.tensor([[2, 1]]), torch.tensor([[0.7, 0.0]]), masks)
     semantic = torch.randn(1, 3, 2, 2)
-    packed = packed_candidates(filled(found, 2), semantic)
-    assert packed.shape == (1, 2 + 3, 4 + 4)
-    probability = packed[0, :2, :4].softmax(-1)
+    packed = packed_candidates(filled(found, 3), semantic)
+    assert packed.shape == (1, 3 + 3, 4 + 4)
+    probability = packed[0, :3, :4].softmax(-1)
     np.testing.assert_allclose(probability[0], [0, 0, 0.7, 0.3], atol=1e-5)
-    assert probability[1, 3] > 0.999  # one that is missing
-    torch.testing.assert_close(packed[0, 2:, 4:].view(3, 2, 2), semantic[0])
+    assert bool((probability[1:, 3] > 0.999).all())  # one of no score, and one that is missing
+    torch.testing.assert_close(packed[0, 0, 4:].view(2, 2), masks[0, 0])
+    assert bool((packed[0, 1:3, 4:] < -9).all())
+    torch.testing.assert_close(packed[0, 3:, 4:].view(3, 2, 2), semantic[0])
 
 
 def test_places_run_from_edge_to_edge() -> None:
@@ -213,7 +216,7 @@ def test_masks_of_boxes_end_where_the_box_does_and_the_surest_of_a_place_is_kept
     kept = surest_boxes(found, 3, (16, 16))
     sure = torch.tensor([[5.0, 3.0]]).sigmoid()
     torch.testing.assert_close(kept.scores[:, :2], sure)
-    assert float(kept.scores[0, 2]) == 0 and not bool((kept.masks[0, 2] > 0).any())
+    assert float(kept.scores[0, 2]) == 0
     assert bool((kept.masks[0, 0, :4, :4] > 0).all()) and int((kept.masks[0, 0] > 0).sum()) == 16
     assert within(anchors[None], (8, 8), (16, 16)).sum(2).tolist() == [[16, 16, 16]]
 
