@@ -2,8 +2,8 @@
 
 torch's own copies maps that lie channels last, and back, which costs as much as convolutions gain
 by that layout; of a single sample its gradients are wrong where they arrive channels last (torch
-2.13, bfloat16 and double precision). Where a CPU trains, maps are therefore normed here. Everywhere
-else, graphs of networks included, torch's own is used.
+2.13). Where a CPU trains, maps are therefore normed here. Everywhere else, graphs of networks
+included, torch's own is used.
 """
 
 from typing import Any

@@ -90,7 +90,7 @@ class PatchSettings(Record):
 
     A network of `reference_elements` convolution outputs trains at `reference_batch` in
     `reference_memory_gib`; the patch is shrunk until a batch of `fitting_batch` fits, and until it
-    has `most_voxels`, if that is given. The loss takes `loss_bytes` more for each voxel and output.
+    has no more than `most_voxels`. The loss takes `loss_bytes` more for each voxel and output.
     """
 
     initial_volume_vox: int
@@ -98,7 +98,7 @@ class PatchSettings(Record):
     reference_batch: int
     fitting_batch: int
     reference_memory_gib: float
-    most_voxels: int | None = None
+    most_voxels: int | None = Field(default=None, ge=1)
     loss_bytes: float = 0.0
 
 

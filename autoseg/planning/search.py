@@ -182,8 +182,8 @@ def shrink_to_fit(
 
     Starts from a patch shaped like the median scan, and shrinks the axis that is largest against
     it by one step of its pooling until the batch to fit does, and the patch has as few voxels as
-    is asked for; `network_of` plans a network for
-    strides and kernels, `elements` are those of a network.
+    is asked for; `network_of` plans a network for strides and kernels, `elements` are those of a
+    network. Raises AutosegError where no patch does.
     """
     topology, patch = find_topology(search.spacing_mm, _first_patch(search), search.pooling)
     most_voxels = search.patch.most_voxels or prod(patch)
@@ -236,9 +236,12 @@ def _too_few_voxels(search: PatchSearch) -> AutosegError:
 
 
 def too_little_memory(search: PatchSearch) -> AutosegError:
+    most_voxels = search.patch.most_voxels
+    bound = "" if most_voxels is None else f", with at most {most_voxels} voxels"
+    remedy = "" if most_voxels is None else ", or raise most_voxels in the rule of patch_size_vox"
     return AutosegError(
-        f"No patch fits into {search.memory_gib:g} GiB. Plan for a machine with more memory "
-        "(--for gpu:GB)."
+        f"No patch fits into {search.memory_gib:g} GiB{bound}. Plan for a machine with more memory "
+        f"(--for gpu:GB){remedy}."
     )
 
 

@@ -191,6 +191,24 @@ def test_tiny_scans_are_refused() -> None:
         configure(fingerprint, "nnunet", gpu(8))
 
 
+def test_a_rule_can_bound_the_voxels_of_a_patch(tmp_path: Path) -> None:
+    fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
+    (tmp_path / "ruleset.toml").write_text('title = "bounded"\nextends = "nnunet"\n')
+
+    def patch_of(most_voxels: int) -> tuple[int, ...]:
+        (tmp_path / "own.toml").write_text(
+            '[[rule]]\nid = "patch_size.own"\ndecides = "patch_size_vox"\n'
+            f"changes = {{ most_voxels = {most_voxels} }}\n"
+            'because = "to be small"\nsource = "a test"\n'
+        )
+        return configure(fingerprint, str(tmp_path), gpu(8)).model.patch_size_vox
+
+    assert patch_of(10**6) == (64, 64, 64)  # the whole scan, to whole strides
+    assert 16_000 < np.prod(patch_of(32_768)) <= 32_768
+    with pytest.raises(AutosegError, match=r"at most 10 voxels.*raise most_voxels in the rule"):
+        patch_of(10)
+
+
 def test_too_little_memory_is_not_blamed_on_the_scans() -> None:
     fingerprint = made_up_fingerprint(Scans((60, 60, 60), (1, 1, 1)))
     with pytest.raises(AutosegError, match=r"No patch fits into 0\.001 GiB"):
