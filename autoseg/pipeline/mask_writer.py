@@ -84,16 +84,16 @@ class MaskWriter:
         numbers, found = find_objects(segmentation, rule, self.labels, self.sureness)
         folder, case_id = self.folder / INSTANCES, case.case_id
         if self.others is not None:
-            self.others.write_objects(case, numbers, found)
+            self.others.write_objects(case, segmentation, numbers, found)
         write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
         save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
 
 
 def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
-    """Objects are written of all models of things, and for COCO; they are told apart by the border
-    that the network learned, where it learned one. How wide they are at least, where nobody
-    says it, is the plan's."""
-    wanted = labels.things or "coco" in extras.other_formats.formats
+    """Objects are written of all models of things, and for formats of objects; they are told apart
+    by the border that the network learned, where it learned one. How wide they are at least, where
+    nobody says it, is the plan's."""
+    wanted = labels.things or extras.other_formats.need_objects
     if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()

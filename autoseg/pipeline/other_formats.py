@@ -1,10 +1,11 @@
-"""Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, BIDS derivatives, COCO's objects."""
+"""Masks in other formats beside NIfTI: DICOM SEG, RTSTRUCT, BIDS derivatives, COCO's objects and
+panoptic maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from autoseg.dataset.bids_derivatives import write_derivative
 from autoseg.dataset.coco_results import CocoObject, write_coco
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.panoptic_results import Thing, write_panoptic
 from autoseg.images.dicom.codes import CodeTable, codes_of
 from autoseg.images.dicom.derived import Findings, Segment, segments_of
 from autoseg.images.dicom.series import recognise, stack_of
@@ -20,12 +22,15 @@ from autoseg.images.dicom.write_contours import write_rtstruct
 from autoseg.images.dicom.write_seg import SegKind, write_seg
 from autoseg.pipeline.objects import FoundObject
 from autoseg.records import Record
+from autoseg.work_folder import mask_path
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import Segmentation
 
-OtherFormat = Literal["dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids", "coco"]
-OTHER_FORMATS: tuple[OtherFormat, ...] = get_args(OtherFormat)
+OtherFormat = Literal[
+    "dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids", "coco", "panoptic"
+]
+OF_OBJECTS = {"coco", "panoptic"}  # which `write_objects` is given
 SEG_KINDS: dict[str, SegKind] = {
     "dicom-seg": "binary",
     "dicom-labelmap": "labelmap",
@@ -42,10 +47,14 @@ class OtherFormats(Record):
     def need_probabilities(self) -> bool:
         return "dicom-fractional" in self.formats
 
+    @property
+    def need_objects(self) -> bool:
+        return bool(OF_OBJECTS.intersection(self.formats))
+
 
 def not_dicom(cases: Sequence[Case], wanted: OtherFormats) -> dict[str, str]:
     """Cases that the formats cannot be written of, before any network runs."""
-    if not set(wanted.formats) - {"bids", "coco"}:
+    if not set(wanted.formats) - {"bids", *OF_OBJECTS}:
         return {}
     refusal = (
         "its scan is not DICOM, to which alone DICOM masks can refer. Leave --format out, or give "
@@ -66,7 +75,7 @@ class OtherWriter:
     def write(self, case: Case, found: "Segmentation", probabilities: Path | None) -> None:
         """DICOM is written of DICOM alone, as `not_dicom` tells."""
         for name in self.wanted.formats:
-            if name == "coco":  # of objects, which `write_objects` is given
+            if name in OF_OBJECTS:
                 continue
             if name == "bids":
                 write_derivative(self.folder / name, case, found.labels, self.labels)
@@ -83,14 +92,21 @@ class OtherWriter:
             write_seg(path, findings, SEG_KINDS[name])
 
     def write_objects(
-        self, case: Case, numbers: NDArray[Any], objects: Sequence[FoundObject]
+        self,
+        case: Case,
+        found: "Segmentation",
+        numbers: NDArray[Any],
+        objects: Sequence[FoundObject],
     ) -> None:
-        """The objects of a 2D image, where they are wanted as COCO has them."""
-        if "coco" not in self.wanted.formats:
-            return
-        told = [CocoObject(one.number, one.value, one.box, one.score) for one in objects]
-        path = self.folder / "coco" / f"{case.case_id}.json"
-        write_coco(path, case.files()[0].name, numbers, told, self.labels)
+        """The numbered objects of a mask, where they are wanted as COCO has them."""
+        if "coco" in self.wanted.formats:
+            told = [CocoObject(one.number, one.value, one.box, one.score) for one in objects]
+            path = self.folder / "coco" / f"{case.case_id}.json"
+            write_coco(path, case.files()[0].name, numbers, told, self.labels)
+        if "panoptic" in self.wanted.formats:
+            things = [Thing(one.number, one.value, one.score) for one in objects]
+            path = mask_path(self.folder / "panoptic", case.case_id)
+            write_panoptic(path, found.labels, numbers, things, self.labels)
 
     def _findings(self, case: Case, found: "Segmentation") -> Findings:
         from autoseg.checkpoint import content_hash

@@ -72,6 +72,26 @@ def test_objects_of_a_picture_are_written_as_coco_has_them(tmp_path: Path, model
     np.testing.assert_array_equal(written, read_labels(out / "instances/a.nii.gz").array)
 
 
+def test_a_panoptic_map_tells_objects_and_stuff_of_every_voxel(tmp_path: Path, model: Path) -> None:
+    noise = np.random.default_rng(0).normal(100, 20, (21, 27, 11)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, AFFINE), tmp_path / "a.nii.gz")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "a.nii.gz"), str(out), "--model", str(model)]
+    fixed = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+    assert main([*command, *fixed, "--format", "panoptic"]) == 0
+    mask, numbers, segments = (
+        np.asarray(nib.load(out / folder / "a.nii.gz").dataobj)
+        for folder in (".", "instances", "panoptic")
+    )
+    assert numbers.max() > 1
+    assert (mask == 4).any()
+    np.testing.assert_array_equal(segments, np.where(mask == 4, numbers.max() + 1, numbers))
+    written = SimpleITK.ReadImage(out / "panoptic/a.nii.gz")
+    scan = SimpleITK.ReadImage(tmp_path / "a.nii.gz")
+    for place in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(written, place)(), getattr(scan, place)(), atol=1e-5)
+
+
 def with_smallest(model: Path, path: Path, smallest_mm: float) -> Path:
     """The same model, whose plan says how wide an object is at least."""
     card, network = load_model(model)

@@ -75,7 +75,15 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         "--format",
         nargs="+",
         default=[],
-        choices=("dicom-seg", "dicom-labelmap", "dicom-fractional", "rtstruct", "bids", "coco"),
+        choices=(
+            "dicom-seg",
+            "dicom-labelmap",
+            "dicom-fractional",
+            "rtstruct",
+            "bids",
+            "coco",
+            "panoptic",
+        ),
         help="also write masks in these formats, each in a folder of its name",
     )
     parser.add_argument(
