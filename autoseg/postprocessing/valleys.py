@@ -32,7 +32,7 @@ class ValleyRule(Record):
     and by `min_prominence` of the depth at which all objects count as equally deep. `smoothing` is
     the width of the Gaussian of the means, a standard deviation in voxels of the finest axis."""
 
-    prominence: float = Field(default=0.4, ge=0, le=1)
+    prominence: float = Field(default=0.25, ge=0, le=1)
     min_prominence: float = Field(default=0.02, ge=0, le=1)
     smoothing: float = Field(default=1.0, ge=0)
 
