@@ -19,7 +19,7 @@ from autoseg.planning.plan import Configuration
 LOSS_BYTES = 12
 # Bytes of each weight: itself, its gradient, and the optimiser's moment; AdamW has two.
 KEPT_IN_HALF_PRECISION = 0.6  # of the bytes, assumed: norms keep some in single precision
-WEIGHT_BYTES = {"sgd": 12, "adamw": 16}
+WEIGHT_BYTES = {"sgd": 12, "adamw": 16, "muon": 12}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +11,9 @@ from autoseg.device import Device
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
 from autoseg.planning.plan import Configuration
+from autoseg.training.muon import Muon, is_dense
 
-ADAM_SECOND_MOMENT = 0.999
+ADAM_FIRST_MOMENT, ADAM_SECOND_MOMENT = 0.9, 0.999
 FUSED_ON = ("cuda",)  # where one kernel does it all, and skips a step without asking the host
 SMALLEST_SCALE = 1.0  # of half precision; gradients that overflow even then are not finite
 
@@ -97,17 +99,28 @@ def make_optimizer(
     """
     plan = configuration.run.training
     _freeze(network, plan.frozen)
-    groups: dict[float, list[nn.Parameter]] = {}
+    matrices = _matrices(network) if plan.optimizer == "muon" else set()
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             factor = _rate_factor(name, configuration)
-            groups.setdefault(factor, []).append(parameter)
+            groups.setdefault((factor, name in matrices), []).append(parameter)
     if not groups:
         raise AutosegError("training.frozen: nothing is left to be trained. Freeze fewer parts.")
-    described = [
-        {"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()
+    described: list[dict[str, Any]] = [
+        {"params": parameters, "rate_factor": factor}
+        | ({"momentum": plan.momentum} if of_matrices else {})
+        for (factor, of_matrices), parameters in groups.items()
     ]
     fused = device.torch_device.type in FUSED_ON
+    if plan.optimizer == "muon":
+        return Muon(
+            described,
+            lr=plan.learning_rate,
+            betas=(ADAM_FIRST_MOMENT, ADAM_SECOND_MOMENT),
+            weight_decay=plan.weight_decay,
+            fused=fused,
+        )
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(
             described,
@@ -125,6 +138,11 @@ def make_optimizer(
         fused=fused,
     )
     return _with_still_momentum(sgd) if sgd.defaults["fused"] and plan.momentum else sgd
+
+
+def _matrices(network: nn.Module) -> set[str]:
+    """The names of weights that are matrices."""
+    return {f"{name}.weight" for name, layer in network.named_modules() if is_dense(layer)}
 
 
 def _with_still_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:

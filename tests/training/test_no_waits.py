@@ -138,7 +138,7 @@ def test_a_step_runs_where_nothing_can_be_read(labels: LabelScheme, loss: str) -
     assert norm.device == META and len(batch.image) == 3
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_no_operation_of_a_step_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:

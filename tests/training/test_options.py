@@ -34,6 +34,7 @@ from tests.training.blobs import CPU, Recorder, changed_training, training_in, t
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-4, "momentum": 0.9},
+    "muon": {"optimizer": "muon", "learning_rate": 3e-3, "momentum": 0.95},
     "cosine and warm-up": {"schedule": "cosine", "warmup_fraction": 0.2},
     "accumulation": {"accumulated_batches": 2},
     "moving mean": {"ema_decay": 0.9},
