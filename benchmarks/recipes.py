@@ -18,12 +18,16 @@ from benchmarks.equal_time import Contestant, kept
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
 SGD = ("training.optimizer=sgd",)
 ADAMW = ("training.optimizer=adamw", "training.momentum=0.9", "training.learning_rate=1e-3")
+MUON = ("training.optimizer=muon", "training.momentum=0.95", "training.learning_rate=3e-3")
 INTENSITY = ("noise_std", "blur_sigma_vox", "contrast", "low_resolution", "inverted_gamma", "gamma")
 CHANGES: dict[str, tuple[str, ...]] = {
     "plain": (*SGD, "training.momentum=0.99", "training.learning_rate=0.01"),
     "momentum": (*SGD, "training.momentum=0.9", "training.learning_rate=0.03"),
     "adamw": ADAMW,
     "adamw_fast": (*ADAMW, "training.learning_rate=3e-3"),
+    "muon": MUON,
+    "muon_slow": (*MUON, "training.learning_rate=1e-3"),
+    "muon_fast": (*MUON, "training.learning_rate=1e-2"),
     "decay": ("training.weight_decay=0.05",),
     "cosine": ("training.schedule=cosine", "training.warmup_fraction=0.05"),
     "mean": ("training.ema_decay=0.99",),
@@ -31,9 +35,16 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "two_samples": ("batch_size=2",),
     "four_samples": ("batch_size=4",),
     "small_slices": ("2d.patch_size_vox=128,128",),
+    "top_k": ("loss.kind=topk_dice", "loss.top_k_fraction=0.1"),
     "foreground": ("training.foreground_fraction=0.67",),
     "shallow_loss": ("model.network.deep_supervision=false",),
     "light": tuple(f"augmentation.{name}.probability=0" for name in INTENSITY),
+    "heavy": (
+        "augmentation.rotation_degrees.probability=0.5",
+        "augmentation.scaling.probability=0.5",
+        "augmentation.elastic_vox.probability=0.3",
+        "augmentation.elastic_vox.range=0,4",
+    ),
     "residual": ("model.network.kind=residual_unet",),
     "one_rate": ("training.learning_rate=6e-4", "training.head_rate=1"),
     "one_look": ("inference.mirror_axes=[]",),
