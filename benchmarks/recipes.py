@@ -18,7 +18,7 @@ from benchmarks.equal_time import Contestant, kept
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
 SGD = ("training.optimizer=sgd",)
 ADAMW = ("training.optimizer=adamw", "training.momentum=0.9", "training.learning_rate=1e-3")
-MUON = ("training.optimizer=muon", "training.momentum=0.95", "training.learning_rate=3e-3")
+MUON = ("training.optimizer=muon", "training.momentum=0.95", "training.learning_rate=5e-3")
 INTENSITY = ("noise_std", "blur_sigma_vox", "contrast", "low_resolution", "inverted_gamma", "gamma")
 CHANGES: dict[str, tuple[str, ...]] = {
     "plain": (*SGD, "training.momentum=0.99", "training.learning_rate=0.01"),
@@ -26,7 +26,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "adamw": ADAMW,
     "adamw_fast": (*ADAMW, "training.learning_rate=3e-3"),
     "muon": MUON,
-    "muon_slow": (*MUON, "training.learning_rate=1e-3"),
+    "muon_slowest": (*MUON, "training.learning_rate=1e-3"),
+    "muon_slow": (*MUON, "training.learning_rate=3e-3"),
     "muon_fast": (*MUON, "training.learning_rate=1e-2"),
     "decay": ("training.weight_decay=0.05",),
     "cosine": ("training.schedule=cosine", "training.warmup_fraction=0.05"),
