@@ -330,7 +330,7 @@ def test_settings_are_checked_and_remembered(
     trainings = {name: c["run"]["training"] for name, c in plan["configurations"].items()}
     assert {t["epochs"] for t in trainings.values()} == {7}
     assert trainings["3d_fullres"]["optimizer"] == "sgd"
-    assert trainings["2d"]["optimizer"] == "adamw"
+    assert trainings["2d"]["optimizer"] == "muon"
     assert main(["explain", "run.training.epochs", "--work", str(tmp_path / "w")]) == 0
     assert "set by hand; the rules had decided 40" in capsys.readouterr().out
 

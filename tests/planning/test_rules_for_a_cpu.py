@@ -24,7 +24,7 @@ def planned(rules: str, machine: Machine) -> Configuration:
 @pytest.mark.parametrize(
     ("rules", "machine", "expected"),
     [
-        ("cpu", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("cpu", CPU, {"optimizer": "muon", "learning_rate": 5e-3, "momentum": 0.95}),
         ("fcn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
         ("fcn", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
         ("flow", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
