@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import LabelScheme
+from autoseg.errors import AutosegError
 from autoseg.images.volume import write_image, write_labels
 from autoseg.pipeline.objects import find_objects
 from autoseg.pipeline.other_formats import OtherFormats, OtherWriter
@@ -90,10 +91,16 @@ class MaskWriter:
 
 
 def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
-    """Objects are written of all models of things, and for formats of objects; they are told apart
-    by the border that the network learned, where it learned one. How wide they are at least, where
-    nobody says it, is the plan's."""
-    wanted = labels.things or extras.other_formats.need_objects
+    """Objects are written of all models of things, and for COCO; they are told apart by the border
+    that the network learned, where it learned one. How wide they are at least, where nobody
+    says it, is the plan's. Raises AutosegError where what counts no objects shall be panoptic."""
+    formats = extras.other_formats.formats
+    if "panoptic" in formats and not labels.things:
+        raise AutosegError(
+            "--format panoptic: these models count no objects, and their masks tell the class of "
+            "every voxel already. Leave it out, or train with `things` in dataset.json."
+        )
+    wanted = labels.things or "coco" in formats
     if extras.instances is None and not wanted:
         return extras
     rule = extras.instances or InstanceRule()

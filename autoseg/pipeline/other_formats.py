@@ -47,10 +47,6 @@ class OtherFormats(Record):
     def need_probabilities(self) -> bool:
         return "dicom-fractional" in self.formats
 
-    @property
-    def need_objects(self) -> bool:
-        return bool(OF_OBJECTS.intersection(self.formats))
-
 
 def not_dicom(cases: Sequence[Case], wanted: OtherFormats) -> dict[str, str]:
     """Cases that the formats cannot be written of, before any network runs."""

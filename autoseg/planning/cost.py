@@ -17,7 +17,8 @@ from autoseg.planning.plan import Configuration
 
 # Bytes of each voxel and output: logits in single precision, their logarithms, their gradients.
 LOSS_BYTES = 12
-# Bytes of each weight: itself, its gradient, and the optimiser's moment; AdamW has two.
+# Bytes of each weight: itself, its gradient, and the optimiser's moment; AdamW has two, also of the
+# few weights that Muon leaves to it.
 KEPT_IN_HALF_PRECISION = 0.6  # of the bytes, assumed: norms keep some in single precision
 WEIGHT_BYTES = {"sgd": 12, "adamw": 16, "muon": 12}
 

@@ -142,16 +142,17 @@ class AugmentationPlan(Record):
 class TrainingPlan(Record):
     """Optimiser, schedule, sampling and length.
 
-    `momentum` is Nesterov's for `sgd` and `muon`, and the first moment's for `adamw`. The learning
-    rate rises over `warmup_fraction` of the budget, then follows its schedule to 0. A step's
-    gradient is the mean over `accumulated_batches`. `foreground_fraction` of a step's samples is
-    centred on foreground: the last ones, or each with that probability. With `ema_decay` the model
-    is a moving mean of the weights. Parts of the network that `frozen` names are not trained; each
-    resolution learns at `layer_decay` times the rate of the one before it, going from the output
-    down the decoder and up the encoder; what is nearest to the output learns at `head_rate` times
-    its rate. `augment_on` the training device, or in processes of the CPU. `execution` is how the
-    network is run: what is fastest where it is measured. `early_stop_epochs` without a better
-    moving mean of held-out patches end a training; `keep_best` also keeps the best model.
+    `momentum` is Nesterov's for `sgd` and `muon`, and the first moment's for `adamw` (0.9 for what
+    `muon` leaves to it). The learning rate rises over `warmup_fraction` of the budget, then follows
+    its schedule to 0. A step's gradient is the mean over `accumulated_batches`.
+    `foreground_fraction` of a step's samples is centred on foreground: the last ones, or each with
+    that probability. With `ema_decay` the model is a moving mean of the weights. Parts of the
+    network that `frozen` names are not trained; each resolution learns at `layer_decay` times the
+    rate of the one before it, going from the output down the decoder and up the encoder; what is
+    nearest to the output learns at `head_rate` times its rate. `augment_on` the training device, or
+    in processes of the CPU. `execution` is how the network is run: what is fastest where it is
+    measured. `early_stop_epochs` without a better moving mean of held-out patches end a training;
+    `keep_best` also keeps the best model.
     """
 
     learning_rate: float = Field(gt=0)

@@ -132,26 +132,14 @@ def measure_instances(
     rule: InstanceRule,
 ) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Instance, ...], tuple[int, ...]]:
     """Objects that are numbered already [z, y, x], from 1, of these values, as `label_instances`
-    numbers them; and what the number of each was. Of an object in pieces the largest counts."""
-    keys = _largest_pieces(numbers.astype(np.uint32))
+    numbers them; and what the number of each was."""
+    keys = numbers.astype(np.uint32)
     none = ((0.0, 0.0, 0.0), Box(start=(0, 0, 0), stop=(0, 0, 0)))
     there = np.unique(keys[keys > 0]).tolist()
     objects = [_Object(key, values[key - 1], 0, *none) for key in there]
     objects = _measured_again(objects, keys, rule.least_voxels(keys.shape, spacing_mm))
     told = _told(keys, objects, float(np.prod(spacing_mm)))
     return *told, tuple(item.key for item in sorted(objects, key=_rank))
-
-
-def _largest_pieces(keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Of each object the largest part whose voxels touch by face, edge or corner."""
-    pieces = cc3d.connected_components(keys, connectivity=26, out_dtype=np.uint32).reshape(-1)
-    voxels = np.bincount(pieces)
-    owner = np.zeros(len(voxels), np.uint32)
-    owner[pieces] = keys.reshape(-1)
-    largest_first = np.argsort(-voxels, kind="stable")
-    _, first = np.unique(owner[largest_first], return_index=True)
-    is_largest = np.isin(np.arange(len(voxels)), largest_first[first])
-    return np.where(is_largest[pieces].reshape(keys.shape), keys, np.uint32(0))
 
 
 def _rank(item: _Object) -> tuple[int, int, tuple[int, ...], int]:

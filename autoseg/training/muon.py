@@ -2,7 +2,8 @@
 
 The momentum of a matrix is dominated by a few directions. Made orthogonal, it moves the weak ones
 as far as the strong (Jordan et al. 2024, kellerjordan.github.io/posts/muon). What is no matrix,
-such as norms and biases, follows AdamW.
+such as norms and biases, follows AdamW. Published for hidden layers; here the first layer and the
+heads are turned too, as measured.
 """
 
 from math import sqrt
@@ -21,7 +22,7 @@ DENSE_LAYERS = (
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for groups whose `momentum` is not None: their weights are matrices [rows, rest].
+    """AdamW, but for groups that have a `momentum`: their weights are matrices [rows, rest].
 
     These follow their orthogonal Nesterov momentum, as far as a step of AdamW goes (Liu et al.
     2025, arXiv:2502.16982), and lose their gradients in `step`. Weight decay is decoupled. Where
@@ -32,33 +33,37 @@ class Muon(torch.optim.AdamW):
         super().__init__([{"momentum": None} | group for group in groups], **options)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None, "the loss is not looked at again"
         for group in self.param_groups:
             if group["momentum"] is not None:
                 for weights in group["params"]:
                     if weights.grad is not None:
-                        self._turn(weights, weights.grad, group)
+                        self._step_of_matrix(weights, weights.grad, group)
                         weights.grad = None
-        return super().step(closure)
+        super().step()
 
-    def _turn(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+    def _step_of_matrix(
+        self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]
+    ) -> None:
         state, momentum, rate = self.state[weights], group["momentum"], group["lr"]
         if not state:
+            state["step"] = torch.zeros((), device=weights.device)  # AdamW asks all states for it
             state["momentum_buffer"] = torch.zeros_like(weights)
-        mean = state["momentum_buffer"]
+        buffer = state["momentum_buffer"]
         skipped = getattr(self, "found_inf", None)
         if skipped is not None:
             rate = rate * (1 - skipped)
-            gradient = torch.where(skipped > 0, mean, gradient)
-        mean.lerp_(gradient, 1 - momentum)
-        ahead = torch.lerp(gradient, mean, momentum).flatten(1)
-        step = orthogonal(ahead).view_as(weights) * (LIKE_ADAM * sqrt(max(ahead.shape)))
-        weights.mul_(1 - rate * group["weight_decay"]).sub_(rate * step)
+            gradient = torch.where(skipped > 0, buffer, gradient)
+        buffer.lerp_(gradient, 1 - momentum)
+        ahead = torch.lerp(gradient, buffer, momentum).flatten(1)
+        change = orthogonal(ahead).view_as(weights) * (LIKE_ADAM * sqrt(max(ahead.shape)))
+        weights.mul_(1 - rate * group["weight_decay"]).sub_(rate * change)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix of the same singular vectors, whose singular values are about 1 (0.7 to 1.2) but for
-    those that were hardly any.
+    """A matrix of the same singular vectors, whose singular values are about 1 (0.7 to 1.2), but
+    for those under a hundredth of the matrix's norm, which become up to 500 times that share.
 
     Newton and Schulz's iteration, of the matrix's products with itself alone, which are small.
     """
@@ -66,14 +71,14 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         return orthogonal(matrix.T).T
     matrix = matrix / matrix.norm().clamp(min=SMALLEST_NORM)
     product = matrix @ matrix.T
-    unchanged = torch.eye(len(product), dtype=product.dtype, device=product.device)
-    all_factors = unchanged
+    identity = torch.eye(len(product), dtype=product.dtype, device=product.device)
+    polynomial = identity
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
-        factor = a * unchanged + b * product + c * product @ product
-        all_factors = factor @ all_factors
+        factor = a * identity + b * product + c * product @ product
+        polynomial = factor @ polynomial
         product = factor @ product @ factor
-    return all_factors @ matrix
+    return polynomial @ matrix
 
 
 def is_dense(layer: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -11,10 +12,13 @@ from scipy.spatial.distance import pdist
 
 from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
 from autoseg.cli import main
+from autoseg.cli.arguments import make_parser
 from autoseg.dataset.labels import LabelScheme
+from autoseg.errors import AutosegError
 from autoseg.images.coco import path_of_map
 from autoseg.images.volume import read_labels
-from autoseg.pipeline.mask_writer import Extras
+from autoseg.pipeline.mask_writer import Extras, extras_of_things
+from autoseg.pipeline.other_formats import OtherFormat, OtherFormats
 from autoseg.pipeline.predict import PredictJob, predict_files
 from autoseg.planning.model_plan import DistancePlan, FlowPlan, TaskPlan
 from autoseg.postprocessing.instances import InstanceRule
@@ -90,6 +94,18 @@ def test_a_panoptic_map_tells_objects_and_stuff_of_every_voxel(tmp_path: Path, m
     scan = SimpleITK.ReadImage(tmp_path / "a.nii.gz")
     for place in ("GetSpacing", "GetOrigin", "GetDirection"):
         np.testing.assert_allclose(getattr(written, place)(), getattr(scan, place)(), atol=1e-5)
+
+
+def test_masks_of_what_is_not_counted_are_not_panoptic(tmp_path: Path) -> None:
+    labels = LabelScheme(values=(0, 1), names=("background", "organ"))
+    with pytest.raises(AutosegError, match="count no objects"):
+        extras_of_things(Extras(other_formats=OtherFormats(formats=("panoptic",))), labels, 1.0)
+
+
+def test_the_command_line_has_every_other_format() -> None:
+    for name in get_args(OtherFormat):
+        options = make_parser().parse_args(["predict", "in", "out", "--format", name])
+        assert options.format == [name]
 
 
 def with_smallest(model: Path, path: Path, smallest_mm: float) -> Path:

@@ -5,12 +5,7 @@ from scipy import ndimage
 
 from autoseg.dataset.labels import instance_classes
 from autoseg.geometry import Box
-from autoseg.postprocessing.instances import (
-    Instance,
-    InstanceRule,
-    label_instances,
-    measure_instances,
-)
+from autoseg.postprocessing.instances import Instance, InstanceRule, label_instances
 from autoseg.postprocessing.touching import NeckRule
 from tests.postprocessing.test_touching import ellipsoid
 
@@ -188,20 +183,6 @@ def test_labels_are_left_as_they_are() -> None:
     before = labels.copy()
     label_instances(labels, (1, 1, 1), InstanceRule())
     assert (labels == before).all()
-
-
-def test_of_objects_that_were_found_in_pieces_the_largest_count() -> None:
-    rng = np.random.default_rng(0)
-    numbers = rng.choice(6, (9, 10, 11), p=(0.5, *5 * (0.1,)))
-    expected = np.zeros_like(numbers)
-    for number in range(1, 6):
-        pieces, count = ndimage.label(numbers == number, EVERYWHERE)
-        sizes = ndimage.sum_labels(pieces > 0, pieces, range(1, count + 1))
-        assert np.count_nonzero(sizes == sizes.max()) == 1
-        expected[pieces == sizes.argmax() + 1] = number
-    found, objects, were = measure_instances(numbers, (1, 1, 2, 2, 2), (1, 1, 1), InstanceRule())
-    np.testing.assert_array_equal(np.array([0, *were])[found], expected)
-    assert [one.volume_mm3 for one in objects] == np.bincount(found.reshape(-1))[1:].tolist()
 
 
 def test_an_instance_reads_as_json() -> None:

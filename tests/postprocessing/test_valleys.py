@@ -34,6 +34,14 @@ def test_a_shallow_valley_parts_nothing() -> None:
     assert part_at_valleys(numbers > 0, depth, (1, 1, 1), ValleyRule(), min_voxels=300) is None
 
 
+def test_a_valley_that_was_learned_too_shallow_parts_too() -> None:
+    numbers, depth = two_halves()
+    filled = np.where(numbers > 0, np.maximum(depth, 0.65 * depth.max()), 0)
+    parts = part_at_valleys(numbers > 0, filled, (1, 1, 1), ValleyRule())
+    assert parts is not None and parts.max() == 2
+    assert part_at_valleys(numbers > 0, filled, (1, 1, 1), ValleyRule(prominence=0.4)) is None
+
+
 def test_parts_are_those_of_scikit_images_watershed() -> None:
     rng = np.random.default_rng(3)
     depth = ndimage.gaussian_filter(rng.random((1, 40, 40)), (0, 3, 3))

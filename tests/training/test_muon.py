@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,38 @@ def test_steps_are_those_of_torch_where_both_have_them() -> None:
     assert moved.norm() > 10 * (ours.weight - theirs.weight).norm()
 
 
+def test_weights_decay_apart_from_their_gradients() -> None:
+    weights = nn.Parameter(torch.randn(4, 5))
+    start = weights.detach().clone()
+    optimizer = Muon([{"params": [weights], "momentum": 0.9}], lr=0.01, weight_decay=0.5)
+    weights.grad = torch.zeros_like(weights)
+    optimizer.step()
+    torch.testing.assert_close(weights.detach(), start * (1 - 0.01 * 0.5))
+
+
+def test_what_was_saved_goes_on_as_it_was() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    other = copy.deepcopy(layer)
+    one, two = (
+        Muon([{"params": [of.weight], "momentum": 0.9}, {"params": [of.bias]}], lr=0.01)
+        for of in (layer, other)
+    )
+
+    def learn(network: nn.Linear, optimizer: Muon) -> None:
+        network(torch.arange(12.0).reshape(2, 6)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    learn(layer, one)
+    other.load_state_dict(layer.state_dict())
+    two.load_state_dict(copy.deepcopy(one.state_dict()))  # torch would share tensors
+    for network, optimizer in ((layer, one), (other, two)):
+        learn(network, optimizer)
+    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.bias, other.bias)
+
+
 def test_a_step_is_as_large_as_one_of_adam() -> None:
     layer = nn.Conv3d(16, 32, 3, bias=False)
     optimizer = Muon([{"params": [layer.weight], "momentum": 0.95}], lr=0.01, weight_decay=0.0)
@@ -85,8 +118,10 @@ def test_norms_biases_and_depthwise_weights_follow_adamw() -> None:
     assert not is_dense(layers[0])
 
 
-def test_convolutions_and_no_other_weights_are_matrices(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4, affine=True))
+def test_whole_convolutions_and_linear_layers_are_matrices(tmp_path: Path) -> None:
+    whole = [nn.Conv3d(1, 4, 3), nn.ConvTranspose3d(4, 2, 2, stride=2), nn.Linear(3, 2)]
+    others = [nn.InstanceNorm3d(4, affine=True), nn.Conv2d(4, 8, 3, groups=2), nn.Embedding(2, 3)]
+    network = nn.Sequential(*whole, *others)
     training = training_with(tmp_path, 1, optimizer="muon", momentum=0.95)
     optimizer = make_optimizer(network, training.configuration, CPU)
     momenta = {
@@ -94,6 +129,7 @@ def test_convolutions_and_no_other_weights_are_matrices(tmp_path: Path) -> None:
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    assert momenta == {network[0].weight: 0.95} | dict.fromkeys(
-        (network[0].bias, network[1].weight, network[1].bias)
-    )
+    assert set(momenta) == set(network.parameters())
+    matrices = {parameter for parameter, momentum in momenta.items() if momentum == 0.95}
+    assert matrices == {layer.weight for layer in whole}
+    assert {momenta[parameter] for parameter in set(momenta) - matrices} == {None}

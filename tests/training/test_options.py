@@ -24,6 +24,7 @@ from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution, LossPlan, RandomRange
 from autoseg.preprocessing.store import StoredCase
 from autoseg.tasks.losses import Comparison
+from autoseg.training import learner as learner_module
 from autoseg.training.bookkeeping import card_at, state_files
 from autoseg.training.execution import Trial, executed, fastest_run, laid_out
 from autoseg.training.job import Training
@@ -59,8 +60,9 @@ def test_any_training_learns_and_resumes_to_the_bit(tmp_path: Path, option: str)
     assert np.mean(whole.losses[-5:]) < whole.losses[0]
 
 
-def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
-    training = training_with(tmp_path, 3, frozen=("encoder.0",), layer_decay=0.5)
+@pytest.mark.parametrize("kind", ["sgd", "muon"])
+def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path, kind: str) -> None:
+    training = training_with(tmp_path, 3, frozen=("encoder.0",), layer_decay=0.5, optimizer=kind)
     network, _ = train_model(training, Recorder(), Event(), resume=False)
     stopped = Event()
     stopped.set()
@@ -73,6 +75,7 @@ def test_frozen_parts_stay_and_far_layers_learn_slowly(tmp_path: Path) -> None:
     optimizer = make_optimizer(network, training.configuration, CPU)
     factors = {group["rate_factor"]: len(group["params"]) for group in optimizer.param_groups}
     assert max(factors) == 1
+    assert len(optimizer.param_groups) == len(factors) * (2 if kind == "muon" else 1)
     assert min(factors) == 0.5 ** (2 * (stages - 1) - 1)  # encoder.1, since encoder.0 is frozen
 
 
@@ -202,8 +205,13 @@ def test_the_second_stage_sees_the_masks_of_the_first(tmp_path: Path) -> None:
     assert dice is not None and dice > 0.6  # which noise alone could not give
 
 
-def test_half_precision_skips_steps_that_overflow(tmp_path: Path) -> None:
-    training = training_with(tmp_path, 1)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_half_precision_skips_steps_that_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, fused: bool
+) -> None:
+    monkeypatch.setattr(learner_module, "FUSED_ON", ("cpu",) if fused else ())
+    training = training_with(tmp_path, 1, optimizer=optimizer)
     network = torch.nn.Conv3d(1, 2, 1)
     learner = Learner(network, training.configuration, CPU)
     learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
