@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.layouts.naming import stem
 from autoseg.images.volume import Volume, write_labels
 from autoseg.records import save_json
 
@@ -61,7 +62,7 @@ def write_panoptic(
         "annotations": [annotation],
     }
     write_labels(path, replace(mask, array=segments))
-    save_json(content, path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
+    save_json(content, path.with_name(f"{stem(path)}.json"))
 
 
 def _row(number: int, value: int, score: float | None) -> dict[str, Any]:
