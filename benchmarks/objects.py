@@ -39,21 +39,33 @@ PREDICTED = 16  # scans, in all of which one
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
 IMAGES = ("imagesTr", "images")  # nnU-Net's folder, and ours
-TASKS = {
-    "border": "semantic",
-    "distance": "distance",
-    "flow": "flow",
-    "mask_queries": "mask_queries",
-    "mask_rcnn": "boxes",
-    "solov2": "solov2",
-    "yolact": "yolact",
-}
 # Half of the cpu rules' features; networks of whole objects have rules of their own.
-PLAIN = (
-    'kind = "plain_unet", base_features = 8, max_features = 80, blocks = [2], decoder_blocks = 2'
-)
 HALVED = "base_features = 8, max_features = 80"
-NETWORKS = dict.fromkeys(("mask_queries", "mask_rcnn", "solov2", "yolact"), HALVED)
+PLAIN = f'kind = "plain_unet", {HALVED}, blocks = [2], decoder_blocks = 2'
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A task, the rules that plan it, what they change of the network, and settings of the plan."""
+
+    task: str
+    rules: str = "cpu"
+    network: str = PLAIN
+    settings: tuple[str, ...] = ()
+
+
+ANSWERS = {
+    "border": Answer("semantic"),
+    "distance": Answer("distance"),
+    "flow": Answer("flow"),
+    "mask_queries": Answer("mask_queries", "mask_queries", HALVED),
+    "mask_rcnn": Answer("boxes", "mask_rcnn", HALVED),
+    "cascade": Answer("boxes", "mask_rcnn", f"{HALVED}, steps = 3"),
+    "point_rend": Answer("boxes", "mask_rcnn", f"{HALVED}, point_rend = true"),
+    "panoptic_fpn": Answer("boxes", "mask_rcnn", HALVED, ("network.dense_classes=[0]",)),
+    "solov2": Answer("solov2", "solov2", HALVED),
+    "yolact": Answer("yolact", "yolact", HALVED),
+}
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -153,17 +165,18 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used
     """Iterations that were made, and what training took."""
     rules = work / "rules"
     rules.mkdir(parents=True, exist_ok=True)
-    parent = task if task in NETWORKS else "cpu"
-    (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{parent}"\n')
+    answer = ANSWERS[task]
+    (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{answer.rules}"\n')
     (rules / "task.toml").write_text(
-        f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{TASKS[task]}"\n'
+        f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{answer.task}"\n'
         'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
         '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
-        f"changes = {{ {NETWORKS.get(task, PLAIN)} }}\n"
+        f"changes = {{ {answer.network} }}\n"
         'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
     place = ("--work", work)
-    chosen = ("--set", *options.set) if options.set else ()
+    settings = (*answer.settings, *options.set)
+    chosen = ("--set", *settings) if settings else ()
     autoseg("plan", dataset, *place, "--rules", rules, "--name", task, "--for", "cpu", *chosen)
     autoseg("prepare", "--plan", task, *place)
     iterations = options.iterations or iterations_in(options.minutes, work, task)
@@ -246,7 +259,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="of a processor")
     parser.add_argument("--iterations", type=int, help="train for so many instead")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--task", choices=tuple(TASKS), nargs="+", default=tuple(TASKS))
+    parser.add_argument("--task", choices=tuple(ANSWERS), nargs="+", default=tuple(ANSWERS))
     options = parser.parse_args()
     length = (
         f"{options.iterations} iterations"

@@ -21,7 +21,6 @@ from autoseg.networks.one_stage_body import PyramidBody, features_of_places, tow
 from autoseg.planning.network_plan import SoloPlan
 
 RARE = -4.6  # the bias of what is true of one cell in a hundred
-INSIDE = 0.5  # of a mask's probability
 LOOKED_AT = 3  # times as many cells as candidates are kept have masks made
 
 
@@ -103,13 +102,12 @@ def surest_masks(found: SoloOutputs, count: int) -> Candidates:
     score, cell = surest(best.values, LOOKED_AT * count)
     classes = taken(best.indices, cell) + 1
     logits = found.masks_of(cell)
-    probability = logits.sigmoid()
-    inside = (probability > INSIDE).to(probability)
-    voxels = inside.sum(2)
-    score = score * (probability * inside).sum(2) / voxels.clamp_min(1)
+    inside = (logits > 0).to(logits)
+    score = score * (logits.sigmoid() * inside).sum(2) / inside.sum(2).clamp_min(1)
     score, order = surest(score, score.shape[1])
-    classes, logits, inside = (taken(values, order) for values in (classes, logits, inside))
-    score, order = surest(score * matrix_decay(mask_overlaps(inside), classes), count)
+    overlaps = taken(taken(mask_overlaps(inside), order).transpose(1, 2), order)
+    score, kept = surest(score * matrix_decay(overlaps, taken(classes, order)), count)
+    order = taken(order, kept)
     masks = taken(logits, order).view(*order.shape, *found.features.shape[2:])
     return Candidates(taken(classes, order), score, masks)
 
