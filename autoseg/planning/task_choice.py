@@ -39,8 +39,6 @@ OBJECT_TASKS = {
 LEAST_REACH_VOX, REACH_VOX = 2.0, 24.0
 # Steps of heat for each voxel of the diameter of an object: it has to come along bent ones.
 STEPS_PER_VOX, LEAST_STEPS, MOST_STEPS = 3.0, 24, 256
-# From which score on objects of SOLOv2 are kept: of three factors it is low where it is right.
-SOLO_SCORE = 0.1
 
 
 def choose_task(
@@ -120,7 +118,7 @@ def _objects_plan(
     if isinstance(network, SoloPlan):
         sizes = Sizes.of(search.objects.sizes_vox(search.spacing_mm), search.spacing_mm)
         ranges = open_ranges(sizes, search.spacing_mm)
-        return CandidatesPlan(kind="solov2", sizes_mm=ranges, object_score=SOLO_SCORE, **known)
+        return CandidatesPlan(kind="solov2", sizes_mm=ranges, **known)
     return CandidatesPlan(kind="yolact", **known)
 
 
