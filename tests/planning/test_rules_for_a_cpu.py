@@ -10,6 +10,7 @@ from autoseg.planning.plan import Configuration, Plan
 from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things
 
 GPU = gpu(24)
+MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 5e-3, "momentum": 0.95}
 
 
 def whole(rules: str, machine: Machine) -> Plan:
@@ -24,14 +25,19 @@ def planned(rules: str, machine: Machine) -> Configuration:
 @pytest.mark.parametrize(
     ("rules", "machine", "expected"),
     [
-        ("cpu", CPU, {"optimizer": "muon", "learning_rate": 5e-3, "momentum": 0.95}),
-        ("fcn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("cpu", CPU, MUON),
+        ("fcn", CPU, MUON),
         ("fcn", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
-        ("flow", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
-        ("deeplab", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 4e-5}),
+        ("flow", CPU, MUON),
+        ("deeplab", CPU, MUON | {"weight_decay": 4e-5}),
         ("deeplab", GPU, {"optimizer": "sgd", "learning_rate": 0.007, "weight_decay": 4e-5}),
-        ("segformer", CPU, {"optimizer": "adamw", "learning_rate": 6e-4, "head_rate": 1}),
+        ("mednext", CPU, MUON),
+        ("mednext", GPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("segformer", CPU, MUON | {"head_rate": 1}),
         ("segformer", GPU, {"optimizer": "adamw", "learning_rate": 6e-5, "head_rate": 10}),
+        ("solov2", CPU, MUON),
+        ("yolact", CPU, MUON),
+        ("mask_rcnn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
     ],
 )
 def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> None:
