@@ -161,6 +161,10 @@ def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Number
     return parted.reshape(mask.shape)
 
 
+def settings_of(task: str, options: Any) -> list[str]:
+    return [*ANSWERS[task].settings, *options.set]
+
+
 def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used]:
     """Iterations that were made, and what training took."""
     rules = work / "rules"
@@ -175,7 +179,7 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used
         'because = "half of the cpu rules\' features"\nsource = "benchmarks/objects.py"\n'
     )
     place = ("--work", work)
-    settings = (*answer.settings, *options.set)
+    settings = settings_of(task, options)
     chosen = ("--set", *settings) if settings else ()
     autoseg("plan", dataset, *place, "--rules", rules, "--name", task, "--for", "cpu", *chosen)
     autoseg("prepare", "--plan", task, *place)
@@ -240,7 +244,7 @@ def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any
     iterations, used = train(dataset, work, task, options)
     cases = held_out(work)
     cost = {
-        "set": options.set,
+        "set": settings_of(task, options),
         "iterations": iterations,
         "processor_minutes": used.processor_s / 60,
         "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),

@@ -41,9 +41,9 @@ class HeadSize:
 
 SOLO_SIZES = {
     "solov2": HeadSize(256, 4, 256),
-    "solov2_small": HeadSize(32, 2, 32, near=True),
+    "solov2_small": HeadSize(64, 2, 64, near=True),
 }
-YOLACT_SIZES = {"yolact": HeadSize(256, 1, 32), "yolact_small": HeadSize(32, 1, 16)}
+YOLACT_SIZES = {"yolact": HeadSize(256, 1, 32), "yolact_small": HeadSize(64, 1, 16)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def match_boxes(anchors: torch.Tensor, objects: PlacedObjects) -> MatchedBoxes:
     """Each box with the object that it overlaps most, and each object with the best of its boxes,
     however little that overlaps it, of anchors [box, 2 x axis]."""
     there = objects.classes > 0  # [batch, object]
-    overlaps = pairwise_iou(objects.boxes * there[..., None], anchors)  # [batch, object, box]
+    boxes = objects.boxes * there[..., None]  # a box of no size overlaps nothing
+    overlaps = pairwise_iou(boxes, anchors)  # [batch, object, box]
     best = overlaps.max(dim=1)
     # Of objects that share their best box the last one gets it.
     favourite = overlaps.argmax(dim=2)  # [batch, object]

@@ -9,11 +9,12 @@ from torch import nn
 from autoseg.device import choose_device
 from autoseg.inference.engines import ENGINES, EngineName, EngineRequest
 from autoseg.networks import family_of
+from autoseg.networks.candidate_suppression import mask_overlaps, matrix_decay
 from autoseg.networks.candidates import Candidates, filled, packed_candidates
 from autoseg.networks.mask_queries import PackedQueries
 from autoseg.networks.one_stage_body import features_of_places, with_places
 from autoseg.networks.one_stage_family import Pyramid, boxes_of
-from autoseg.networks.solov2 import SoloOutputs, leading, surest_masks
+from autoseg.networks.solov2 import LOOKED_AT, SoloOutputs, leading, surest_masks
 from autoseg.networks.yolact import (
     YolactOutputs,
     changed,
@@ -161,6 +162,30 @@ def test_two_cells_of_one_object_become_one_candidate_and_two_objects_stay() -> 
     torch.testing.assert_close(found.scores[0, :2], sure, atol=1e-3, rtol=0)
     assert found.scores[0, 2] < 0.2 and found.classes[0, :2].tolist() == [1, 1]
     assert bool((found.masks[0, 0, :, :4] > 0).all()) and bool((found.masks[0, 1, :, 4:] > 0).all())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_masks_lose_to_surer_ones_whatever_the_order_of_their_cells(dims: int) -> None:
+    torch.manual_seed(0)
+    size, grid, count = (8,) * dims, (5,) * dims, 6
+    features, kernels = torch.randn(2, 4, *size), torch.randn(2, 4, *grid)
+    cells = torch.randn(2, 3, *grid)
+    found = surest_masks(SoloOutputs((cells,), (kernels,), features, features), count)
+    scores = leading(cells.sigmoid()).flatten(2)[:, 1:]
+    for sample in range(2):
+        best, classes = scores[sample].max(dim=0)
+        first = best.argsort(descending=True)[: LOOKED_AT * count]
+        masks = kernels[sample].flatten(1).T[first] @ features[sample].flatten(1)
+        inside = (masks > 0).float()
+        sure = best[first] * (masks.sigmoid() * inside).sum(1) / inside.sum(1).clamp_min(1)
+        order = sure.argsort(descending=True)
+        assert not torch.equal(order, torch.arange(len(order)))
+        kept, alike = sure[order], classes[first][order] + 1
+        lost = matrix_decay(mask_overlaps(inside[order][None]), alike[None])[0]
+        last = (kept * lost).argsort(descending=True)[:count]
+        torch.testing.assert_close(found.scores[sample], (kept * lost)[last])
+        assert torch.equal(found.classes[sample], alike[last])
+        torch.testing.assert_close(found.masks[sample].flatten(1), masks[order][last])
 
 
 def test_masks_near_their_cells_fall_off_as_steeply_as_each_says() -> None:

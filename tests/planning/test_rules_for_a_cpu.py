@@ -33,11 +33,14 @@ def planned(rules: str, machine: Machine) -> Configuration:
         ("deeplab", GPU, {"optimizer": "sgd", "learning_rate": 0.007, "weight_decay": 4e-5}),
         ("mednext", CPU, MUON),
         ("mednext", GPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
-        ("segformer", CPU, MUON | {"head_rate": 1}),
+        ("segformer", CPU, MUON | {"head_rate": 1, "warmup_fraction": 0.0094}),
         ("segformer", GPU, {"optimizer": "adamw", "learning_rate": 6e-5, "head_rate": 10}),
         ("solov2", CPU, MUON),
+        ("solov2", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
         ("yolact", CPU, MUON),
         ("mask_rcnn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("mask_queries", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
+        ("maskformer", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
     ],
 )
 def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> None:
