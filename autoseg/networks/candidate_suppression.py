@@ -10,9 +10,11 @@ SIGMA = 2.0  # of matrix NMS
 
 def mask_overlaps(masks: torch.Tensor) -> torch.Tensor:
     """Intersection over union [batch, n, n] of binary masks [batch, n, voxel]."""
-    both = masks @ masks.transpose(1, 2)
-    voxels = masks.sum(2)
-    return both / (voxels[:, :, None] + voxels[:, None] - both).clamp_min(1)
+    shares = masks / masks.shape[2] ** 0.5  # products of large masks overflow in half precision
+    both = (shares @ shares.transpose(1, 2)).to(masks)
+    sizes = masks.mean(2)
+    union = sizes[:, :, None] + sizes[:, None] - both
+    return both / union.clamp_min(1 / masks.shape[2])
 
 
 def matrix_decay(overlaps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -52,6 +52,17 @@ def some_boxes(dims: int) -> Array:
 CLASSES = np.random.default_rng(0).integers(1, 3, 30)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_masks_overlap_in_half_precision_as_in_single(dtype: torch.dtype) -> None:
+    masks = torch.zeros(1, 3, 200_000)
+    for mask, (first, last) in enumerate(((0, 150_000), (50_000, 200_000), (0, 100))):
+        masks[0, mask, first:last] = 1
+    with torch.autocast("cpu", dtype):
+        found = mask_overlaps(masks)
+    torch.testing.assert_close(found, mask_overlaps(masks), atol=1e-2, rtol=1e-2)
+    assert mask_overlaps(masks)[0, 0, 1] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_matrix_nms_is_that_of_candidates_one_by_one() -> None:
     masks = (np.random.default_rng(0).random((30, 12)) < 0.6).astype(float)
     overlaps = mask_overlaps(torch.from_numpy(masks)[None])
