@@ -3,6 +3,8 @@
 Both take candidates that are sorted, the surest first, so that each is compared with those before.
 """
 
+from math import sqrt
+
 import torch
 
 SIGMA = 2.0  # of matrix NMS
@@ -10,7 +12,7 @@ SIGMA = 2.0  # of matrix NMS
 
 def mask_overlaps(masks: torch.Tensor) -> torch.Tensor:
     """Intersection over union [batch, n, n] of binary masks [batch, n, voxel]."""
-    shares = masks / masks.shape[2] ** 0.5  # products of large masks overflow in half precision
+    shares = masks / sqrt(masks.shape[2])  # products of large masks overflow in half precision
     both = (shares @ shares.transpose(1, 2)).to(masks)
     sizes = masks.mean(2)
     union = sizes[:, :, None] + sizes[:, None] - both
