@@ -38,7 +38,7 @@ def planned(rules: str, machine: Machine) -> Configuration:
         ("solov2", CPU, MUON),
         ("solov2", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
         ("yolact", CPU, MUON),
-        ("mask_rcnn", CPU, {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("mask_rcnn", CPU, MUON | {"warmup_fraction": 0.02}),
         ("mask_queries", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
         ("maskformer", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
     ],
