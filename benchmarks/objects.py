@@ -250,7 +250,9 @@ def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any
         "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),
     }
     out = WorkFolder(work).fold(task, WorkFolder(work).plan(task).recommended, 0).validation
-    found = {task: score(dataset, cases, lambda case: written(out, case)) | cost}
+    found: dict[str, dict[str, Any]] = {
+        task: score(dataset, cases, lambda case: written(out, case)) | cost
+    }
     if task == "border":
         found["watershed"] = score(dataset, cases, lambda case: parted_mask(out, case))
     return found
