@@ -26,6 +26,9 @@ class Detected(NamedTuple):
     boxes: torch.Tensor
     classes: torch.Tensor
 
+    def first(self, count: int) -> "Detected":
+        return Detected(self.boxes[:, :count], self.classes[:, :count])
+
 
 def detected(steps: Sequence[Regions], boxes: torch.Tensor, plan: BoxNetworkPlan) -> Detected:
     """The surest boxes [batch, region, 2 x axis], by the mean of what all steps say of them, once

@@ -8,6 +8,7 @@ how many there are, tracing finds all memory of a step, and engines can run it; 
 from are its own boxes, as in prediction, none of them told.
 """
 
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -28,12 +29,16 @@ from autoseg.planning.network_plan import BoxNetworkPlan
 # What a box's moves and growths are divided by, so that a head gives numbers about 1; a later step
 # has less left to do (Cai and Vasconcelos 2018; detectron2 has the same).
 UNITS = ((10.0, 5.0), (20.0, 10.0), (30.0, 15.0))
+# Of a patch's detections, the share whose masks training looks at. Few detections are of an object,
+# and masks of a quarter of the regions are what is published (Girshick 2015, arXiv:1504.08083).
+LEARNED_SHARE = 0.25
 
 
 class BoxOutputs(NamedTuple):
     """What training looks at: proposals, the regions of each step, boxes with masks [batch,
     detection, *bins], and where there are any points of them, and logits of every voxel [batch,
-    class, *space]; and all that was found, of which nothing is learned: none in training mode."""
+    class, *space]; and all that was found, of which nothing is learned: none in training mode,
+    which also has the masks of the surest boxes alone."""
 
     proposals: Proposals
     steps: list[Regions]
@@ -94,6 +99,9 @@ class MaskRCNN(nn.Module):
         proposals = self._proposals(pyramid)
         steps, boxes = self._looked_at(pyramid, likeliest(proposals, self.plan, size), size)
         found = detected(steps, boxes, self.plan)
+        alone = learning and self.training  # all objects would double a step's work
+        if alone:
+            found = found.first(ceil(LEARNED_SHARE * self.plan.detections))
         masks = self._masks(pyramid, found)
         points = []
         if self.points is not None:
@@ -107,7 +115,7 @@ class MaskRCNN(nn.Module):
                     seen = seen._replace(masks=masks)
         dense = [] if self.dense is None else [self.dense(maps)]
         told = []
-        if not (learning and self.training):  # which would double a step's work
+        if not alone:
             told = [as_queries(found, masks, dense[0] if dense else None, self.plan, size)]
         return BoxOutputs(proposals, steps, found.boxes, masks, points, dense, told)
 

@@ -55,10 +55,12 @@ def deepened(flat: dict[str, torch.Tensor], deep: MaskRCNN) -> dict[str, torch.T
 
 
 def test_steps_of_a_training_do_without_what_only_scores_need() -> None:
-    network, image = MaskRCNN(plan_of(2), 1, 3), torch.zeros(1, 1, 16, 16)
+    network, image = MaskRCNN(plan_of(2), 1, 3), torch.randn(1, 1, 16, 16)
     (learned,) = network.train()(image, all_resolutions=True)
     (scored,) = network.eval()(image, all_resolutions=True)
     assert not learned.found and len(scored.found) == 1
+    assert scored.masks.shape[1] == 5 and learned.masks.shape[1] == 2  # a quarter, the surest
+    assert torch.equal(learned.boxes, scored.boxes[:, :2])
 
 
 def test_a_volume_of_one_slice_is_seen_as_a_picture_is() -> None:
