@@ -17,7 +17,9 @@ LEAST_WEIGHT = 1e-6
 @dataclass(frozen=True, slots=True)
 class MaskTargets:
     """Class indices [batch, *space]; the number of each voxel's mask [batch, *space], or UNKNOWN,
-    or NONE; and the class of each mask [batch, mask], the last ones -1 where a patch has fewer."""
+    or NONE; and the class of each mask [batch, mask], the last ones -1 where a patch has fewer. On
+    a CPU there are as many as a patch has at the most, elsewhere, where asking takes time, as many
+    as the plan has room for."""
 
     labels: torch.Tensor
     masks: torch.Tensor
@@ -41,13 +43,16 @@ def find_masks(
     keys = _keys(classes, objects, plan)
     ranks = ranks_of(keys)  # [batch, voxel]
     sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
-    largest = sizes.sum(2).topk(plan.queries, dim=1)
+    voxels, largest = sizes.sum(2).topk(plan.queries, dim=1)
+    if voxels.is_cpu:
+        used = max(1, int((voxels > 0).sum(1).max()))
+        voxels, largest = voxels[:, :used], largest[:, :used]
     slots = torch.full_like(sizes[:, :, 0], NONE)
-    numbers = torch.arange(plan.queries, device=labels.device).expand_as(largest.indices)
-    slots = slots.scatter(1, largest.indices, numbers)
+    numbers = torch.arange(largest.shape[1], device=labels.device).expand_as(largest)
+    slots = slots.scatter(1, largest, numbers)
     masks = torch.where(known, slots.gather(1, ranks), UNKNOWN).view(labels.shape)
-    of_class = sizes.argmax(2).gather(1, largest.indices)
-    return MaskTargets(labels, masks, torch.where(largest.values > 0, of_class, -1))
+    of_class = sizes.argmax(2).gather(1, largest)
+    return MaskTargets(labels, masks, torch.where(voxels > 0, of_class, -1))
 
 
 def _keys(classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan) -> torch.Tensor:

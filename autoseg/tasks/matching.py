@@ -43,29 +43,21 @@ def assignment_costs(
     places = drawn_places(batch, plan.points, dims, targets.masks.device)
     samples = torch.arange(batch, device=places.device)
     corners = corners_at(targets.masks, places, samples)
-    classes = targets.classes[:, : _slots(targets)]
-    truth = corners.of_all(classes.shape[1])  # [batch, mask, point]
+    truth = corners.of_all(targets.classes.shape[1])  # [batch, mask, point]
     known = corners.known()[:, None]  # [batch, 1, point]
     costs = []
     for found in layers:
         # One row of points for all of a sample's masks.
         seen = sampled_at(found.masks, places[:, None])[:, :, 0]  # [batch, query, point]
         cost = (
-            plan.class_weight * _class_cost(found.classes, classes)
+            plan.class_weight * _class_cost(found.classes, targets.classes)
             + plan.mask_weight * _cross_entropies(seen, truth, known)
             + plan.dice_weight * _dice_losses(seen.sigmoid() * known, truth)
         )
         largest = torch.finfo(cost.dtype).max
         costs.append(cost.nan_to_num(nan=largest, posinf=largest, neginf=largest))
-    absent = (classes < 0)[:, None]  # [batch, 1, mask]
+    absent = (targets.classes < 0)[:, None]  # [batch, 1, mask]
     return torch.stack(costs).masked_fill(absent, torch.inf)
-
-
-def _slots(targets: MaskTargets) -> int:
-    """How many masks a sample has at the most, where asking costs nothing: the first ones are used,
-    and there is room for many more."""
-    there = targets.classes >= 0
-    return max(1, int(there.sum(1).max())) if there.is_cpu else there.shape[1]
 
 
 def _class_cost(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
