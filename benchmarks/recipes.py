@@ -52,7 +52,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }
 RULES = ("fcn", "deeplab", "segformer", "mednext")
 DECIDED = {  # by a rule of their own
-    "narrow": 'decides = "network"\nchanges = { base_features = 8, max_features = 80 }',
+    "wide": 'decides = "network"\nchanges = { base_features = 16, max_features = 160 }',
     "slim_decoder": 'decides = "network"\nchanges = { decoder_blocks = 1 }',
     "mib_512": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.5 }',
     "mib_256": 'decides = "memory_gib"\nvalue = { fixed_gib = 0.25 }',

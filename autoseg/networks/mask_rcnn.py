@@ -29,16 +29,17 @@ from autoseg.planning.network_plan import BoxNetworkPlan
 # What a box's moves and growths are divided by, so that a head gives numbers about 1; a later step
 # has less left to do (Cai and Vasconcelos 2018; detectron2 has the same).
 UNITS = ((10.0, 5.0), (20.0, 10.0), (30.0, 15.0))
-# Of a patch's detections, the share whose masks training looks at. Few detections are of an object,
-# and masks of a quarter of the regions are what is published (Girshick 2015, arXiv:1504.08083).
+# Of a patch's detections, the surest first, the share from whose masks a network learns. There are
+# several times as many as a patch has objects in the mean, and only those of an object count; of a
+# crowded patch the less sure ones teach no masks.
 LEARNED_SHARE = 0.25
 
 
 class BoxOutputs(NamedTuple):
-    """What training looks at: proposals, the regions of each step, boxes with masks [batch,
-    detection, *bins], and where there are any points of them, and logits of every voxel [batch,
-    class, *space]; and all that was found, of which nothing is learned: none in training mode,
-    which also has the masks of the surest boxes alone."""
+    """What training looks at: proposals, the regions of each step, the surest boxes with masks
+    [batch, detection, *bins], and where there are any points of them, and logits of every voxel
+    [batch, class, *space]; and all that was found, of which nothing is learned: in training mode
+    none."""
 
     proposals: Proposals
     steps: list[Regions]
@@ -99,25 +100,24 @@ class MaskRCNN(nn.Module):
         proposals = self._proposals(pyramid)
         steps, boxes = self._looked_at(pyramid, likeliest(proposals, self.plan, size), size)
         found = detected(steps, boxes, self.plan)
-        alone = learning and self.training  # all objects would double a step's work
-        if alone:
-            found = found.first(ceil(LEARNED_SHARE * self.plan.detections))
+        surest = ceil(LEARNED_SHARE * self.plan.detections)
+        for_a_step = learning and self.training  # all that is found would double its work
+        if for_a_step:
+            found = found.first(surest)
         masks = self._masks(pyramid, found)
-        points = []
-        if self.points is not None:
-            seen = SeenRegions(maps[0], found.boxes, masks, size)
-            if learning:
-                places = unsure_places(masks, self.plan.points)
-                points = [self.points(seen, places)]
-            else:
-                for _ in range(self.plan.subdivisions):
-                    masks = refined(self.points, seen, self.plan.points)
-                    seen = seen._replace(masks=masks)
+        seen = SeenRegions(maps[0], found.boxes, masks, size)
+        learned, points = seen.first(surest), []
+        if self.points is not None and learning:
+            points = [self.points(learned, unsure_places(learned.masks, self.plan.points))]
+        elif self.points is not None:
+            for _ in range(self.plan.subdivisions):
+                masks = refined(self.points, seen, self.plan.points)
+                seen = seen._replace(masks=masks)
         dense = [] if self.dense is None else [self.dense(maps)]
         told = []
-        if not alone:
+        if not for_a_step:
             told = [as_queries(found, masks, dense[0] if dense else None, self.plan, size)]
-        return BoxOutputs(proposals, steps, found.boxes, masks, points, dense, told)
+        return BoxOutputs(proposals, steps, learned.boxes, learned.masks, points, dense, told)
 
     def _proposals(self, pyramid: Pyramid) -> Proposals:
         count = len(self.plan.anchors)

@@ -35,6 +35,9 @@ class SeenRegions(NamedTuple):
     masks: torch.Tensor
     size: Sequence[int]
 
+    def first(self, count: int) -> "SeenRegions":
+        return self._replace(boxes=self.boxes[:, :count], masks=self.masks[:, :count])
+
     def in_patch(self, places: torch.Tensor) -> torch.Tensor:
         """Where places in regions lie in their patch [batch, region, point, axis]."""
         within = places.view(*self.boxes.shape[:2], *places.shape[1:])

@@ -5,7 +5,7 @@ import torch
 from autoseg.networks.box_geometry import pairwise_iou
 
 ROUNDS = 24
-BLOCK = 64  # boxes that a CPU settles together: more cost products, fewer cost calls
+BLOCK = 128  # boxes that a CPU settles at once; larger ones cost products, smaller ones graphs
 
 
 def survivors(

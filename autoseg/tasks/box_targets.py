@@ -1,4 +1,4 @@
-"""Which objects a patch holds, with the boxes around them, without asking the device anything."""
+"""Which objects a patch holds, with the boxes around them, asking none but a CPU anything."""
 
 from dataclasses import dataclass
 

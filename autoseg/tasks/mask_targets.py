@@ -1,5 +1,5 @@
-"""Which masks a patch holds, and what they are at any place in it, on the device, without asking it
-anything."""
+"""Which masks a patch holds, and what they are at any place in it, on the device; none but a CPU is
+asked anything."""
 
 from dataclasses import dataclass
 
@@ -44,15 +44,20 @@ def find_masks(
     ranks = ranks_of(keys)  # [batch, voxel]
     sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
     voxels, largest = sizes.sum(2).topk(plan.queries, dim=1)
-    if voxels.is_cpu:
-        used = max(1, int((voxels > 0).sum(1).max()))
-        voxels, largest = voxels[:, :used], largest[:, :used]
+    used = _used(voxels)
+    voxels, largest = voxels[:, :used], largest[:, :used]
     slots = torch.full_like(sizes[:, :, 0], NONE)
     numbers = torch.arange(largest.shape[1], device=labels.device).expand_as(largest)
     slots = slots.scatter(1, largest, numbers)
     masks = torch.where(known, slots.gather(1, ranks), UNKNOWN).view(labels.shape)
     of_class = sizes.argmax(2).gather(1, largest)
     return MaskTargets(labels, masks, torch.where(voxels > 0, of_class, -1))
+
+
+def _used(voxels: torch.Tensor) -> int:
+    """How many masks, the largest first [batch, mask], a patch has at the most, where asking costs
+    nothing: there is room for many more."""
+    return max(1, int((voxels > 0).sum(1).max())) if voxels.is_cpu else voxels.shape[1]
 
 
 def _keys(classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Where the objects of a patch are, on the device, without asking it anything."""
+"""Where the objects of a patch are, on the device, asking none but a CPU anything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from autoseg.networks import suppression
 from autoseg.networks.box_geometry import pairwise_iou
-from autoseg.networks.suppression import BLOCK, ROUNDS, survivors
+from autoseg.networks.suppression import ROUNDS, survivors
 
 
 def in_order(boxes: torch.Tensor, overlap: float, kinds: list[int]) -> list[bool]:
@@ -19,9 +20,13 @@ def in_order(boxes: torch.Tensor, overlap: float, kinds: list[int]) -> list[bool
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("overlap", [0.1, 0.5, 0.7])
-def test_survivors_are_those_of_going_through_boxes_in_order(dims: int, overlap: float) -> None:
+@pytest.mark.parametrize("block", [128, 1000])
+def test_survivors_are_those_of_going_through_boxes_in_order(
+    dims: int, overlap: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suppression, "BLOCK", block)
     torch.manual_seed(dims)
-    extent, count = {2: 14, 3: 6}[dims], BLOCK + 50
+    extent, count = {2: 14, 3: 6}[dims], 306
     middle, half = extent * torch.rand(2, count, dims), 3 + 2 * torch.rand(2, count, dims)
     boxes = torch.cat((middle - half, middle + half), dim=-1)
     kinds = torch.randint(3, (2, count))

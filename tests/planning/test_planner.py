@@ -118,7 +118,7 @@ def test_a_spacing_on_the_way_to_low_resolution_may_have_no_network() -> None:
 
 @pytest.mark.parametrize(
     ("shape_vox", "spacing_mm"),
-    [((86, 181, 471), (7.0, 0.22, 5.0)), ((2000, 2500, 1), (1, 1, 1))],
+    [((288, 66, 433), (3.0, 0.22, 3.0)), ((2000, 2500, 1), (1, 1, 1))],
     ids=["a network of one stage", "an axis without voxels"],
 )
 def test_low_resolution_is_left_out_where_it_has_no_network(
@@ -134,7 +134,7 @@ def test_where_the_axis_to_shrink_is_a_single_voxel_the_next_one_is_shrunk() -> 
     (organ,) = scans.classes
     small = organ.model_copy(update={"component_volume_mm3_p95": 1000.0})
     plan = configure(scans.model_copy(update={"classes": (small,)}), "cpu", CPU)
-    assert plan.model.patch_size_vox == (128, 192, 1)
+    assert plan.model.patch_size_vox == (192, 256, 1)
 
 
 def test_ct_and_cropped_scans_are_normalised_accordingly() -> None:
@@ -161,8 +161,8 @@ def test_without_a_gpu_the_plan_is_small_and_says_so() -> None:
     fingerprint = made_up_fingerprint(Scans((400, 512, 512), (1, 0.8, 0.8)))
     plan = plan_of(fingerprint, "cpu", CPU)
     configuration = plan.configurations["3d_fullres"]
-    assert configuration.model.network.stages[0].features == 16
-    assert np.prod(configuration.model.patch_size_vox) < 400_000
+    assert configuration.model.network.stages[0].features == 8
+    assert np.prod(configuration.model.patch_size_vox) < 600_000
     reasons = {d.name: d.because for d in plan.decisions}
     assert "no NVIDIA GPU" in reasons["machine"]
     assert "on a CPU" in reasons["network"]

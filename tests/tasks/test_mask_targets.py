@@ -56,6 +56,7 @@ def test_what_nobody_annotated_is_of_no_mask() -> None:
     assert torch.equal(found.masks == UNKNOWN, labels == IGNORED)
     labels[:] = IGNORED
     nothing = find_masks(labels, objects, plan())
+    assert nothing.classes.tolist() == [[-1]]
     assert int(nothing.count) == 0 and bool((nothing.masks == UNKNOWN).all())
 
 

@@ -27,8 +27,7 @@ from autoseg.planning.network_plan import (
 )
 from autoseg.planning.plan import Configuration
 from autoseg.planning.run_plan import BoxLossPlan, LossPlan, MatchingPlan
-from autoseg.tasks import matching, task_of
-from autoseg.tasks.mask_targets import MaskTargets
+from autoseg.tasks import mask_targets, matching, task_of
 from autoseg.training import learner
 from autoseg.training.bookkeeping import card_at
 from autoseg.training.execution import Trial
@@ -117,7 +116,7 @@ def test_no_step_waits_for_a_device(
     counts = CountsWaits(watch)
     asked = CountsCalls(matching.assigned)
     monkeypatch.setattr(matching, "assigned", asked)
-    monkeypatch.setattr(matching, "_slots", all_slots)  # which ask a CPU alone
+    monkeypatch.setattr(mask_targets, "_used", all_slots)  # which asks a CPU alone
     with watch:
         train_model(training, counts, Event(), resume=False)
     assert counts.counts[3] == counts.counts[0], watch.found
@@ -126,8 +125,26 @@ def test_no_step_waits_for_a_device(
     assert asked.calls == (4 + batches if kind == "mask_queries" else 0)
 
 
-def all_slots(targets: MaskTargets) -> int:
-    return targets.classes.shape[1]
+def all_slots(voxels: torch.Tensor) -> int:
+    return voxels.shape[1]
+
+
+@EVERY
+def test_a_loss_is_the_same_whether_a_device_was_asked_for_the_number_of_masks(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = training_of(kind, tmp_path, 1).configuration
+    torch.manual_seed(0)
+    network = build_network(configuration.model)
+    task = task_of(configuration, BLOB)
+    labels = torch.zeros(2, *PATCHES[3], dtype=torch.uint8)
+    labels[0, 2:9, 3:11, 4:12] = 1
+    outputs = all_outputs(network, torch.randn(2, 1, *PATCHES[3]), configuration.model.network)
+    torch.manual_seed(1)
+    found = task.loss(outputs, task.targets(labels))
+    monkeypatch.setattr(mask_targets, "_used", all_slots)
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, task.loss(outputs, task.targets(labels)))
 
 
 class CountsCalls:
