@@ -29,10 +29,10 @@ from autoseg.planning.network_plan import BoxNetworkPlan
 # What a box's moves and growths are divided by, so that a head gives numbers about 1; a later step
 # has less left to do (Cai and Vasconcelos 2018; detectron2 has the same).
 UNITS = ((10.0, 5.0), (20.0, 10.0), (30.0, 15.0))
-# Of a patch's detections, the surest first, the share from whose masks a network learns. There are
-# several times as many as a patch has objects in the mean, and only those of an object count; of a
-# crowded patch the less sure ones teach no masks.
-LEARNED_SHARE = 0.25
+# Of a patch's many detections, the surest first, the share from whose masks a network learns. There
+# are several times as many as a patch has objects in the mean, and only those of an object count;
+# the less sure ones of a crowded patch teach no masks.
+LEARNED_SHARE, LEAST_LEARNED = 0.25, 16
 
 
 class BoxOutputs(NamedTuple):
@@ -100,7 +100,7 @@ class MaskRCNN(nn.Module):
         proposals = self._proposals(pyramid)
         steps, boxes = self._looked_at(pyramid, likeliest(proposals, self.plan, size), size)
         found = detected(steps, boxes, self.plan)
-        surest = ceil(LEARNED_SHARE * self.plan.detections)
+        surest = max(LEAST_LEARNED, ceil(LEARNED_SHARE * self.plan.detections))
         for_a_step = learning and self.training  # all that is found would double its work
         if for_a_step:
             found = found.first(surest)

@@ -55,14 +55,16 @@ def deepened(flat: dict[str, torch.Tensor], deep: MaskRCNN) -> dict[str, torch.T
 
 
 def test_steps_of_a_training_do_without_what_only_scores_need() -> None:
-    network, image = MaskRCNN(plan_of(2), 1, 3), torch.randn(1, 1, 16, 16)
+    torch.manual_seed(0)
+    plan = plan_of(2).model_copy(update={"detections": 80, "proposals": 160, "considered": 160})
+    network, image = MaskRCNN(plan, 1, 3), torch.randn(1, 1, 16, 16)
     (learned,) = network.train()(image, all_resolutions=True)
     (scored,) = network.eval()(image, all_resolutions=True)
     assert not learned.found and len(scored.found) == 1
-    assert learned.masks.shape[1] == 2  # of 5: a quarter, the surest
+    assert learned.masks.shape[1] == 20  # a quarter, the surest
     torch.testing.assert_close(learned.boxes, scored.boxes)
     torch.testing.assert_close(learned.masks, scored.masks)
-    assert scored.found[0].masks.shape[1] == 5 + 2  # beside those of dense classes
+    assert scored.found[0].masks.shape[1] == 80 + 2  # beside those of dense classes
 
 
 def test_a_volume_of_one_slice_is_seen_as_a_picture_is() -> None:
