@@ -3,9 +3,9 @@
     python -m benchmarks.losses DATASET [--iterations 400] [--folds 0 1 2 3 4] [--seed 0]
 
 Trains in cross-validation with the `cpu` rules, but twice their spacing in plane, so that many
-trainings fit into an hour of two cores, and compares Dice and sensitivity of
-each case of class 1, predicted in full, with those of cross-entropy and Dice: mean paired
-differences with 95 % intervals (Student's t over cases).
+trainings fit into an hour of two cores, and compares Dice and sensitivity of each case of class 1,
+predicted in full, with those of cross-entropy and Dice: mean paired differences with 95 % intervals
+(Student's t over cases).
 """
 
 import argparse

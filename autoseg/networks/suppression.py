@@ -5,7 +5,7 @@ import torch
 from autoseg.networks.box_geometry import pairwise_iou
 
 ROUNDS = 24
-BLOCK = 128  # boxes that a CPU settles at once; larger ones cost products, smaller ones graphs
+BLOCK = 128  # boxes that a CPU settles at once: more are larger products, fewer a longer graph
 
 
 def survivors(

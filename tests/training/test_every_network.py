@@ -18,7 +18,7 @@ from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
-from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
+from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan, ObjectsPlan
 from autoseg.planning.network_plan import (
     BoxNetworkPlan,
     OneStagePlan,
@@ -134,17 +134,22 @@ def test_a_loss_is_the_same_whether_a_device_was_asked_for_the_number_of_masks(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configuration = training_of(kind, tmp_path, 1).configuration
+    planned = configuration.model.task
+    if isinstance(planned, ObjectsPlan):
+        counted = planned.model_copy(update={"things": (1,)})
+        configuration = changed_configuration(configuration, model={"task": counted})
     torch.manual_seed(0)
     network = build_network(configuration.model)
     task = task_of(configuration, BLOB)
-    labels = torch.zeros(2, *PATCHES[3], dtype=torch.uint8)
-    labels[0, 2:9, 3:11, 4:12] = 1
+    objects = torch.zeros(2, *PATCHES[3], dtype=torch.int32)
+    objects[0, 2:8, 2:8, 2:8], objects[0, 2:8, 8:14, 2:8], objects[1, 4:12, 4:12, 4:12] = 5, 3, 1
+    labels = (objects > 0).to(torch.uint8)
     outputs = all_outputs(network, torch.randn(2, 1, *PATCHES[3]), configuration.model.network)
     torch.manual_seed(1)
-    found = task.loss(outputs, task.targets(labels))
+    found = task.loss(outputs, task.targets(labels, objects))
     monkeypatch.setattr(mask_targets, "_used", all_slots)
     torch.manual_seed(1)
-    torch.testing.assert_close(found, task.loss(outputs, task.targets(labels)))
+    torch.testing.assert_close(found, task.loss(outputs, task.targets(labels, objects)))
 
 
 class CountsCalls:
