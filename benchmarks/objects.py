@@ -39,32 +39,29 @@ PREDICTED = 16  # scans, in all of which one
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
 IMAGES = ("imagesTr", "images")  # nnU-Net's folder, and ours
-# As U-Nets have them on a CPU, whatever the network.
-NARROW = "base_features = 8, max_features = 80"
-PLAIN = f'kind = "plain_unet", {NARROW}, blocks = [2], decoder_blocks = 2'
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A task, the rules that plan it, what they change of the network, and settings of the plan."""
+    """A task, the rules that plan it, what changes of their network, and settings of the plan."""
 
     task: str
     rules: str = "cpu"
-    network: str = PLAIN
+    network: str = ""
     settings: tuple[str, ...] = ()
 
 
 ANSWERS = {
     "border": Answer("semantic"),
     "distance": Answer("distance"),
-    "flow": Answer("flow"),
-    "mask_queries": Answer("mask_queries", "mask_queries", NARROW),
-    "mask_rcnn": Answer("boxes", "mask_rcnn", NARROW),
-    "cascade": Answer("boxes", "mask_rcnn", f"{NARROW}, steps = 3"),
-    "point_rend": Answer("boxes", "mask_rcnn", f"{NARROW}, point_rend = true"),
-    "panoptic_fpn": Answer("boxes", "mask_rcnn", NARROW, ("network.dense_classes=[0]",)),
-    "solov2": Answer("solov2", "solov2", NARROW),
-    "yolact": Answer("yolact", "yolact", NARROW),
+    "flow": Answer("flow", "flow"),
+    "mask_queries": Answer("mask_queries", "mask_queries"),
+    "mask_rcnn": Answer("boxes", "mask_rcnn"),
+    "cascade": Answer("boxes", "mask_rcnn", "steps = 3"),
+    "point_rend": Answer("boxes", "mask_rcnn", "point_rend = true"),
+    "panoptic_fpn": Answer("boxes", "mask_rcnn", settings=("network.dense_classes=[0]",)),
+    "solov2": Answer("solov2", "solov2"),
+    "yolact": Answer("yolact", "yolact"),
 }
 
 Numbers = NDArray[np.integer[Any]]
@@ -171,12 +168,15 @@ def train(dataset: Path, work: Path, task: str, options: Any) -> tuple[int, Used
     rules.mkdir(parents=True, exist_ok=True)
     answer = ANSWERS[task]
     (rules / "ruleset.toml").write_text(f'title = "one task"\nextends = "{answer.rules}"\n')
-    (rules / "task.toml").write_text(
-        f'[[rule]]\nid = "task.benchmark"\ndecides = "task"\nvalue = "{answer.task}"\n'
-        'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
-        '[[rule]]\nid = "network.benchmark"\ndecides = "network"\n'
-        f"changes = {{ {answer.network} }}\n"
-        'because = "equal features"\nsource = "benchmarks/objects.py"\n'
+    decided = {"task": f'value = "{answer.task}"'}
+    if answer.network:
+        decided["network"] = f"changes = {{ {answer.network} }}"
+    (rules / "benchmark.toml").write_text(
+        "".join(
+            f'[[rule]]\nid = "benchmark.{name}"\ndecides = "{name}"\n{value}\n'
+            'because = "to be compared"\nsource = "benchmarks/objects.py"\n'
+            for name, value in decided.items()
+        )
     )
     place = ("--work", work)
     settings = settings_of(task, options)

@@ -9,9 +9,10 @@ cuts them out for `region_heads`, `point_rend` refines masks, and `detections` a
 would say; `box_geometry` and `suppression` are of boxes alone. `one_stage_family` has `solov2` and
 `yolact`, over a `one_stage_body`, which give `candidates` after `candidate_suppression`;
 `chosen_rows` are the best of boxes and of candidates. `extension` makes one of another package's
-network. `instance_norm` is quick where a CPU trains. `tracing` finds what any network costs,
-`traced_search` fills memory by it, `unet_cost` counts it without torch; `published_weights` knows
-others' weights; `inputs` puts together what networks see.
+network. `instance_norm` and `quick_convolution` are quick where a CPU trains, which `cpu_training`
+knows. `tracing` finds what any network costs, `traced_search` fills memory by it, `unet_cost`
+counts it without torch; `published_weights` knows others' weights; `inputs` puts together what
+networks see.
 """
 
 from functools import cache

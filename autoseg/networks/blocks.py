@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from autoseg.networks.instance_norm import QuickNorm2d, QuickNorm3d
+from autoseg.networks.quick_convolution import QuickConv3d, QuickTransposed3d
 from autoseg.planning.network_plan import SQUEEZE_REDUCTION, Upsampling
 
-Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+Conv: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: QuickConv3d}
 TransposedConv: dict[int, Callable[..., nn.Module]] = {
     2: nn.ConvTranspose2d,
-    3: nn.ConvTranspose3d,
+    3: QuickTransposed3d,
 }
 InstanceNorm: dict[int, Callable[..., nn.Module]] = {2: QuickNorm2d, 3: QuickNorm3d}
 Dropout: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}

@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+from autoseg.networks.cpu_training import CHANNELS_LAST, cpu_trains, lies_channels_last
 
 
 class QuickNorm2d(nn.InstanceNorm2d):
@@ -30,19 +30,28 @@ class QuickNorm3d(nn.InstanceNorm3d):
         return _normed(self, x) if _is_quick(self, x) else super().forward(x)
 
 
+class FeatureNorm(nn.GroupNorm):
+    """The same as a group norm of one feature a group, which also takes maps of a single voxel."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _normed(self, x) if cpu_trains(self, x) else super().forward(x)
+
+
 def _is_quick(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: torch.Tensor) -> bool:
     """Whether a CPU trains; of maps of a single voxel torch says what is wrong."""
-    if not norm.training or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
     plain = norm.affine and not norm.track_running_stats and x.ndim in CHANNELS_LAST
-    return plain and x.shape[2:].numel() > 1
+    return plain and x.shape[2:].numel() > 1 and cpu_trains(norm, x)
 
 
-def _normed(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: torch.Tensor) -> torch.Tensor:
+def _normed(
+    norm: nn.InstanceNorm2d | nn.InstanceNorm3d | nn.GroupNorm, x: torch.Tensor
+) -> torch.Tensor:
     """A norm over groups of one feature is an instance norm, and quick where maps are contiguous;
     where channels lie last its gradient is slow."""
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
-    if last and x.dtype == torch.float32:
+    if lies_channels_last(x) and x.dtype == torch.float32:
         result: torch.Tensor = _ChannelsLast.apply(x, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
         return result
     return functional.group_norm(x, x.shape[1], norm.weight, norm.bias, norm.eps)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from autoseg.networks.blocks import Conv, TransposedConv
+from autoseg.networks.instance_norm import FeatureNorm
 from autoseg.networks.unet import Logits
 from autoseg.planning.network_plan import MedNeXtPlan, MedNeXtStage
 
@@ -97,7 +98,7 @@ class Bottleneck(nn.Module):
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         inside = shape.expansion * shape.in_features
-        self.norm = nn.GroupNorm(shape.in_features, shape.in_features)
+        self.norm = FeatureNorm(shape.in_features)
         self.widen = Conv[shape.dims](shape.in_features, inside, 1)
         self.narrow = Conv[shape.dims](inside, shape.features, 1)
 

@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from autoseg.device import Device, Precision, hardware_of
 from autoseg.errors import AutosegError
 from autoseg.kept import recall
+from autoseg.networks.cpu_training import CHANNELS_LAST
 from autoseg.networks.family import all_outputs
-from autoseg.networks.instance_norm import CHANNELS_LAST
 from autoseg.planning.network_plan import NetworkPlan
 from autoseg.planning.run_plan import Execution
 from autoseg.records import Record, parse_record

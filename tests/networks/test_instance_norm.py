@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg.networks.instance_norm import CHANNELS_LAST, QuickNorm2d, QuickNorm3d
+from autoseg.networks.cpu_training import CHANNELS_LAST
+from autoseg.networks.instance_norm import QuickNorm2d, QuickNorm3d
 
 NORMS: dict[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     2: (QuickNorm2d, nn.InstanceNorm2d),

@@ -48,6 +48,12 @@ def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> N
     assert {key: getattr(training, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize("rules", ["mask_rcnn", "yolact", "solov2", "mask_queries", "maskformer"])
+def test_encoders_of_networks_for_objects_are_as_narrow_as_those_of_u_nets(rules: str) -> None:
+    network = planned(rules, CPU).model.network
+    assert [stage.features for stage in network.levels][:2] == [8, 16]
+
+
 @pytest.mark.parametrize(
     ("rules", "structure_mm3", "gib"),
     [("cpu", 1e3, 0.0625), ("cpu", 1e6, 0.5), ("cpu", 0, 0.5), ("flow", 1e3, 0.5)],

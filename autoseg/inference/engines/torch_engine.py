@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from autoseg.inference.engines.request import EngineRequest, Runner
-from autoseg.networks.instance_norm import CHANNELS_LAST
+from autoseg.networks.cpu_training import CHANNELS_LAST
 
 RECORDED = 2  # numbers of patches: of whole batches, and of the last one of a scan
 WARM_UP = 3  # runs before one is recorded, in which libraries set up what they need

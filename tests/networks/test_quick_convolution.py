@@ -1,0 +1,128 @@
+"""Covers: quick_convolution, cpu_training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autoseg.networks.cpu_training import CHANNELS_LAST
+from autoseg.networks.quick_convolution import QuickConv3d, QuickTransposed3d
+
+Kind = tuple[Callable[..., nn.Module], Callable[..., nn.Module]]
+CONV: Kind = (QuickConv3d, nn.Conv3d)
+TRANSPOSED: Kind = (QuickTransposed3d, nn.ConvTranspose3d)
+CASES: dict[str, tuple[Kind, int, dict[str, Any]]] = {
+    "voxels": (CONV, 6, {"kernel_size": 1}),
+    "voxels, no bias": (CONV, 6, {"kernel_size": 1, "bias": False}),
+    "voxels, strided": (CONV, 6, {"kernel_size": 1, "stride": (1, 2, 3)}),
+    "voxels, transposed": (TRANSPOSED, 6, {"kernel_size": 1, "stride": 2}),
+    "depthwise": (CONV, 4, {"kernel_size": 3, "padding": 1, "groups": 4}),
+    "depthwise, no bias": (CONV, 4, {"kernel_size": 3, "padding": 1, "groups": 4, "bias": False}),
+    "in the plane": (CONV, 4, {"kernel_size": (1, 3, 3), "padding": (0, 1, 1), "groups": 4}),
+    "through slices": (CONV, 4, {"kernel_size": (5, 1, 3), "padding": (2, 0, 1), "groups": 4}),
+    "longer than its maps": (CONV, 4, {"kernel_size": 15, "padding": 7, "groups": 4}),
+    "strided": (CONV, 4, {"kernel_size": 3, "padding": 1, "groups": 4, "stride": (1, 2, 2)}),
+    "dilated": (
+        CONV,
+        4,
+        {"kernel_size": 3, "padding": (1, 2, 3), "dilation": (1, 2, 3), "groups": 4},
+    ),
+    "transposed": (TRANSPOSED, 4, {"kernel_size": 3, "padding": 1, "groups": 4, "stride": 2}),
+    "transposed in the plane": (
+        TRANSPOSED,
+        4,
+        {"kernel_size": 3, "padding": 1, "groups": 4, "stride": (1, 2, 2)},
+    ),
+    "neither": (CONV, 6, {"kernel_size": 3, "padding": 1, "stride": 2}),
+    "in groups": (CONV, 6, {"kernel_size": 3, "padding": 1, "groups": 2}),
+    "that does not keep the size": (CONV, 4, {"kernel_size": 3, "groups": 4}),
+    "round the edges": (
+        CONV,
+        4,
+        {"kernel_size": 3, "padding": 1, "groups": 4, "padding_mode": "circular"},
+    ),
+}
+
+
+@pytest.mark.parametrize("arrives_last", [False, True], ids=["contiguous", "gradients last"])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_torch_in_double_precision(
+    case: str, batch: int, last: bool, arrives_last: bool
+) -> None:
+    (quick, slow), width, shape = CASES[case]
+    torch.manual_seed(0)
+    layer = quick(4, width, **shape)
+    exact = slow(4, width, **shape).double()
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(batch, 4, 5, 7, 6)
+    x = x.contiguous(memory_format=_layout(last)).requires_grad_()
+    exact_x = x.detach().double().requires_grad_()
+    found, expected = layer(x), exact(exact_x)
+    gradient = torch.randn(found.shape)
+    expected.backward(gradient.double())
+    found.backward(gradient.contiguous(memory_format=_layout(arrives_last)))
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    assert x.grad is not None and exact_x.grad is not None
+    torch.testing.assert_close(x.grad.double(), exact_x.grad, atol=1e-5, rtol=1e-5)
+    for name, parameter in layer.named_parameters():
+        own, true = parameter.grad, exact.get_parameter(name).grad
+        assert own is not None and true is not None
+        torch.testing.assert_close(own.double(), true, atol=1e-4, rtol=1e-4)
+
+
+def _layout(last: bool) -> torch.memory_format:
+    return CHANNELS_LAST[5] if last else torch.contiguous_format
+
+
+@pytest.mark.parametrize("case", ["voxels", "depthwise", "voxels, transposed", "transposed"])
+def test_where_a_cpu_trains_torchs_own_gradient_is_not_asked_for(case: str) -> None:
+    (quick, slow), width, shape = CASES[case]
+    x = torch.randn(2, 4, 5, 7, 6, requires_grad=True)
+    names = {
+        kind: _gradients_asked_for(layer(4, width, **shape)(x))
+        for kind, layer in (("quick", quick), ("slow", slow))
+    }
+    assert "ConvolutionBackward0" in names["slow"]
+    assert "ConvolutionBackward0" not in names["quick"]
+
+
+def _gradients_asked_for(result: torch.Tensor) -> set[str]:
+    """The names of all functions that a gradient goes through."""
+    ahead, names = [result.grad_fn], set()
+    while ahead:
+        function = ahead.pop()
+        if function is not None:
+            names.add(function.name())
+            ahead += [earlier for earlier, _ in function.next_functions]
+    return names
+
+
+@pytest.mark.parametrize("case", ["voxels", "depthwise", "voxels, transposed", "transposed"])
+def test_what_is_not_trained_on_a_cpu_is_torchs_own(case: str) -> None:
+    (quick, _), width, shape = CASES[case]
+    layer = quick(4, width, **shape).eval()
+    image = torch.randn(2, 4, 5, 7, 6)
+    graph = torch.export.export(layer, (image,)).graph
+    names = {str(node.target) for node in graph.nodes}
+    assert any(name.startswith("aten.conv") for name in names)
+    assert not names & {"aten.linear.default", "aten.matmul.default"}
+
+
+def test_a_gradient_may_be_asked_for_of_the_maps_alone_or_the_kernels_alone() -> None:
+    layer = QuickConv3d(4, 4, 3, padding=1, groups=4)
+    x = torch.randn(2, 4, 5, 6, 7, requires_grad=True)
+    (of_maps,) = torch.autograd.grad(layer(x).square().sum(), x)
+    (of_kernels,) = torch.autograd.grad(layer(x.detach()).square().sum(), layer.weight)
+    layer.requires_grad_(False)
+    torch.testing.assert_close(torch.autograd.grad(layer(x).square().sum(), x)[0], of_maps)
+    assert of_kernels.abs().sum() > 0
+
+
+def test_half_precision_is_torchs_own() -> None:
+    layer = QuickConv3d(4, 4, 3, padding=1, groups=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(2, 4, 5, 6, 7)).dtype == torch.bfloat16
