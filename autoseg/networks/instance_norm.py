@@ -31,7 +31,7 @@ class QuickNorm3d(nn.InstanceNorm3d):
 
 
 class FeatureNorm(nn.GroupNorm):
-    """The same as a group norm of one feature a group, which also takes maps of a single voxel."""
+    """A group norm of one feature a group; of several samples maps may be of one voxel."""
 
     def __init__(self, features: int) -> None:
         super().__init__(features, features)

@@ -89,7 +89,7 @@ class MedNeXtBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mixed: torch.Tensor = self.mix(self.depthwise(x))
-        return x + mixed
+        return mixed + x
 
 
 class Bottleneck(nn.Module):

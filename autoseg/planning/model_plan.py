@@ -130,6 +130,7 @@ class BoxesPlan(WholeObjectsPlan):
     or what a panoptic branch says. A patch has at most `objects`."""
 
     kind: Literal["boxes"] = "boxes"
+    kept_share: float = Field(default=0.5, ge=0, le=1)  # as Panoptic FPN's in detectron2
     things: tuple[int, ...] = Field(min_length=1)
     objects: int = Field(ge=1)
 

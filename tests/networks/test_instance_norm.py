@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoseg.networks.cpu_training import CHANNELS_LAST
-from autoseg.networks.instance_norm import QuickNorm2d, QuickNorm3d
+from autoseg.networks.instance_norm import FeatureNorm, QuickNorm2d, QuickNorm3d
 
 NORMS: dict[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     2: (QuickNorm2d, nn.InstanceNorm2d),
@@ -68,6 +68,26 @@ def test_what_is_not_trained_on_a_cpu_is_torchs_own() -> None:
     assert torch.ops.aten.instance_norm.default in names
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         norm.train()(torch.randn(2, 3, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 4, 5), (2, 3, 4, 5), (2, 3, 1, 1, 1)])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_a_norm_of_features_is_torchs_group_norm(shape: tuple[int, ...], last: bool) -> None:
+    torch.manual_seed(0)
+    layout = CHANNELS_LAST[len(shape)] if last else torch.contiguous_format
+    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    norm, gradient = FeatureNorm(3), torch.randn(shape)
+    nn.init.normal_(norm.weight)
+    exact = nn.GroupNorm(3, 3).double()
+    exact.load_state_dict(norm.state_dict())
+    found = torch.autograd.grad(norm(x), [x, *norm.parameters()], gradient)
+    expected = torch.autograd.grad(
+        exact(doubled := x.detach().double().requires_grad_()),
+        [doubled, *exact.parameters()],
+        gradient.double(),
+    )
+    for own, true in zip(found, expected, strict=True):
+        torch.testing.assert_close(own.double(), true, atol=1e-4, rtol=1e-4)
 
 
 def test_an_activation_may_change_what_was_normed() -> None:

@@ -50,8 +50,9 @@ def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("rules", ["mask_rcnn", "yolact", "solov2", "mask_queries", "maskformer"])
 def test_encoders_of_networks_for_objects_are_as_narrow_as_those_of_u_nets(rules: str) -> None:
-    network = planned(rules, CPU).model.network
-    assert [stage.features for stage in network.levels][:2] == [8, 16]
+    for configuration in whole(rules, CPU).configurations.values():
+        features = [stage.features for stage in configuration.model.network.levels]
+        assert features == [min(80, 8 * 2**level) for level in range(len(features))]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +73,19 @@ def test_u_nets_are_narrow_and_see_two_small_slices_a_step_and_small_patches_of_
 
 
 @pytest.mark.parametrize(
-    ("rules", "score"),
-    [("mask_queries", 0.5), ("mask_rcnn", 0.3), ("yolact", 0.3), ("solov2", 0.3)],
+    ("rules", "score", "share"),
+    [
+        ("mask_queries", 0.5, 0.8),
+        ("mask_rcnn", 0.3, 0.5),
+        ("yolact", 0.3, 0.8),
+        ("solov2", 0.3, 0.8),
+    ],
 )
-def test_objects_are_kept_from_a_score_on(rules: str, score: float) -> None:
-    assert planned(rules, CPU).model.task.object_score == score  # type: ignore[union-attr]
+def test_objects_are_kept_from_a_score_and_a_share_on(
+    rules: str, score: float, share: float
+) -> None:
+    task: Any = planned(rules, CPU).model.task
+    assert (task.object_score, task.kept_share) == (score, share)
 
 
 @pytest.mark.parametrize("shape", [(64, 192, 192), (12, 320, 320)])

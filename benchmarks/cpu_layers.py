@@ -1,17 +1,20 @@
-"""What instance norms cost a training step on a CPU: ours and torch's, by layout.
+"""What norms and convolutions cost a training step on a CPU: ours and torch's, by layout.
 
-    python -m benchmarks.instance_norm PLAN...
+    python -m benchmarks.cpu_layers PLAN...
 
 Of the recommended configuration of each plan (a work folder's `plans/NAME.json`): forward and
-backward passes of one batch of noise on one thread, the four ways in turn. Medians of processor
-seconds go to benchmarks/results/instance_norm.json by the data set's folder and the plan's name.
+backward passes of one batch of noise on one thread, all ways in turn. Medians of processor seconds
+go to benchmarks/results/cpu_layers.json by the data set's folder and the plan's name.
 """
 
 import json
 import statistics
 import sys
 import time
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import torch
@@ -19,40 +22,44 @@ from torch.utils._pytree import tree_leaves
 
 from autoseg.checkpoint import build_network
 from autoseg.device import choose_device, hardware_of
-from autoseg.networks import instance_norm
+from autoseg.networks import instance_norm, quick_convolution
 from autoseg.networks.family import all_outputs
 from autoseg.planning.plan import Plan
 from autoseg.planning.run_plan import Execution
 from autoseg.records import load_record, replacing
 from autoseg.training.execution import executed, laid_out
 
-RESULTS = Path(__file__).parent / "results" / "instance_norm.json"
+RESULTS = Path(__file__).parent / "results" / "cpu_layers.json"
 ROUNDS, STEPS = 5, 3
+# Of each way the layers that are torch's own.
+WAYS: dict[str, tuple[ModuleType, ...]] = {
+    "torch": (instance_norm, quick_convolution),
+    "norms": (quick_convolution,),
+    "norms and convolutions": (),
+}
 LAYOUTS: dict[str, Execution] = {"contiguous": "eager", "channels last": "channels_last"}
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:
-    """Of a step, by layout and norm."""
+    """Of a step, by layout and what of it is ours."""
     model = plan.configurations[plan.recommended].model
     batch = plan.configurations[plan.recommended].run.batch_size
     torch.manual_seed(0)
     network = build_network(model)
     noise = torch.randn(batch, len(model.channel_names), *model.patch_size_vox)
-    quick = instance_norm._is_quick
     took: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for layout, execution in LAYOUTS.items():
-            for norm, used in (("torch", lambda *_: False), ("ours", quick)):
-                with patch.object(instance_norm, "_is_quick", used):
-                    run, image = executed(network, execution), laid_out(noise, execution)
-                    for step in range(STEPS):
-                        begun = time.process_time()
-                        outputs = tree_leaves(all_outputs(run, image, model.network))
-                        torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-                        network.zero_grad(set_to_none=True)
-                        if step:  # the first warms up
-                            spent = time.process_time() - begun
-                            took.setdefault(f"{layout}, {norm}", []).append(spent)
+    for _, (layout, execution), way in product(range(ROUNDS), LAYOUTS.items(), WAYS):
+        with ExitStack() as stack:
+            for layers in WAYS[way]:
+                stack.enter_context(patch.object(layers, "cpu_trains", lambda *_: False))
+            run, image = executed(network, execution), laid_out(noise, execution)
+            for step in range(STEPS):
+                begun = time.process_time()
+                outputs = tree_leaves(all_outputs(run, image, model.network))
+                torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+                network.zero_grad(set_to_none=True)
+                if step:  # the first warms up
+                    took.setdefault(f"{layout}, {way}", []).append(time.process_time() - begun)
     return {way: round(statistics.median(seconds), 3) for way, seconds in took.items()}
 
 
