@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from autoseg.augmentation.sample import RawSample
 
 MOST_BYTES_AHEAD = 2**30
+MOST_STEPS_AHEAD = 64  # small samples kept for thousands of steps would leave memory full of holes
 UNFINISHED_PER_MAKER = 2  # steps, so that none is idle until the training asks again
 
 Samples = list[RawSample]
@@ -35,7 +36,8 @@ def make_ahead(
     makers: int,
     most_bytes: int = MOST_BYTES_AHEAD,
 ) -> Generator[Samples, None, None]:
-    """Yield the samples of each step in order; those that wait take `most_bytes` at most.
+    """Yield the samples of each step in order; those that wait take `most_bytes` at most, and no
+    more than MOST_STEPS_AHEAD wait finished.
 
     One step is always made ahead, however large. Steps that are not finished are taken to be as
     large as the largest so far.
@@ -71,7 +73,7 @@ class _Backlog:
         """Whether one more step may be asked for."""
         while self.unfinished and _is_made(self.unfinished[0]):
             self._finish_oldest()
-        if self.largest_bytes is None:  # nothing is known yet
+        if self.largest_bytes is None or len(self.finished) >= MOST_STEPS_AHEAD:
             return False
         coming_bytes = (len(self.unfinished) + 1) * self.largest_bytes
         fits = self.finished_bytes + coming_bytes <= self.most_bytes

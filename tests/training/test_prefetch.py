@@ -8,7 +8,7 @@ import pytest
 
 from autoseg.augmentation.policy import no_augmentation
 from autoseg.augmentation.sample import RawSample
-from autoseg.training.prefetch import make_ahead, prefetch
+from autoseg.training.prefetch import MOST_STEPS_AHEAD, make_ahead, prefetch
 from tests.training.test_sampling import case_of, sampler_of
 
 Batches = Generator[list[RawSample], None, None]
@@ -75,6 +75,12 @@ def test_steps_of_equal_size_never_pass_the_bound() -> None:
     maker = Maker(lambda step: 300)
     batches = make_ahead(maker.submit, itertools.count(), makers=8, most_bytes=2000)
     assert maker.most_bytes_waiting(batches, 40) == 1800
+
+
+def test_small_steps_wait_in_a_bounded_number() -> None:
+    maker = Maker(lambda step: 1)
+    batches = make_ahead(maker.submit, itertools.count(), makers=8, most_bytes=2000)
+    assert maker.most_bytes_waiting(batches, 400) <= MOST_STEPS_AHEAD + 1
 
 
 def test_one_step_is_made_ahead_however_large() -> None:
