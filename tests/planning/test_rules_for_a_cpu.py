@@ -72,6 +72,17 @@ def test_u_nets_are_narrow_and_see_two_small_slices_a_step_and_small_patches_of_
     assert plan.expected["3d_fullres"].planned_gib == gib
 
 
+def test_one_class_of_large_structures_among_small_ones_keeps_the_large_patch() -> None:
+    scans = made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50))
+    (organ,) = scans.classes
+    small, large = (
+        organ.model_copy(update={"component_volume_mm3_p95": mm3}) for mm3 in (1e3, 1e6)
+    )
+    for classes, gib in (((small, small), 0.0625), ((small, large), 0.5), ((large, small), 0.5)):
+        plan = plan_of(scans.model_copy(update={"classes": classes}), "cpu", CPU)
+        assert plan.expected["3d_fullres"].planned_gib == gib
+
+
 @pytest.mark.parametrize(
     ("rules", "score", "share"),
     [
