@@ -1,10 +1,11 @@
-"""What norms and convolutions cost a training step on a CPU: ours and torch's, by layout.
+"""What a training step costs on a CPU: with our norms and convolutions and torch's, by layout.
 
     python -m benchmarks.cpu_layers PLAN...
 
 Of the recommended configuration of each plan (a work folder's `plans/NAME.json`): forward and
-backward passes of one batch of noise on one thread, all ways in turn. Medians of processor seconds
-go to benchmarks/results/cpu_layers.json by the data set's folder and the plan's name.
+backward passes of one batch of noise on one thread, all ways in turn, and what its optimiser takes.
+Medians of processor seconds and multiply-adds of a step go to benchmarks/results/cpu_layers.json by
+the data set's folder and the plan's name.
 """
 
 import json
@@ -22,12 +23,14 @@ from torch.utils._pytree import tree_leaves
 
 from autoseg.checkpoint import build_network
 from autoseg.device import choose_device, hardware_of
-from autoseg.networks import instance_norm, quick_convolution
+from autoseg.networks import family_of, instance_norm, quick_convolution
 from autoseg.networks.family import all_outputs
+from autoseg.planning.expectation import PASSES
 from autoseg.planning.plan import Plan
 from autoseg.planning.run_plan import Execution
 from autoseg.records import load_record, replacing
 from autoseg.training.execution import executed, laid_out
+from autoseg.training.learner import make_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "cpu_layers.json"
 ROUNDS, STEPS = 5, 3
@@ -41,11 +44,12 @@ LAYOUTS: dict[str, Execution] = {"contiguous": "eager", "channels last": "channe
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:
-    """Of a step, by layout and what of it is ours."""
-    model = plan.configurations[plan.recommended].model
-    batch = plan.configurations[plan.recommended].run.batch_size
+    """Of a step, by layout and what of it is ours, and of the optimiser."""
+    configuration = plan.configurations[plan.recommended]
+    model, batch = configuration.model, configuration.run.batch_size
     torch.manual_seed(0)
     network = build_network(model)
+    optimizer = make_optimizer(network, configuration, choose_device("cpu"))
     noise = torch.randn(batch, len(model.channel_names), *model.patch_size_vox)
     took: dict[str, list[float]] = {}
     for _, (layout, execution), way in product(range(ROUNDS), LAYOUTS.items(), WAYS):
@@ -57,10 +61,17 @@ def seconds_of(plan: Plan) -> dict[str, float]:
                 begun = time.process_time()
                 outputs = tree_leaves(all_outputs(run, image, model.network))
                 torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-                network.zero_grad(set_to_none=True)
+                ended = time.process_time()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
                 if step:  # the first warms up
-                    took.setdefault(f"{layout}, {way}", []).append(time.process_time() - begun)
-    return {way: round(statistics.median(seconds), 3) for way, seconds in took.items()}
+                    took.setdefault(f"{layout}, {way}", []).append(ended - begun)
+                    took.setdefault("optimiser", []).append(time.process_time() - ended)
+    cost = family_of(model.network.kind).cost(model)
+    return {
+        "multiply_adds": PASSES * cost.multiply_adds * batch,
+        **{way: round(statistics.median(seconds), 3) for way, seconds in took.items()},
+    }
 
 
 def main() -> None:

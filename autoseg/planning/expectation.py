@@ -12,7 +12,7 @@ CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
 GPU_RATE = 10e12
 # What networks reach of the rate of a U-Net on a CPU, measured in single precision: depthwise
 # convolutions and attention are slow there (docs/networks.md).
-CPU_SHARES = {"fcn": 0.8, "deeplabv3plus": 0.75, "segformer": 0.7, "mednext": 0.22}
+CPU_SHARES = {"fcn": 1.2, "deeplabv3plus": 0.85, "segformer": 0.55, "mednext": 0.4}
 PASSES = 3  # forward, and about twice as much backward
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
 

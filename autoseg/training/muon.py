@@ -72,12 +72,12 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     matrix = matrix / matrix.norm().clamp(min=SMALLEST_NORM)
     product = matrix @ matrix.T
     identity = torch.eye(len(product), dtype=product.dtype, device=product.device)
-    polynomial = identity
     a, b, c = QUINTIC
-    for _ in range(ITERATIONS):
+    polynomial = factor = a * identity + b * product + c * product @ product
+    for _ in range(ITERATIONS - 1):
+        product = factor @ product @ factor
         factor = a * identity + b * product + c * product @ product
         polynomial = factor @ polynomial
-        product = factor @ product @ factor
     return polynomial @ matrix
 
 
