@@ -13,7 +13,13 @@ from autoseg.evaluation.pairing import Pairing, pair_masks
 from autoseg.evaluation.pooled_metrics import with_pooled
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
 from autoseg.evaluation.score_arrays import class_statistics, mean_statistics, score_arrays
-from autoseg.evaluation.scored_case import CasePair, ScoredCase, numbers_objects, score_case
+from autoseg.evaluation.scored_case import (
+    CasePair,
+    ScoredCase,
+    numbers_objects,
+    numbers_of_whole_objects,
+    score_case,
+)
 from autoseg.evaluation.scoring import Scoring
 from autoseg.evaluation.statistics import Counts, Statistics
 from autoseg.parallel import Progress, map_cases, silent
@@ -67,11 +73,16 @@ def evaluate_pairs(
 
     Without `labels` every value found is scored. With them the declared classes or regions are, in
     those voxels that are annotated; references that number objects are scored as one class where
-    masks number theirs, as object and border where they do not. A mask whose axes are stored in
-    another order is turned. Probabilities that `predict` has saved beside masks are looked at.
+    masks number theirs, or have numbers beside them and no border, else as object and border. A
+    mask whose axes are stored in another order is turned. Probabilities that `predict` has saved
+    beside masks are looked at.
     """
-    masks = [mask for mask, _ in pairs.values()]
-    numbered = labels is not None and labels.instances and numbers_objects(masks)
+    numbered = False
+    if labels is not None and labels.instances:
+        masks = [mask for mask, _ in pairs.values()]
+        numbered = numbers_objects(masks)
+        if not numbered and (numbers := numbers_of_whole_objects(masks)) is not None:
+            pairs, numbered = {case: (numbers[m], ref) for case, (m, ref) in pairs.items()}, True
     items = {
         case_id: CasePair(*pair, labels, scoring.metrics, scoring.convention, numbered)
         for case_id, pair in pairs.items()

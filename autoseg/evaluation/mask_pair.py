@@ -67,6 +67,7 @@ class MaskPair:
     reference_ids: Numbers | None = None
     probability: NDArray[np.floating[Any]] | None = None
     predicted_scores: NDArray[np.float64] | None = None
+    whole: bool = False
 
     @property
     def is_ranked(self) -> bool:
@@ -104,10 +105,13 @@ class MaskPair:
         self, predicted_ids: Numbers | None, reference_ids: Numbers | None
     ) -> PairedObjects:
         predicted = self.predicted if self.beyond is None else self.predicted | self.beyond
+        reference = self.reference
+        if self.whole and predicted_ids is not None and reference_ids is not None:
+            predicted, reference = predicted_ids != 0, reference_ids != 0
         numbers = number_objects(predicted, predicted_ids)
         paired = pair_objects(
             numbers,
-            number_objects(self.reference, reference_ids),
+            number_objects(reference, reference_ids),
             None if self.beyond is None else self.annotated,
             self.probability,
         )
@@ -154,7 +158,9 @@ class MaskPair:
 class MapPair:
     """Two label maps [z, y, x] of one scan. Voxels outside `annotated` do not count.
 
-    Objects may be numbered by maps of their own; `probabilities` are of the classes by name.
+    Objects may be numbered by maps of their own; `probabilities` are of the classes by name. Where
+    objects have a border that is a class of its own, `object_and_border` are their values: the
+    numbers are then of whole objects, and the border has none.
     """
 
     prediction: Labels
@@ -166,6 +172,7 @@ class MapPair:
     reference_ids: Numbers | None = None
     probabilities: SavedProbabilities | None = None
     predicted_scores: NDArray[np.float64] | None = None
+    object_and_border: tuple[int, ...] = ()
 
     @cached_property
     def _boxes(self) -> tuple[ValueBoxes, ValueBoxes]:
@@ -177,7 +184,9 @@ class MapPair:
         if self.annotated is not None:
             scored_vox = int(np.count_nonzero(self.annotated))
         for name, values in classes.items():
-            box = self._box_of(values)
+            whole = bool(self.object_and_border) and values == self.object_and_border[:1]
+            has_ids = whole or values != self.object_and_border[1:]
+            box = self._box_of(self.object_and_border if whole else values)
             annotated = _cut(self.annotated, box)
             predicted = _mask(self.prediction[box], values)
             beyond = None if annotated is None else predicted & ~annotated
@@ -194,10 +203,11 @@ class MapPair:
                     self.convention.tolerance_of(name),
                     self.convention.surfaces,
                     beyond if beyond is not None and beyond.any() else None,
-                    _cut(self.predicted_ids, box),
-                    _cut(self.reference_ids, box),
+                    _cut(self.predicted_ids, box) if has_ids else None,
+                    _cut(self.reference_ids, box) if has_ids else None,
                     _cut(probability, box),
                     self.predicted_scores,
+                    whole,
                 ),
             )
 

@@ -142,3 +142,22 @@ def test_numbered_objects_of_one_class_are_ranked_by_their_scores(tmp_path: Path
     pairs = {n: (places[0] / f"{n}.nii.gz", places[1] / f"{n}.nii.gz") for n in SCANS}
     found = evaluate_pairs(pairs, INSTANCE_SCHEME, 1).classes["1"]
     assert [found[name] for name in ("map", "ap50", "ap10")] == pytest.approx(OF_ALL, abs=1e-12)
+
+
+@pytest.mark.parametrize("border", [True, False])
+def test_numbers_beside_masks_with_a_border_are_of_whole_objects(
+    tmp_path: Path, border: bool
+) -> None:
+    write_all(tmp_path)
+    pairs = {}
+    for name in SCANS:
+        pairs[name] = (tmp_path / f"out/{name}.nii.gz", tmp_path / f"instances/{name}.nii.gz")
+        numbers = np.asarray(nib.load(tmp_path / f"out/instances/{name}.nii.gz").dataobj).T
+        mask = (numbers > 0).astype(np.uint8)
+        if border:
+            mask[(numbers > 0) & (numbers % 2 == 0)] = 2  # even whole objects may be
+        save(pairs[name][0], mask)
+    found = evaluate_pairs(pairs, INSTANCE_SCHEME, 1)
+    assert found.classes.keys() == ({"1", "2"} if border else {"1"})
+    ours = [found.classes["1"][name] for name in ("map", "ap50", "ap10")]
+    assert ours == pytest.approx(OF_ALL, abs=1e-12)
