@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "autoseg"
 
 # Each entry may import those before it; rooms that share an entry never import each other.
 LAYERS = [
-    ["version"],
+    ["version", "quantities"],
     ["errors"],
     ["extensions"],
     ["records"],

@@ -17,6 +17,7 @@ from autoseg.inspection.consistency import CheckReport
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.pipeline.doctor import Finding
 from autoseg.planning.network_plan import network_in_words
+from autoseg.quantities import duration_text, size_text
 
 if TYPE_CHECKING:
     from autoseg.images.dicom.survey import LeftOut
@@ -107,7 +108,7 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
     model, run = configuration.model, configuration.run
     by_name = {d.name: d for d in plan.decisions if d.configuration in (None, plan.recommended)}
     expected = plan.expected[plan.recommended]
-    in_all = _duration(expected.epoch_minutes * run.training.epochs)
+    in_all = duration_text(expected.epoch_minutes * run.training.epochs)
     lines = [
         f"Seen: {len(fingerprint.cases)} cases, channels {', '.join(plan.channel_names)}; "
         f"median scan {_times(configuration.inference.median_shape_vox)} voxels at "
@@ -120,9 +121,9 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"{run.batch_size}, {network_in_words(model.network)}, loss {run.loss.kind}, "
         f"{run.training.epochs} epochs of {run.training.iterations_per_epoch} "
         "iterations",
-        f"Expected: {_size(expected.memory_gib)} of memory, {expected.epoch_minutes:.1f} "
+        f"Expected: {size_text(expected.memory_gib)} of memory, {expected.epoch_minutes:.1f} "
         f"minutes an epoch, {in_all} a fold (--minutes shortens it), at most "
-        f"{_size(expected.disk_gib)} of disk ({expected.basis})",
+        f"{size_text(expected.disk_gib)} of disk ({expected.basis})",
         *([f"  {expected.smaller}"] if expected.smaller else []),
         "Because:",
     ]
@@ -189,18 +190,6 @@ def doctor_screen(findings: list[Finding]) -> str:
         if finding.advice:
             lines.append(f"{'':<{width}}  -> {finding.advice}")
     return "\n".join(lines)
-
-
-def _duration(minutes: float) -> str:
-    """About how long, in the unit that people would use."""
-    for unit, length in (("days", 24 * 60), ("hours", 60)):
-        if minutes >= 2 * length:
-            return f"{minutes / length:.0f} {unit}"
-    return f"{minutes:.0f} minutes"
-
-
-def _size(gib: float) -> str:
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{1024 * gib:.0f} MiB"
 
 
 def _times(values: tuple[float, ...]) -> str:

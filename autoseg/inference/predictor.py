@@ -165,10 +165,13 @@ class Predictor:
         if scan.array.shape[0] != len(expected):
             raise AutosegError(
                 f"{case_id}: has {scan.array.shape[0]} channels, but the model needs "
-                f"{len(expected)}: {', '.join(expected)}. Give one file per channel, named "
-                "<case>_0000, <case>_0001 and so on."
+                f"{len(expected)}: {', '.join(expected)}. "
+                + (
+                    "Give a scan of one channel, such as a single volume of a series over time."
+                    if len(expected) == 1
+                    else "Give one file per channel, named <case>_0000, <case>_0001 and so on."
+                )
             )
-
         tilt = tilt_of(scan.grid)
         array = scan.array if tilt is None else tilt.set_upright(scan.array)
         seen = scan.grid if tilt is None else tilt.upright

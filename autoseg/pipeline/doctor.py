@@ -92,7 +92,7 @@ def _torch_findings(usable: Sequence[str]) -> list[Finding]:
         return [Finding(name="CUDA", value=f"{build}, {driver}")]
     model = _ask_nvidia("name")
     if model is None:
-        advice = "There is no NVIDIA GPU, so plans are made for the CPU. Training takes hours."
+        advice = "There is no NVIDIA GPU, so plans are made for the CPU."
         return [Finding(name="GPU", value=f"none; torch is built {build}", advice=advice)]
     advice = "Install a torch with CUDA: pip install --force-reinstall torch"
     if cuda is not None:

@@ -12,6 +12,7 @@ from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Configuration, Decision, Expectation, Plan
 from autoseg.planning.planner import make_plan
 from autoseg.planning.run_plan import RunPlan
+from autoseg.quantities import duration_text, size_text
 from autoseg.records import Record
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def beside_smaller(plan: Plan, inputs: PlanningInputs) -> Plan:
         return plan
     patch = smaller.configurations[name].model.patch_size_vox
     expected = smaller.expected[name]
+    minutes = expected.epoch_minutes * smaller.configurations[name].run.training.epochs
     says = (
         f"with half the memory, patches of {' x '.join(map(str, patch))}, it would be "
-        f"{expected.memory_gib:.1f} GiB and {expected.fold_hours:.1f} hours a fold"
+        f"{size_text(expected.memory_gib)} and {duration_text(minutes)} a fold"
     )
     return _with_expectation(plan, name, plan.expected[name].model_copy(update={"smaller": says}))
 

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from autoseg.quantities import duration_text
+
 WINDOW_S = 300.0  # what is looked back on
 EACH_S = 1.0  # between two looks that are kept
 FAR_OFF = 1.5  # times what was expected, or of it
@@ -35,7 +37,7 @@ def surprise(epoch_s: float, expected_s: float | None, left_s: float | None) -> 
     """What to say after a first epoch that took far longer, or shorter, than was expected."""
     if not expected_s or 1 / FAR_OFF <= epoch_s / expected_s <= FAR_OFF:
         return None
-    rest = "" if left_s is None else f", so that about {left_s / 3600:.1f} hours are left"
+    rest = "" if left_s is None else f", so that about {duration_text(left_s / 60)} are left"
     return (
         f"The first epoch took {epoch_s / 60:.1f} minutes, and the plan expected "
         f"{expected_s / 60:.1f}{rest}."

@@ -32,6 +32,7 @@ from autoseg.pipeline.plan import PlanJob, PlanOutcome, plan_dataset
 from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.rules import load_rule_set
+from autoseg.quantities import duration_text, size_text
 from autoseg.records import load_record
 from autoseg.training.measure import Measurement, measure_training
 from autoseg.training.schedule import Budget
@@ -251,8 +252,9 @@ def test_the_plans_screen_says_what_the_next_smaller_plan_takes(
         smaller.configurations["3d_fullres"].model.patch_size_vox,
     )
     assert f"patches of {' x '.join(map(str, patch))}," in said
-    takes = f"{expected.memory_gib:.1f} GiB and {expected.fold_hours:.1f} hours a fold"
-    assert said.endswith(takes)
+    epochs = smaller.configurations["3d_fullres"].run.training.epochs
+    takes = duration_text(expected.epoch_minutes * epochs)
+    assert said.endswith(f"{size_text(expected.memory_gib)} and {takes} a fold")
 
 
 def test_with_few_hours_too_the_smaller_plan_is_smaller() -> None:
