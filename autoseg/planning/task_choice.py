@@ -127,10 +127,11 @@ def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObje
     known = [stats.objects for stats in fingerprint.classes if stats.objects is not None]
     sizes_mm, labels = object_sizes_mm(fingerprint, grid.orientation), fingerprint.labels
     single = all(min(case.shape_vox) == 1 for case in fingerprint.cases)
+    edge = (SLICE_BOX_VOX if single else BOX_VOX)[-1]
     return ExpectedObjects(
         in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
         in_box=sum(objects.in_patch_max for objects in known),
-        box_edge_vox=(SLICE_BOX_VOX if single else BOX_VOX)[-1],
+        box_vox=tuple(min(edge, size) for size in grid.median_vox),
         sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
         besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
     )

@@ -15,6 +15,7 @@ from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.networks import family_of
 from autoseg.networks.mask_rcnn_family import plan_mask_rcnn
 from autoseg.networks.traced_search import search_by
+from autoseg.planning.choices import MedianGrid
 from autoseg.planning.configuration_planner import PlanningInputs
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.facts import object_sizes_mm
@@ -25,6 +26,7 @@ from autoseg.planning.overrides import with_settings
 from autoseg.planning.plan import Configuration, Plan
 from autoseg.planning.rules import load_rule_set
 from autoseg.planning.search import ExpectedObjects, NetworkFamily
+from autoseg.planning.task_choice import expected_objects
 from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things
 
 SCANS = Scans((64, 96, 96), (1, 1, 1), count=50)
@@ -66,11 +68,22 @@ def test_task_and_loss_are_those_of_boxes_and_anchors_are_explained() -> None:
 def test_there_are_as_many_detections_as_a_patch_may_need() -> None:
     _, small = configured(plan_of(fingerprint(), "mask_rcnn", CPU, families=free))
     # 30 in a box of 128 voxels on a side, of which the patch has a share.
-    objects = ExpectedObjects(in_scan=50, in_box=30, box_edge_vox=128)
+    objects = ExpectedObjects(in_scan=50, in_box=30, box_vox=(128, 128, 128))
     assert objects.likely_in_patch((128, 128, 128)) == 30
     assert objects.likely_in_patch((256, 128, 128)) == 50
     assert objects.likely_in_patch((64, 64, 64)) == 10  # 3.75, and three deviations more
+    # A scan that is smaller than the box has all of them in fewer voxels.
+    thin = ExpectedObjects(in_scan=50, in_box=30, box_vox=(48, 96, 96))
+    assert thin.likely_in_patch((40, 80, 80)) == 30
+    assert thin.likely_in_patch((48, 48, 48)) == 16  # 7.5, and three deviations more
     assert small.detections >= 16 and small.proposals == 2 * small.detections
+
+
+def test_a_box_is_no_larger_than_scans_are() -> None:
+    for shape, box in (((64, 96, 300), (64, 96, 128)), ((200, 200, 200), (128, 128, 128))):
+        scans = with_things(made_up_fingerprint(Scans(shape, (1, 1, 1), count=5)))
+        grid = MedianGrid("as_stored", (0, 1, 2), (1.0, 1.0, 1.0), shape, None)
+        assert expected_objects(scans, grid).box_vox == box
 
 
 def test_sizes_follow_the_orientation_of_each_scan() -> None:
