@@ -93,6 +93,7 @@ def _begin(training: Training, listener: TrainingListener, resume: bool) -> Book
     learner = Learner(network, training.configuration, training.device)
     if resume:
         position = states.load(learner).position
+        listener.on_message(f"Going on after {position.iteration} iterations.")
         return Bookkeeping(training, listener, learner, run.execution, position)
     start = Position(iteration=0, elapsed_s=0.0)
     books = Bookkeeping(training, listener, learner, run.execution, start)

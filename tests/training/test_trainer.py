@@ -33,6 +33,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path, di
     _, position = train_model(training, first, first.stop, resume=False)
     assert 7 <= position.iteration < 15
     resumed, _ = train_model(training, second, Event(), resume=True)
+    assert f"Going on after {position.iteration} iterations." in second.messages
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
     assert second.losses[-5:] == whole.losses[-5:]
