@@ -9,6 +9,7 @@ from autoseg.errors import raise_if_any
 from autoseg.evaluation.declared import Declared
 from autoseg.evaluation.evaluation import Evaluation, metric_notes
 from autoseg.evaluation.metrics import ABSENT, METRICS, ClassScores, Score
+from autoseg.evaluation.numbered import numbers_of_mask
 from autoseg.evaluation.pairing import Pairing, pair_masks
 from autoseg.evaluation.pooled_metrics import with_pooled
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
@@ -17,7 +18,6 @@ from autoseg.evaluation.scored_case import (
     CasePair,
     ScoredCase,
     numbers_objects,
-    numbers_of_whole_objects,
     score_case,
 )
 from autoseg.evaluation.scoring import Scoring
@@ -73,18 +73,16 @@ def evaluate_pairs(
 
     Without `labels` every value found is scored. With them the declared classes or regions are, in
     those voxels that are annotated; references that number objects are scored as one class where
-    masks number theirs, or have numbers beside them and no border, else as object and border. A
-    mask whose axes are stored in another order is turned. Probabilities that `predict` has saved
-    beside masks are looked at.
+    masks number theirs, as object and border where they do not. Objects are then whole ones where
+    numbers lie beside all masks. A mask whose axes are stored in another order is turned.
+    Probabilities that `predict` has saved beside masks are looked at.
     """
-    numbered = False
-    if labels is not None and labels.instances:
-        masks = [mask for mask, _ in pairs.values()]
-        numbered = numbers_objects(masks)
-        if not numbered and (numbers := numbers_of_whole_objects(masks)) is not None:
-            pairs, numbered = {case: (numbers[m], ref) for case, (m, ref) in pairs.items()}, True
+    masks = [mask for mask, _ in pairs.values()]
+    of_objects = labels is not None and labels.instances
+    numbered = of_objects and numbers_objects(masks)
+    beside = of_objects and not numbered and all(map(numbers_of_mask, masks))
     items = {
-        case_id: CasePair(*pair, labels, scoring.metrics, scoring.convention, numbered)
+        case_id: CasePair(*pair, labels, scoring.metrics, scoring.convention, numbered, beside)
         for case_id, pair in pairs.items()
     }
     scored = map_cases(score_case, items, workers, progress, "evaluating cases")

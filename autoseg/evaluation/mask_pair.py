@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from autoseg.dataset.labels import INSTANCE_SCHEME
 from autoseg.evaluation.joined_lesions import JoinedLesions, join_lesions
 from autoseg.evaluation.objects import Mask, Numbers, PairedObjects, number_objects, pair_objects
 from autoseg.evaluation.saved_probabilities import SavedProbabilities
@@ -51,7 +52,8 @@ class MaskPair:
 
     Objects are components, or those of maps that number them, `predicted_ids` and `reference_ids`;
     `predicted_scores` [number] say how sure predicted ones are, else their mean `probability` does,
-    which is the class's, from 0 to 1.
+    which is the class's, from 0 to 1. Where numbers are of `whole` objects, these reach beyond the
+    masks, into the border that is a class of its own; their maps are cut to where both lie.
     """
 
     predicted: NDArray[np.bool_]
@@ -72,7 +74,8 @@ class MaskPair:
     @property
     def is_ranked(self) -> bool:
         """Whether anything says which predicted objects are surer than others."""
-        return self.probability is not None or self.predicted_scores is not None
+        by_probability = self.probability is not None and not self.whole
+        return by_probability or self.predicted_scores is not None
 
     @cached_property
     def sizes_vox(self) -> tuple[int, int]:
@@ -105,15 +108,14 @@ class MaskPair:
         self, predicted_ids: Numbers | None, reference_ids: Numbers | None
     ) -> PairedObjects:
         predicted = self.predicted if self.beyond is None else self.predicted | self.beyond
+        annotated, probability = None if self.beyond is None else self.annotated, self.probability
         reference = self.reference
         if self.whole and predicted_ids is not None and reference_ids is not None:
             predicted, reference = predicted_ids != 0, reference_ids != 0
+            annotated = probability = None
         numbers = number_objects(predicted, predicted_ids)
         paired = pair_objects(
-            numbers,
-            number_objects(reference, reference_ids),
-            None if self.beyond is None else self.annotated,
-            self.probability,
+            numbers, number_objects(reference, reference_ids), annotated, probability
         )
         if predicted_ids is None or self.predicted_scores is None:
             return paired
@@ -159,8 +161,7 @@ class MapPair:
     """Two label maps [z, y, x] of one scan. Voxels outside `annotated` do not count.
 
     Objects may be numbered by maps of their own; `probabilities` are of the classes by name. Where
-    objects have a border that is a class of its own, `object_and_border` are their values: the
-    numbers are then of whole objects, and the border has none.
+    `objects_have_border`, as in INSTANCE_SCHEME, the numbers are of whole objects, with the border.
     """
 
     prediction: Labels
@@ -172,7 +173,7 @@ class MapPair:
     reference_ids: Numbers | None = None
     probabilities: SavedProbabilities | None = None
     predicted_scores: NDArray[np.float64] | None = None
-    object_and_border: tuple[int, ...] = ()
+    objects_have_border: bool = False
 
     @cached_property
     def _boxes(self) -> tuple[ValueBoxes, ValueBoxes]:
@@ -184,9 +185,7 @@ class MapPair:
         if self.annotated is not None:
             scored_vox = int(np.count_nonzero(self.annotated))
         for name, values in classes.items():
-            whole = bool(self.object_and_border) and values == self.object_and_border[:1]
-            has_ids = whole or values != self.object_and_border[1:]
-            box = self._box_of(self.object_and_border if whole else values)
+            box, ids_box = self._box_of(values), self._ids_box(values)
             annotated = _cut(self.annotated, box)
             predicted = _mask(self.prediction[box], values)
             beyond = None if annotated is None else predicted & ~annotated
@@ -203,13 +202,20 @@ class MapPair:
                     self.convention.tolerance_of(name),
                     self.convention.surfaces,
                     beyond if beyond is not None and beyond.any() else None,
-                    _cut(self.predicted_ids, box) if has_ids else None,
-                    _cut(self.reference_ids, box) if has_ids else None,
+                    None if ids_box is None else _cut(self.predicted_ids, ids_box),
+                    None if ids_box is None else _cut(self.reference_ids, ids_box),
                     _cut(probability, box),
-                    self.predicted_scores,
-                    whole,
+                    None if ids_box is None else self.predicted_scores,
+                    self.objects_have_border and ids_box is not None,
                 ),
             )
+
+    def _ids_box(self, values: tuple[int, ...]) -> tuple[slice, ...] | None:
+        """Where a class's objects lie; None for a border, which is a part of others' objects."""
+        if not self.objects_have_border:
+            return self._box_of(values)
+        inside, border = INSTANCE_SCHEME.values[1:]
+        return self._box_of((inside, border)) if values == (inside,) else None
 
     def _box_of(self, values: tuple[int, ...]) -> tuple[slice, ...]:
         """The smallest box that holds some values in both maps; a single voxel where none is."""

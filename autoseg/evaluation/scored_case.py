@@ -43,6 +43,7 @@ class CasePair:
     metrics: tuple[str, ...] = ALL_METRICS
     convention: Convention = field(default_factory=Convention)
     numbered: bool = False
+    numbers_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +101,17 @@ def _has_things(pair: CasePair) -> bool:
 
 
 def _with_objects(maps: MapPair, truth: Volume, pair: CasePair) -> MapPair:
-    """The maps with the numbers of things, and the scores of predicted ones, where these are told;
-    else things are components."""
+    """The maps with the numbers of things, or of objects that have a border, and the scores of
+    predicted ones, where these are told; else they are components."""
     if set(pair.metrics) <= set(OVERLAPS):
         return maps
-    in_reference = pair.labels is not None and pair.labels.instances
-    numbers = numbers_of_mask(pair.mask) if in_reference or _has_things(pair) else None
+    told_somewhere = pair.numbered or pair.numbers_beside or _has_things(pair)
+    numbers = numbers_of_mask(pair.mask) if told_somewhere else None
     if numbers is not None:
         told = told_objects(numbers)
         ids = _on_grid(numbers, truth)
         maps = replace(maps, predicted_ids=ids, predicted_scores=told.score_table(ids))
-        if in_reference and not pair.numbered:
-            maps = replace(maps, object_and_border=INSTANCE_SCHEME.values[1:])
+        maps = replace(maps, objects_have_border=pair.numbers_beside)
     if _has_things(pair) and (path := numbers_of_reference(pair.reference)) is not None:
         maps = replace(maps, reference_ids=_on_grid(path, truth))
     return maps
@@ -137,18 +137,6 @@ def numbers_objects(masks: Iterable[Path]) -> bool:
     return any(
         mask.parent.name == INSTANCES or read_labels(mask).array.max() > last for mask in masks
     )
-
-
-def numbers_of_whole_objects(masks: Iterable[Path]) -> dict[Path, Path] | None:
-    """The numbers beside masks of classes, where all have some and none has a border, as networks
-    of whole objects give them; else None."""
-    border, found = INSTANCE_SCHEME.values[-1], {}
-    for mask in masks:
-        numbers = numbers_of_mask(mask)
-        if numbers is None or (read_labels(mask).array == border).any():
-            return None
-        found[mask] = numbers
-    return found
 
 
 def _maps_of(mask: Volume, truth: Volume, pair: CasePair) -> MapPair:

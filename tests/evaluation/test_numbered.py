@@ -16,6 +16,7 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.evaluate import evaluate_pairs
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.evaluation.numbered import numbers_of_reference, told_objects
+from autoseg.evaluation.scoring import Scoring
 from autoseg.images.coco import path_of_map
 from tests.images.test_coco import SQUARE, annotation, written
 
@@ -58,6 +59,9 @@ def made(seed: int) -> tuple[np.ndarray, np.ndarray, dict[int, int], dict[int, f
     order = rng.permutation(len(places))
     scores = {number: (int(order[number - 1]) + seed / 10) / 50 for number in values}
     return truth, found, values, scores
+
+
+ONLY_DICE = Scoring(metrics=("dice",))
 
 
 def save(path: Path, array: Any) -> None:
@@ -144,20 +148,29 @@ def test_numbered_objects_of_one_class_are_ranked_by_their_scores(tmp_path: Path
     assert [found[name] for name in ("map", "ap50", "ap10")] == pytest.approx(OF_ALL, abs=1e-12)
 
 
-@pytest.mark.parametrize("border", [True, False])
-def test_numbers_beside_masks_with_a_border_are_of_whole_objects(
-    tmp_path: Path, border: bool
-) -> None:
-    write_all(tmp_path)
-    pairs = {}
-    for name in SCANS:
-        pairs[name] = (tmp_path / f"out/{name}.nii.gz", tmp_path / f"instances/{name}.nii.gz")
-        numbers = np.asarray(nib.load(tmp_path / f"out/instances/{name}.nii.gz").dataobj).T
-        mask = (numbers > 0).astype(np.uint8)
-        if border:
-            mask[(numbers > 0) & (numbers % 2 == 0)] = 2  # even whole objects may be
-        save(pairs[name][0], mask)
-    found = evaluate_pairs(pairs, INSTANCE_SCHEME, 1)
-    assert found.classes.keys() == ({"1", "2"} if border else {"1"})
+def with_border(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Masks of object and border, of which even whole objects may be, with numbers beside them."""
+    write_all(root)
+    pairs = {n: (root / f"out/{n}.nii.gz", root / f"instances/{n}.nii.gz") for n in SCANS}
+    for name, (mask, _) in pairs.items():
+        numbers = np.asarray(nib.load(root / f"out/instances/{name}.nii.gz").dataobj).T
+        save(mask, np.where(numbers % 2, 1, 2) * (numbers > 0))
+    return pairs
+
+
+def test_numbers_beside_masks_with_a_border_are_of_whole_objects(tmp_path: Path) -> None:
+    found = evaluate_pairs(with_border(tmp_path), INSTANCE_SCHEME, 1)
+    assert found.classes.keys() == {"1", "2"} and found.froc.keys() == {"1"}
     ours = [found.classes["1"][name] for name in ("map", "ap50", "ap10")]
     assert ours == pytest.approx(OF_ALL, abs=1e-12)
+    overlaps = evaluate_pairs(with_border(tmp_path), INSTANCE_SCHEME, 1, scoring=ONLY_DICE)
+    assert overlaps.classes["1"]["dice"] == found.classes["1"]["dice"]
+
+
+def test_where_one_mask_has_no_numbers_beside_it_none_are_used(tmp_path: Path) -> None:
+    pairs = with_border(tmp_path)
+    next((tmp_path / "out/instances").glob("*.json")).unlink()
+    some = evaluate_pairs(pairs, INSTANCE_SCHEME, 1)
+    for path in (tmp_path / "out/instances").iterdir():
+        path.unlink()
+    assert evaluate_pairs(pairs, INSTANCE_SCHEME, 1).classes == some.classes
