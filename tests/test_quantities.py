@@ -9,8 +9,8 @@ from autoseg.quantities import duration_text, size_text
         (0.5, "30 seconds"),
         (2, "2 minutes"),
         (119, "119 minutes"),
-        (150, "2 hours"),
-        (7200, "5 days"),
+        (150, "2.5 hours"),
+        (7200, "5.0 days"),
     ],
 )
 def test_durations(minutes: float, text: str) -> None:

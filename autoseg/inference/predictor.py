@@ -163,15 +163,14 @@ class Predictor:
         """The first half of a call, without networks."""
         expected = self.card.channel_names
         if scan.array.shape[0] != len(expected):
+            remedy = "Give one file per channel, named <case>_0000, <case>_0001 and so on."
+            if len(expected) == 1:
+                remedy = "Give a scan of one channel, such as one volume of a series over time."
             raise AutosegError(
                 f"{case_id}: has {scan.array.shape[0]} channels, but the model needs "
-                f"{len(expected)}: {', '.join(expected)}. "
-                + (
-                    "Give a scan of one channel, such as a single volume of a series over time."
-                    if len(expected) == 1
-                    else "Give one file per channel, named <case>_0000, <case>_0001 and so on."
-                )
+                f"{len(expected)}: {', '.join(expected)}. {remedy}"
             )
+
         tilt = tilt_of(scan.grid)
         array = scan.array if tilt is None else tilt.set_upright(scan.array)
         seen = scan.grid if tilt is None else tilt.upright

@@ -144,7 +144,7 @@ def _most_in_a_box(
     centres_vox: NDArray[Any], of_class: NDArray[Any], shape: tuple[int, ...], class_count: int
 ) -> NDArray[np.int64]:
     """The most centres of each class in any box of a grid of them."""
-    edges = SLICE_BOX_VOX if shape[0] == 1 else BOX_VOX
+    edges = (SLICE_BOX_VOX[-1],) * 3 if 1 in shape else BOX_VOX
     place = (centres_vox // np.array(edges)).astype(np.int64)
     rows = np.column_stack((of_class, place))
     found, counts = np.unique(rows, axis=0, return_counts=True)

@@ -48,7 +48,7 @@ def plan_mask_queries(topology: Topology, patch: PerAxis, search: PatchSearch) -
     """A published size, or a smaller one, with queries for the objects of such a patch."""
     settings = search.network
     size = SIZES[settings.size_of(SIZES)]
-    objects = search.objects.in_patch(patch)
+    objects = search.objects.in_patch(search.in_mm(patch))
     masks = search.outputs + objects  # of what is not counted one a class
     queries = max(settings.least_queries, ceil(settings.queries_per_object * masks))
     extent_mm = [n * mm for n, mm in zip(patch, search.spacing_mm, strict=True)]

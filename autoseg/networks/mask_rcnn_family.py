@@ -57,7 +57,7 @@ def plan_mask_rcnn(topology: Topology, patch: PerAxis, search: PatchSearch) -> B
     stages = unet_stages(topology, settings)
     wanted = AnchorSearch(settings.finest_stride, settings.most_anchors, settings.anchor_overlap)
     anchors = find_anchors(sizes_vox, strides_of(stages), patch, wanted).levels
-    many = ceil(settings.queries_per_object * objects.likely_in_patch(patch))
+    many = ceil(settings.queries_per_object * objects.likely_in_patch(search.in_mm(patch)))
     size = SIZES[settings.size_of(SIZES)]
     network = region_network(size, stages, anchors, max(settings.least_queries, many))
     return network.model_copy(

@@ -89,7 +89,7 @@ class MedNeXtBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mixed: torch.Tensor = self.mix(self.depthwise(x))
-        return mixed + x
+        return mixed + x  # laid out as the first
 
 
 class Bottleneck(nn.Module):

@@ -171,7 +171,7 @@ def _sizes(search: PatchSearch) -> Sizes:
 
 
 def _candidates(patch: PerAxis, search: PatchSearch) -> int:
-    wanted = ceil(search.network.queries_per_object * search.objects.in_patch(patch))
+    wanted = ceil(search.network.queries_per_object * search.objects.in_patch(search.in_mm(patch)))
     return max(search.network.least_queries, wanted)
 
 

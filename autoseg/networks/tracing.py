@@ -33,7 +33,7 @@ def trace(build: Build, model: ModelPlan) -> NetworkCost:
     """The cost of one patch through a planned network, forward and kept for the way back.
 
     A network that looks at values while it is built, or run, is traced in memory, with real ones.
-    Layers that are our own where a CPU trains are counted as torch's.
+    On the meta device layers that are our own where a CPU trains are counted as torch's.
     """
     for device in ("meta", "cpu"):
         try:

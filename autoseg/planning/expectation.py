@@ -10,9 +10,11 @@ from autoseg.planning.plan import Configuration, Decision, Expectation
 # one of the last years reaches in bfloat16.
 CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
 GPU_RATE = 10e12
-# What networks reach of the rate of a U-Net on a CPU, measured in single precision: depthwise
-# convolutions and attention are slow there (docs/networks.md).
-CPU_SHARES = {"fcn": 1.2, "deeplabv3plus": 0.85, "segformer": 0.55, "mednext": 0.4}
+# What networks reach of the rate of a U-Net on a CPU in single precision, optimiser included
+# (docs/networks.md). In half precision depthwise convolutions are torch's, which are slow; how slow
+# was measured in single precision.
+CPU_SHARES = {"fcn": 1.5, "deeplabv3plus": 0.85, "segformer": 0.55, "mednext": 0.45}
+CPU_SHARES_BF16 = CPU_SHARES | {"segformer": 0.5, "mednext": 0.13}
 PASSES = 3  # forward, and about twice as much backward
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
@@ -70,7 +72,8 @@ def assumed_rate(machine: Machine) -> float:
 
 def share_of_rate(machine: Machine, kind: str) -> float:
     """How much of a U-Net's rate a kind of network reaches, as far as that was measured."""
-    return CPU_SHARES.get(kind, 1.0) if machine.device == "cpu" else 1.0
+    shares = CPU_SHARES_BF16 if machine.bf16 else CPU_SHARES
+    return shares.get(kind, 1.0) if machine.device == "cpu" else 1.0
 
 
 def explained(expected: Expectation, configuration: Configuration, rate: float | None) -> Decision:

@@ -48,29 +48,29 @@ Families = Callable[[str], NetworkFamily]  # by the network's kind; AutosegError
 
 @dataclass(frozen=True, slots=True)
 class ExpectedObjects:
-    """The most objects of a scan, and of a box of so many voxels, no larger than scans are; and the
-    sides of the boxes around a sample of objects, in mm. Both along the plan's axes."""
+    """The most objects of a scan, and of a box that is no larger than scans are; and the sides of
+    that box, and of the boxes around a sample of objects, in mm along the plan's axes."""
 
     in_scan: int = 0
     in_box: int = 0
-    box_vox: tuple[float, ...] = (1, 1, 1)
+    box_mm: tuple[float, ...] = (1, 1, 1)
     sizes_mm: tuple[tuple[float, ...], ...] = ()
     besides: tuple[int, ...] = ()  # classes whose objects do not count one by one
 
-    def in_patch(self, patch_size_vox: Sequence[int]) -> int:
+    def in_patch(self, patch_mm: Sequence[float]) -> int:
         """The most that a patch may hold: a small one may lie where objects are dense."""
-        return min(self.in_scan, ceil(self.in_box * max(1.0, self._boxes(patch_size_vox))))
+        return min(self.in_scan, ceil(self.in_box * max(1.0, self._boxes(patch_mm))))
 
-    def likely_in_patch(self, patch_size_vox: Sequence[int]) -> int:
+    def likely_in_patch(self, patch_mm: Sequence[float]) -> int:
         """The same where a smaller patch has its share of them, and three deviations more, as if
         each lay anywhere."""
-        share = self._boxes(patch_size_vox) * self.in_box
-        return min(self.in_patch(patch_size_vox), ceil(share + 3 * sqrt(share)))
+        share = self._boxes(patch_mm) * self.in_box
+        return min(self.in_patch(patch_mm), ceil(share + 3 * sqrt(share)))
 
-    def _boxes(self, patch_size_vox: Sequence[int]) -> float:
+    def _boxes(self, patch_mm: Sequence[float]) -> float:
         """How many boxes a patch is as large as; of slices only what lies in them."""
-        box_vox = self.box_vox[-len(patch_size_vox) :]
-        return prod(size / edge for size, edge in zip(patch_size_vox, box_vox, strict=True))
+        box_mm = self.box_mm[-len(patch_mm) :]
+        return prod(size / edge for size, edge in zip(patch_mm, box_mm, strict=True))
 
     def sizes_vox(self, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
         """[object, axis] on a grid of a spacing; of slices only what lies in them."""
@@ -100,6 +100,10 @@ class PatchSearch:
     family: NetworkFamily
     bf16: bool = False  # whether the machine computes in half precision
     objects: ExpectedObjects = ExpectedObjects()
+
+    def in_mm(self, patch_size_vox: Sequence[int]) -> list[float]:
+        """The sides of a patch."""
+        return [n * mm for n, mm in zip(patch_size_vox, self.spacing_mm, strict=True)]
 
     @property
     def reference_elements(self) -> float:

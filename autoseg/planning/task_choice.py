@@ -131,7 +131,9 @@ def expected_objects(fingerprint: Fingerprint, grid: MedianGrid) -> ExpectedObje
     return ExpectedObjects(
         in_scan=ceil(sum(objects.per_scan_p99_5 for objects in known)),
         in_box=sum(objects.in_patch_max for objects in known),
-        box_vox=tuple(min(edge, size) for size in grid.median_vox),
+        box_mm=tuple(
+            mm * min(edge, size) for mm, size in zip(grid.target_mm, grid.median_vox, strict=True)
+        ),
         sizes_mm=tuple(map(tuple, sizes_mm[:, list(grid.axis_order)].tolist())),
         besides=tuple(n for n in range(1, len(labels.values)) if n not in labels.thing_classes),
     )

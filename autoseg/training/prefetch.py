@@ -36,8 +36,8 @@ def make_ahead(
     makers: int,
     most_bytes: int = MOST_BYTES_AHEAD,
 ) -> Generator[Samples, None, None]:
-    """Yield the samples of each step in order; those that wait take `most_bytes` at most, and no
-    more than MOST_STEPS_AHEAD wait finished.
+    """Yield the samples of each step in order; those that wait take `most_bytes` at most, and none
+    is asked for while MOST_STEPS_AHEAD of them wait finished.
 
     One step is always made ahead, however large. Steps that are not finished are taken to be as
     large as the largest so far.

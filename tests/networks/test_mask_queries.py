@@ -191,7 +191,7 @@ def test_queries_look_at_nothing_coarser_than_eight_times_their_masks() -> None:
 
 
 def test_a_patch_may_lie_where_objects_are_dense() -> None:
-    objects = ExpectedObjects(in_scan=200, in_box=30, box_vox=(128, 128, 128))
+    objects = ExpectedObjects(in_scan=200, in_box=30, box_mm=(128, 128, 128))
     assert objects.in_patch((64, 64)) == 30
     assert objects.in_patch((256, 256)) == 120
     assert objects.in_patch((512, 512)) == 200

@@ -68,22 +68,28 @@ def test_task_and_loss_are_those_of_boxes_and_anchors_are_explained() -> None:
 def test_there_are_as_many_detections_as_a_patch_may_need() -> None:
     _, small = configured(plan_of(fingerprint(), "mask_rcnn", CPU, families=free))
     # 30 in a box of 128 voxels on a side, of which the patch has a share.
-    objects = ExpectedObjects(in_scan=50, in_box=30, box_vox=(128, 128, 128))
+    objects = ExpectedObjects(in_scan=50, in_box=30, box_mm=(128, 128, 128))
     assert objects.likely_in_patch((128, 128, 128)) == 30
     assert objects.likely_in_patch((256, 128, 128)) == 50
     assert objects.likely_in_patch((64, 64, 64)) == 10  # 3.75, and three deviations more
     # A scan that is smaller than the box has all of them in fewer voxels.
-    thin = ExpectedObjects(in_scan=50, in_box=30, box_vox=(48, 96, 96))
+    thin = ExpectedObjects(in_scan=50, in_box=30, box_mm=(48, 96, 96))
     assert thin.likely_in_patch((40, 80, 80)) == 30
     assert thin.likely_in_patch((48, 48, 48)) == 16  # 7.5, and three deviations more
     assert small.detections >= 16 and small.proposals == 2 * small.detections
 
 
 def test_a_box_is_no_larger_than_scans_are() -> None:
-    for shape, box in (((64, 96, 300), (64, 96, 128)), ((200, 200, 200), (128, 128, 128))):
-        scans = with_things(made_up_fingerprint(Scans(shape, (1, 1, 1), count=5)))
-        grid = MedianGrid("as_stored", (0, 1, 2), (1.0, 1.0, 1.0), shape, None)
-        assert expected_objects(scans, grid).box_vox == box
+    scans = with_things(made_up_fingerprint(Scans((64, 96, 300), (3, 1, 1), count=5)))
+    grid = MedianGrid("as_stored", (0, 1, 2), (3.0, 1.0, 1.0), (64, 96, 300), None)
+    assert expected_objects(scans, grid).box_mm == (192, 96, 128)
+
+
+def test_the_same_tissue_at_a_lower_resolution_holds_as_many_objects() -> None:
+    """`3d_lowres` and full resolution are planned with the same box."""
+    objects = ExpectedObjects(in_scan=50, in_box=30, box_mm=(64, 96, 96))
+    assert objects.likely_in_patch([n * 2.0 for n in (32, 48, 48)]) == 30
+    assert objects.likely_in_patch([n * 1.0 for n in (64, 96, 96)]) == 30
 
 
 def test_sizes_follow_the_orientation_of_each_scan() -> None:

@@ -31,7 +31,7 @@ def test_without_two_looks_nothing_is_said_of_what_is_left() -> None:
 def test_far_off_is_more_than_one_and_a_half_times(epoch_s: float, told: bool) -> None:
     said = surprise(epoch_s, 100, 7200)
     assert (said is not None) == told
-    assert said is None or "about 2 hours are left" in said
+    assert said is None or "about 2.0 hours are left" in said
     assert surprise(epoch_s, None, None) is None
 
 
