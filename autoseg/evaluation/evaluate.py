@@ -14,12 +14,7 @@ from autoseg.evaluation.pairing import Pairing, pair_masks
 from autoseg.evaluation.pooled_metrics import with_pooled
 from autoseg.evaluation.remarks import remarks_on, remarks_on_patients
 from autoseg.evaluation.score_arrays import class_statistics, mean_statistics, score_arrays
-from autoseg.evaluation.scored_case import (
-    CasePair,
-    ScoredCase,
-    numbers_objects,
-    score_case,
-)
+from autoseg.evaluation.scored_case import CasePair, ScoredCase, numbers_objects, score_case
 from autoseg.evaluation.scoring import Scoring
 from autoseg.evaluation.statistics import Counts, Statistics
 from autoseg.parallel import Progress, map_cases, silent

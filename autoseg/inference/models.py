@@ -250,7 +250,8 @@ def _request(
     model: ModelPlan, network: nn.Module, key: str, device: Device, cache: Path | None
 ) -> EngineRequest:
     kind = family_of(model.network.kind)
-    if QueryLayout.of(model) is not None:
+    finds_objects = QueryLayout.of(model) is not None
+    if finds_objects:
         assert isinstance(network, PacksObjects), model.network.kind
         network = PackedQueries(network)
     return EngineRequest(
@@ -260,6 +261,7 @@ def _request(
         example_shape=_example_shape(model, kind),
         key=f"{key} {_network_code()}",
         cache=cache if kind.built_in else None,
+        places=finds_objects,
     )
 
 

@@ -24,7 +24,6 @@ from autoseg.inference.probabilities import rewrite_probabilities
 from autoseg.inference.provenance import Provenance, scan_warnings
 from autoseg.inference.ways import Asked, Way, usual_way
 from autoseg.inference.whole_scan import WholeScan
-from autoseg.planning.model_plan import ModelPlan
 from autoseg.postprocessing.quality import MaskQuality, QualityModel, judge
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.postprocessing.steps import Absent, Step, apply_steps, describe
@@ -125,13 +124,6 @@ class Predictor:
         """
         chosen = choose_device(device, precision)
         sources, used = sources_of([Path(path) for path in paths], recipe)
-        if any(_is_wrong_by_openvino(source.card.configuration.model) for source in sources):
-            if engine == "openvino":
-                raise AutosegError(
-                    "--engine openvino: finds other masks than torch of boxes in volumes. Use "
-                    "--engine torch."
-                )
-            engine = engine or "torch"
         asked = Asked(engine, precision)
         if cache is None:
             way = usual_way(asked, chosen)
@@ -310,8 +302,3 @@ def _mask_for(group: ModelGroup, scan: GridScan, found: Maps) -> NDArray[np.uint
     scheme = group.card.labels
     mask = scheme.encode_mask(scheme.decode(found.classes))
     return place_mask(mask, scan.placement, group.card.configuration.grid)
-
-
-def _is_wrong_by_openvino(model: ModelPlan) -> bool:
-    """Trained boxes in volumes lose their objects there (docs/decisions/0020-boxes.md)."""
-    return model.network.kind == "mask_rcnn" and model.spatial_dims == 3

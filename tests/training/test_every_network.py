@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from autoseg.checkpoint import build_network, save_model
-from autoseg.errors import AutosegError
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
@@ -222,11 +221,6 @@ def test_every_engine_predicts_as_torch_does(kind: str, engine: EngineName, tmp_
     save_model(path, network, card_at(training, position))
     image = np.asarray(training.train_cases["case_0"].image)
     scan = Volume(image, Grid((16, 18, 20), np.eye(4)), None)
-    if (kind, engine) == ("mask_rcnn", "openvino"):
-        with pytest.raises(AutosegError, match="Use --engine torch"):
-            Predictor.load([path], "cpu", "fp32", engine=engine)
-        assert Predictor.load([path], "cpu", "fp32").way.engine == "torch"
-        return
     engines: tuple[EngineName, ...] = ("torch", engine)
     found = [
         Predictor.load([path], "cpu", "fp32", engine=name)(scan).labels.array for name in engines

@@ -113,8 +113,9 @@ class _Compiled:
 
 
 def _settings(request: EngineRequest, streams: int) -> dict[str, Any]:
+    precision = "fp32" if request.places else request.device.precision
     return {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[request.device.precision],
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": available_cores(),

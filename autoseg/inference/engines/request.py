@@ -26,7 +26,8 @@ class EngineRequest:
     which is smaller where the network is known to do the same at any size.
     What an engine compiles it may keep in the folder `cache`, under `key`, which stands for the
     weights; None: it keeps nothing. OpenVINO runs `streams` patches beside each other, None being
-    what suits their size.
+    what suits their size. A network of `places` computes where things are, which engines must not
+    round to half precision.
     """
 
     network: nn.Module
@@ -37,6 +38,7 @@ class EngineRequest:
     cache: Path | None
     streams: int | None = None
     execution: TorchExecution = "eager"
+    places: bool = False
 
     def kept_path(self, described: str, suffix: str) -> Path | None:
         """Where the network is kept that was made for this request, as `described`."""
