@@ -51,10 +51,13 @@ from autoseg.networks.family import Family
 from autoseg.networks.inputs import map_kinds, network_input
 from autoseg.networks.mask_queries import PackedQueries, PacksObjects
 from autoseg.planning.model_plan import InputPlan, ModelPlan
+from autoseg.planning.network_plan import BoxNetworkPlan, OneStagePlan, QueryNetworkPlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.tasks import task_of
 from autoseg.tasks.query_layout import QueryLayout
 from autoseg.tasks.task import Task
+
+PLACING = (BoxNetworkPlan, OneStagePlan, QueryNetworkPlan)  # that compute where things are
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +253,7 @@ def _request(
     model: ModelPlan, network: nn.Module, key: str, device: Device, cache: Path | None
 ) -> EngineRequest:
     kind = family_of(model.network.kind)
-    finds_objects = QueryLayout.of(model) is not None
-    if finds_objects:
+    if QueryLayout.of(model) is not None:
         assert isinstance(network, PacksObjects), model.network.kind
         network = PackedQueries(network)
     return EngineRequest(
@@ -261,7 +263,7 @@ def _request(
         example_shape=_example_shape(model, kind),
         key=f"{key} {_network_code()}",
         cache=cache if kind.built_in else None,
-        places=finds_objects,
+        places=isinstance(model.network, PLACING),
     )
 
 

@@ -20,12 +20,13 @@ from scipy.special import softmax
 
 from autoseg import extensions
 from autoseg.checkpoint import load_model, save_model
-from autoseg.device import Device
+from autoseg.device import Device, choose_device
 from autoseg.errors import AutosegError
 from autoseg.images.in_memory import volume_of_array
 from autoseg.images.volume import Volume
 from autoseg.inference import models, ways
 from autoseg.inference.engines import EngineName
+from autoseg.inference.engines.request import EngineRequest
 from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
@@ -373,3 +374,12 @@ def test_an_engine_that_cannot_is_refused(model: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(openvino_engine, "is_installed", lambda: False)
     with pytest.raises(AutosegError, match=r"pip install 'autoseg\[openvino\]'"):
         Predictor.load([model], "cpu", "fp32", "openvino")
+
+
+@pytest.mark.parametrize(("places", "hint"), [(False, "bf16"), (True, "f32")])
+def test_openvino_does_not_round_places(places: bool, hint: str) -> None:
+    from autoseg.inference.engines import openvino_engine
+
+    device, shape = choose_device("cpu", "bf16"), (1, 8, 8, 8)
+    request = EngineRequest(torch.nn.Identity(), device, shape, shape, "", None, places=places)
+    assert openvino_engine._settings(request, 1)["INFERENCE_PRECISION_HINT"] == hint

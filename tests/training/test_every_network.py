@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from autoseg.checkpoint import build_network, save_model
+from autoseg.device import choose_device
 from autoseg.geometry import Grid
 from autoseg.images.volume import Volume
 from autoseg.inference.engines import EngineName
+from autoseg.inference.models import _request
 from autoseg.inference.predictor import Predictor
 from autoseg.networks.family import all_outputs
 from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan, ObjectsPlan
@@ -208,6 +210,13 @@ def test_graphs_take_any_number_of_patches(kind: str, tmp_path: Path) -> None:
     program = torch.export.export(network, (patches[:2],), dynamic_shapes=shapes)
     with torch.no_grad():
         torch.testing.assert_close(program.module()(patches), network(patches))
+
+
+@EVERY
+def test_networks_of_whole_objects_are_not_to_be_rounded(kind: str, tmp_path: Path) -> None:
+    model = training_of(kind, tmp_path, 1).configuration.model
+    request = _request(model, build_network(model), "key", choose_device("cpu"), None)
+    assert request.places == (kind in ("mask_queries", "mask_rcnn", "solov2", "yolact"))
 
 
 @EVERY
