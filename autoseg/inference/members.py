@@ -126,6 +126,12 @@ def _check_alike(sources: Sequence[ModelSource]) -> None:
                 f"{source} is of other labels or channels than {first}, so they cannot be "
                 "averaged. Give models of one dataset."
             )
+        tasks = [c.configuration.model.task.kind for c in (card, first.card)]
+        if tasks[0] != tasks[1]:
+            raise AutosegError(
+                f"{source} answers otherwise ({tasks[0]}) than {first} ({tasks[1]}), so they "
+                "cannot be averaged. Give models of one task."
+            )
         own, other = card.configuration.grid, first.card.configuration.grid
         if (own.orientation, own.axis_order) != (other.orientation, other.axis_order):
             raise AutosegError(

@@ -110,7 +110,7 @@ def _plans(search: _Search, names: Sequence[str]) -> Iterator[Plan]:
 
 
 def _trained_of(search: _Search, plan: Plan, configurations: Sequence[str]) -> Iterator[Trained]:
-    own = search.current.configurations[search.current.recommended].grid
+    own = search.current.configurations[search.current.recommended]
     for configuration in plan.configurations.values():
         if configurations and configuration.name not in configurations:
             continue
@@ -121,14 +121,24 @@ def _trained_of(search: _Search, plan: Plan, configurations: Sequence[str]) -> I
         }
         if not folds:
             continue
-        grid = configuration.grid
-        if (grid.orientation, grid.axis_order) != (own.orientation, own.axis_order):
+        if (why := _why_apart(configuration, own)) is not None:
+            name = member_name(plan.name, configuration.name)
             search.notes.append(
-                f"{member_name(plan.name, configuration.name)} is left out: it sees scans along "
-                f"other axes than plan {search.current.name}."
+                f"{name} is left out: it {why} than plan {search.current.name}, so they cannot be "
+                "averaged."
             )
             continue
         yield Trained(plan.name, configuration, folds)
+
+
+def _why_apart(one: Configuration, other: Configuration) -> str | None:
+    """What one does otherwise, so that answers of both cannot be averaged; None if nothing."""
+    grids = [(c.grid.orientation, c.grid.axis_order) for c in (one, other)]
+    if grids[0] != grids[1]:
+        return "sees scans along other axes"
+    if one.model.task.kind != other.model.task.kind:
+        return f"answers otherwise ({one.model.task.kind})"
+    return None
 
 
 def _models(

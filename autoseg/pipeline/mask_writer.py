@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case
-from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.labels import LabelScheme, instance_classes
 from autoseg.errors import AutosegError
 from autoseg.images.volume import write_image, write_labels
 from autoseg.pipeline.objects import find_objects
@@ -68,7 +71,9 @@ class MaskWriter:
             if values is not None:
                 write_image(self.folder / UNCERTAINTY / f"{case_id}_{name}.nii.gz", values)
         if self.extras.instances is not None:
-            self._write_instances(case, segmentation, self.extras.instances)
+            numbers = self._write_instances(case, segmentation, self.extras.instances)
+            if self.labels is not None and self.labels.instances:
+                segmentation = _with_border(segmentation, numbers)
         if self.pictures is not None:
             self.pictures.write(case, segmentation.labels)
         if self.others is not None:
@@ -81,13 +86,14 @@ class MaskWriter:
 
     def _write_instances(
         self, case: Case, segmentation: "Segmentation", rule: InstanceRule
-    ) -> None:
+    ) -> NDArray[np.unsignedinteger[Any]]:
         numbers, found = find_objects(segmentation, rule, self.labels, self.sureness)
         folder, case_id = self.folder / INSTANCES, case.case_id
         if self.others is not None:
             self.others.write_objects(case, segmentation, numbers, found)
         write_labels(mask_path(folder, case_id), replace(segmentation.labels, array=numbers))
         save_json([one.model_dump(mode="json") for one in found], folder / f"{case_id}.json")
+        return numbers
 
 
 def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) -> Extras:
@@ -109,6 +115,19 @@ def extras_of_things(extras: Extras, labels: LabelScheme, smallest_mm: float) ->
     if labels.instances:
         rule = rule.with_border(labels.values[-1])
     return extras.model_copy(update={"instances": rule})
+
+
+def _with_border(
+    segmentation: "Segmentation", numbers: NDArray[np.unsignedinteger[Any]]
+) -> "Segmentation":
+    """A segmentation in which objects that were told apart without a border have that of references
+    that number them; what is of no object stays as it is."""
+    if segmentation.objects is None and segmentation.parting is None:
+        return segmentation
+    labels = segmentation.labels
+    classes = instance_classes(numbers, labels.grid.spacing_mm)
+    mask = np.where(numbers != 0, classes, labels.array)
+    return replace(segmentation, labels=replace(labels, array=mask))
 
 
 def _append(path: Path, provenance: "Provenance") -> None:

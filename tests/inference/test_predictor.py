@@ -31,6 +31,7 @@ from autoseg.inference.maps import RequestedMaps
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
+from autoseg.planning.model_plan import DistancePlan
 from autoseg.planning.plan import Configuration
 from autoseg.tasks.voxel_answer import VoxelAnswer
 from tests.inference.model_files import small_configuration, write_model
@@ -187,6 +188,14 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path: Path, model: P
     other = write_model(tmp_path / "b.safetensors", small_configuration(), classes=4)
     with pytest.raises(AutosegError, match=r"b.safetensors is of other labels or channels"):
         load(model, other)
+    parting = write_model(tmp_path / "c.safetensors", small_configuration(), seed=1)
+    card, network = load_model(parting)
+    task = DistancePlan(classes=3, spacing_mm=(2.0, 1.0, 1.0), reach_mm=4)
+    plan = card.configuration.model.model_copy(update={"task": task})
+    configuration = card.configuration.model_copy(update={"model": plan})
+    save_model(parting, network, card.model_copy(update={"configuration": configuration}))
+    with pytest.raises(AutosegError, match=r"c.safetensors answers otherwise \(distance\)"):
+        load(model, parting)
 
 
 def test_a_scan_unlike_the_training_set_warns(model: Path, scan: Volume) -> None:

@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 from autoseg.checkpoint import ModelCard, build_network, load_model, save_model
 from autoseg.cli import main
 from autoseg.cli.arguments import make_parser
-from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.labels import INSTANCE_SCHEME, LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.images.coco import path_of_map
 from autoseg.images.volume import read_labels
@@ -39,24 +39,45 @@ PLANS: dict[str, TaskPlan] = {
 @pytest.fixture(scope="module", params=PLANS)
 def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A model with random weights, of things that it tells apart by depth, or by ways."""
-    configuration = with_labels(small_configuration(), SCHEME)
-    plan = PLANS[request.param]
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    return random_model(path, SCHEME, PLANS[request.param])
+
+
+def random_model(path: Path, labels: LabelScheme, plan: TaskPlan) -> Path:
+    configuration = with_labels(small_configuration(), labels)
     changed = configuration.model.model_copy(update={"task": plan})
     configuration = configuration.model_copy(update={"model": changed})
     torch.manual_seed(0)
     card = ModelCard(
         plan_name="small",
         configuration=configuration,
-        labels=SCHEME,
+        labels=labels,
         channel_names=("MRI",),
         fold=0,
         trained_cases=1,
         trained_iterations=1,
         trained_seconds=1.0,
     )
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, build_network(changed), card)
     return path
+
+
+def test_objects_that_no_border_parted_have_one_in_the_mask_as_references_do(
+    tmp_path: Path,
+) -> None:
+    plan = PLANS["ways"].model_copy(update={"border": 2})
+    model = random_model(tmp_path / "model.safetensors", INSTANCE_SCHEME, plan)
+    noise = np.random.default_rng(0).normal(100, 20, (21, 27, 11)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, AFFINE), tmp_path / "a.nii.gz")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "a.nii.gz"), str(out), "--model", str(model)]
+    fixed = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+    assert main([*command, *fixed]) == 0
+    mask, numbers = (read_labels(out / name) for name in ("a.nii.gz", "instances/a.nii.gz"))
+    drawn = INSTANCE_SCHEME.encode(numbers.array, numbers.grid.spacing_mm)
+    there = numbers.array > 0
+    assert (drawn == 2).any()
+    np.testing.assert_array_equal(mask.array[there], drawn[there])
 
 
 def test_objects_of_a_picture_are_written_as_coco_has_them(tmp_path: Path, model: Path) -> None:

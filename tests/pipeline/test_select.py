@@ -34,6 +34,7 @@ from autoseg.pipeline.pack import pack_models
 from autoseg.pipeline.postprocess import postprocessing_as_nnunet
 from autoseg.pipeline.select import SelectJob, select
 from autoseg.pipeline.selected import models_to_use
+from autoseg.planning.model_plan import DistancePlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import load_record
 from autoseg.work_folder import WorkFolder
@@ -328,6 +329,18 @@ def test_folds_that_were_trained_on_other_cases_are_left_out(work: WorkFolder) -
     assert any("Fold 0" in note and "was trained with other folds" in note for note in found.notes)
     with pytest.raises(AutosegError, match="no fold of 3d_fullres is trained yet"):
         find_candidates(work, configurations=("3d_fullres",))
+
+
+def test_what_answers_otherwise_is_left_out(work: WorkFolder) -> None:
+    plan = work.plan(None)
+    slices = plan.configurations["2d"]
+    task = DistancePlan(classes=len(plan.labels.values), spacing_mm=(1.0, 1.0, 1.0), reach_mm=4)
+    parting = slices.model_copy(update={"model": slices.model.model_copy(update={"task": task})})
+    changed = {"configurations": {**plan.configurations, "2d": parting}}
+    work.save_plan(plan.model_copy(update=changed))
+    found = find_candidates(work)
+    assert "2d" not in {member.configuration.name for member in found.members}
+    assert any("2d is left out: it answers otherwise (distance)" in note for note in found.notes)
 
 
 def test_what_dice_to_expect_is_learned_once_and_told_by_predict(
