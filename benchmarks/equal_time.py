@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
+
 from autoseg.device import choose_device, hardware_of
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.pipeline.jobs import TrainJob
@@ -29,7 +31,8 @@ from autoseg.records import load_record, replacing
 from autoseg.training.metrics_log import SilentListener
 from autoseg.work_folder import FoldFolder, WorkFolder
 
-WARM_UP, STEPS = 4, 12
+WARM_UP, LEAST_STEPS, LEAST_S = 8, 12, 45  # of a processor
+PARTS = 6  # of what is timed: the median of their means, since other work slows some
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class Ticks(SilentListener):
 
     def on_step(self, iteration: int, fraction: float, loss: float) -> None:
         self.ends.append(time.process_time())
-        if len(self.ends) > WARM_UP + STEPS:
+        timed = self.ends[WARM_UP:]
+        if len(timed) > LEAST_STEPS and timed[-1] - timed[0] > LEAST_S:
             self.stop.set()
 
 
@@ -155,8 +159,8 @@ def main() -> None:
     ticks = Ticks()
     job = TrainJob(fold=0, work=work, plan=plan, device="cpu", start="over")
     train_fold(job, ticks, ticks.stop)
-    late = ticks.ends[WARM_UP:]
-    print((late[-1] - late[0]) / (len(late) - 1))
+    parts = np.array_split(np.diff(ticks.ends[WARM_UP:]), PARTS)
+    print(np.median([part.mean() for part in parts]))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ def mirror(patches: Patches, samples: Sequence[RawSample]) -> Change:
 
 def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
     """Transformed samples, interpolated: images linearly, each class's indicator likewise; objects
-    keep their numbers, those of the nearest voxels."""
+    keep their numbers, those of the nearest voxels, or beside these where there are none in what
+    has a class."""
     rows = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
     if not rows:
         return None
@@ -164,7 +165,10 @@ def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
             numbered = [s.objects[None] for s in warped if s.objects is not None]
             numbers = _stack(numbered, box_size, grid.device).float()  # exact up to 2^24
             nearest = F.grid_sample(numbers, grid, mode="nearest", align_corners=False)
-            _set(patches.objects, rows, nearest[:, 0].int())
+            beside = F.max_pool3d(nearest, kernel_size=3, stride=1, padding=1)
+            found = torch.where(nearest > 0, nearest, beside)[:, 0].int()
+            for row, own in zip(rows, found, strict=True):
+                patches.objects[row] = own * (patches.label[row] != 0)
         if patches.outside is not None:
             masks = [~s.outside[None] for s in warped if s.outside is not None]
             boxes = _stack(masks, box_size, grid.device).float()

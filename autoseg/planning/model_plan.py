@@ -145,7 +145,7 @@ class CandidatesPlan(WholeObjectsPlan):
     class of `things`, and a mask; other classes are not looked for one by one.
 
     `sizes_mm` are those of the objects that each of SOLOv2's grids looks for, in mm at
-    `spacing_mm`: the edge of a cube, or square, that is as large.
+    `spacing_mm`: the geometric mean of the sides of their boxes.
     """
 
     kind: Literal["solov2", "yolact"]

@@ -41,7 +41,8 @@ def by_adaptive_overlap(
     chosen = torch.cat(nearest, dim=1)  # [object, candidate]
     every = torch.cat([level.flatten(0, 1) for level in anchors])
     iou = iou_of_pairs(boxes[:, None], every[chosen])
-    limit = iou.mean(1, keepdim=True) + iou.std(1, keepdim=True)
+    spread = iou.std(1, keepdim=True, correction=min(1, iou.shape[1] - 1))  # of one it is 0
+    limit = iou.mean(1, keepdim=True) + spread
     good = torch.where((iou >= limit) & (iou > LEAST_OVERLAP) & there[:, None], iou, 0.0)
     best = good.new_zeros(len(every)).scatter_reduce(0, chosen.flatten(), good.flatten(), "amax")
     number = torch.arange(len(boxes), device=boxes.device)[:, None]

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from autoseg.dataset.labels import IGNORED
 from autoseg.networks.box_geometry import centres
 from autoseg.planning.model_plan import BoxesPlan
-from autoseg.tasks.mask_targets import MaskTargets, find_masks, of_things
+from autoseg.tasks.mask_targets import UNKNOWN, MaskTargets, find_masks, of_things
 
 NO_CLASS = -1
 
@@ -28,11 +27,16 @@ class BoxTargets:
 
     def known_at(self, boxes: torch.Tensor) -> torch.Tensor:
         """Whether somebody annotated the middles [batch, box] of boxes [batch, box, 2 x axis]."""
-        labels = self.masks.labels
-        index = torch.zeros_like(boxes[..., 0], dtype=torch.long)
-        for place, size in zip(centres(boxes).unbind(-1), labels.shape[1:], strict=True):
-            index = index * size + place.long().clamp(0, size - 1)
-        return labels.flatten(1).gather(1, index) != IGNORED
+        return known_places(self.masks.masks, centres(boxes))
+
+
+def known_places(masks: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Whether somebody annotated [batch, n] places [batch, n, axis], in voxels from the corner of
+    maps of masks' numbers [batch, *space]; those beyond a patch are taken for its nearest voxel."""
+    index = torch.zeros_like(places[..., 0], dtype=torch.long)
+    for place, size in zip(places.unbind(-1), masks.shape[1:], strict=True):
+        index = index * size + place.long().clamp(0, size - 1)
+    return masks.flatten(1).gather(1, index) != UNKNOWN
 
 
 def find_boxes(labels: torch.Tensor, objects: torch.Tensor | None, plan: BoxesPlan) -> BoxTargets:

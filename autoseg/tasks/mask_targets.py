@@ -35,12 +35,12 @@ def find_masks(
     labels: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan
 ) -> MaskTargets:
     """The masks of a batch: objects of things, of the class that most of their voxels have, and all
-    voxels of every other class. The largest are numbered first; there are no more than queries."""
+    voxels of every other class; of no mask, and unknown, are voxels of things that have no number.
+    The largest are numbered first; there are no more than queries."""
     if plan.border is not None:
         labels = torch.where(labels == plan.border, plan.border - 1, labels)
-    known = (labels != IGNORED).flatten(1)
-    classes = (labels.flatten(1).long()) * known  # [batch, voxel]
-    keys = _keys(classes, objects, plan)
+    keys, known = _keys(labels.flatten(1).long(), objects, plan)
+    classes = labels.flatten(1).long() * known  # [batch, voxel]
     ranks = ranks_of(keys)  # [batch, voxel]
     sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
     voxels, largest = sizes.sum(2).topk(plan.queries, dim=1)
@@ -60,13 +60,17 @@ def _used(voxels: torch.Tensor) -> int:
     return max(1, int((voxels > 0).sum(1).max())) if voxels.is_cpu else voxels.shape[1]
 
 
-def _keys(classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan) -> torch.Tensor:
-    """A number for each voxel [batch, voxel] that only voxels of its mask share."""
+def _keys(
+    classes: torch.Tensor, objects: torch.Tensor | None, plan: ObjectsPlan
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A number for each voxel that only voxels of its mask share, and whether its mask is known,
+    both [batch, voxel]; those that are not known share that of the background."""
+    known = classes != IGNORED
     if objects is None or not plan.things:
-        return classes
-    numbers = objects.flatten(1).long()
-    counted = of_things(classes, plan) & (numbers > 0)
-    return torch.where(counted, numbers + plan.classes, classes)
+        return classes * known, known
+    numbers, counted = objects.flatten(1).long(), of_things(classes, plan)
+    known &= ~counted | (numbers > 0)
+    return torch.where(counted, numbers + plan.classes, classes) * known, known
 
 
 def of_things(classes: torch.Tensor, plan: ObjectsPlan) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.planning.model_plan import CandidatesPlan
-from autoseg.tasks.box_targets import boxes_around
+from autoseg.tasks.box_targets import boxes_around, known_places
 from autoseg.tasks.mask_targets import UNKNOWN, find_masks, of_things
 
 
@@ -36,6 +36,10 @@ class PlacedObjects:
     def known(self, stride: Sequence[int]) -> torch.Tensor:
         """How much of each voxel of coarser maps somebody annotated [batch, 1, voxel]."""
         return (self._parts(stride) != UNKNOWN).float().mean(2)[:, None]
+
+    def known_at(self, places: torch.Tensor) -> torch.Tensor:
+        """Whether somebody annotated [batch, n] places [n, axis], in voxels from the corner."""
+        return known_places(self.masks, places.expand(len(self.masks), -1, -1))
 
     def _parts(self, stride: Sequence[int]) -> torch.Tensor:
         """The numbers of the voxels that each coarse one is made of [batch, voxel, part]."""

@@ -2,6 +2,7 @@
 cells in which an object has its centre."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 
@@ -20,7 +21,8 @@ NO_OBJECT = -1
 def solo_loss(
     found: SoloOutputs, objects: PlacedObjects, plan: CandidatesPlan, across: SumUp
 ) -> torch.Tensor:
-    """The focal loss of classes over all cells, and Dice of masks, each for an object's cell."""
+    """The focal loss of classes over all cells that have an object, or whose middle somebody
+    annotated, and Dice of masks, each for an object's cell."""
     grids = [cells.shape[2:] for cells in found.cells]
     patch = objects.labels.shape[1:]
     own = torch.cat(
@@ -35,7 +37,9 @@ def solo_loss(
     classes = torch.where(has_object, objects.classes.gather(1, own.clamp_min(0)), 0)
     every = torch.arange(logits.shape[1], device=logits.device)[:, None]
     truth = (every == classes[:, None]) & has_object[:, None]  # [batch, class, cell]
-    focal = focal_losses(logits, truth.float()).sum()
+    middles = torch.cat([middles_of_cells(grid, patch, own.device) for grid in grids])
+    counted = has_object | objects.known_at(middles)
+    focal = (focal_losses(logits, truth.float()) * counted[:, None]).sum()
     cell, counts = at_random(has_object)
     masks = found.masks_of(cell).sigmoid() * objects.known(plan.mask_stride)
     wanted = objects.shares(own.gather(1, cell), plan.mask_stride)
@@ -45,6 +49,17 @@ def solo_loss(
     of_masks = DICE_WEIGHT * of_masks / masks_drawn.clamp_min(1)
     total: torch.Tensor = of_cells / (cells + 1) + of_masks
     return total
+
+
+def middles_of_cells(
+    grid: Sequence[int], patch: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """Where the middles of a grid's cells are [cell, axis], in voxels from the patch's corner."""
+    along = [
+        (torch.arange(cells, device=device) + 0.5) * voxels / cells
+        for cells, voxels in zip(grid, patch, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*along, indexing="ij"), dim=-1).flatten(0, -2)
 
 
 def dice_losses(probability: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -63,14 +78,12 @@ def cells_of_objects(
 ) -> torch.Tensor:
     """The object of each cell of a grid over a patch [batch, *grid], or NO_OBJECT: that whose
     centre lies in it, and of its neighbours those that reach into the middle of its extent. Of
-    several objects the smallest, of those alone whose sizes the grid is for."""
-    voxel_mm = 1.0
-    for mm in spacing_mm:
-        voxel_mm *= mm
-    size_mm = (objects.voxels * voxel_mm) ** (1 / len(grid))
+    several objects the smallest, of those alone whose sizes the grid is for: the geometric means of
+    their boxes' sides, as planned."""
+    extents = sides(objects.boxes)  # [batch, object, axis]
+    size_mm = prod(spacing_mm) ** (1 / len(grid)) * extents.prod(-1) ** (1 / len(grid))
     low, high = sizes_mm
     fits = (objects.classes > 0) & (size_mm >= low) & (size_mm <= high) & (objects.voxels > 0)
-    extents = sides(objects.boxes)  # [batch, object, axis]
     covers = fits.view(*fits.shape, *[1] * len(grid))
     for axis, (cells, voxels) in enumerate(zip(grid, patch, strict=True)):
         cell = torch.arange(cells, device=fits.device)

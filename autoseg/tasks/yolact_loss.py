@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from autoseg.networks.box_geometry import pairwise_iou
+from autoseg.networks.box_geometry import centres, pairwise_iou
 from autoseg.networks.chosen_rows import taken
 from autoseg.networks.yolact import YolactOutputs, changes_to, summed_masks, within
 from autoseg.planning.model_plan import CandidatesPlan
@@ -22,7 +22,7 @@ BOX_WEIGHT, MASK_WEIGHT = 1.5, 6.125  # beside that of classes, as published
 @dataclass(frozen=True, slots=True)
 class MatchedBoxes:
     """The object of each box [batch, box]; whether it is to find it, or to say that there is none;
-    others are neither."""
+    others are neither, as are those in whose middle nobody has looked."""
 
     own: torch.Tensor
     finds: torch.Tensor
@@ -42,7 +42,8 @@ def match_boxes(anchors: torch.Tensor, objects: PlacedObjects) -> MatchedBoxes:
     claimed = torch.zeros_like(best.indices).scatter_reduce(1, favourite, number, "amax")
     own = torch.where(claimed > 0, claimed - 1, best.indices)
     finds = (best.values >= ALIKE) | (claimed > 0)
-    return MatchedBoxes(own, finds, (best.values < UNLIKE) & ~finds)
+    known = objects.known_at(centres(anchors))
+    return MatchedBoxes(own, finds, (best.values < UNLIKE) & ~finds & known)
 
 
 def yolact_loss(

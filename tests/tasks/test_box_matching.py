@@ -66,6 +66,12 @@ def test_anchors_are_matched_as_the_paper_has_it(dims: int) -> None:
     assert set(few.tolist()) == {NO_OBJECT, 0, 1, 2}
 
 
+def test_a_single_candidate_is_matched() -> None:
+    anchors = [torch.tensor([[[0.0, 0, 4, 4]]])]
+    boxes, there = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([True])
+    assert by_adaptive_overlap(anchors, boxes, there, candidates=4).tolist() == [0]
+
+
 def test_by_overlap_each_object_has_its_best_anchor() -> None:
     boxes = torch.tensor(
         [[0.0, 0, 4, 4], [0, 0, 4, 5], [0, 0, 4, 10], [20, 20, 22, 22], [7, 7, 9, 9]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from autoseg.dataset.labels import LabelScheme
+from autoseg.dataset.labels import IGNORED, LabelScheme
 from autoseg.networks.box_geometry import pairwise_iou
 from autoseg.networks.chosen_rows import taken
 from autoseg.networks.region_proposals import anchors_at
@@ -14,7 +14,8 @@ from autoseg.networks.yolact import YolactOutputs, changes_to
 from autoseg.planning.model_plan import CandidatesPlan
 from autoseg.tasks.candidates import CandidatesTask, candidates_task
 from autoseg.tasks.chosen import MASKS_AT_ONCE, at_random, focal_losses
-from autoseg.tasks.solo_loss import cells_of_objects, dice_losses
+from autoseg.tasks.solo_loss import cells_of_objects, dice_losses, middles_of_cells
+from autoseg.tasks.task import alone
 from autoseg.tasks.yolact_loss import class_losses, match_boxes
 from tests.objects_made_up import balls
 from tests.tasks.test_losses import loss_plan
@@ -102,6 +103,38 @@ def test_patches_without_objects_have_a_finite_loss(found: SoloOutputs | YolactO
     own = task("solov2" if isinstance(found, SoloOutputs) else "yolact")
     nothing = torch.zeros((1, 40, 36), dtype=torch.uint8)
     assert torch.isfinite(own.loss([found], own.targets(nothing, nothing.int())))
+
+
+@pytest.mark.parametrize("found", [true_solo(), true_yolact()], ids=["solov2", "yolact"])
+def test_where_nobody_annotated_finding_objects_costs_nothing(
+    found: SoloOutputs | YolactOutputs,
+) -> None:
+    own = task("solov2" if isinstance(found, SoloOutputs) else "yolact")
+    labels = torch.full((1, 40, 36), IGNORED, dtype=torch.uint8)
+
+    def lost() -> float:
+        targets = own.targets(labels, torch.zeros_like(labels).int())
+        return float(own.object_loss(found, targets, own.plan, alone))
+
+    assert lost() == 0
+    labels[:, 20:] = 0  # the other half is known to be empty
+    assert lost() > 1
+
+
+def test_middles_of_cells_are_in_voxels() -> None:
+    middles = middles_of_cells((2, 3), (8, 6), torch.device("cpu"))
+    assert middles.tolist() == [[2, 1], [2, 3], [2, 5], [6, 1], [6, 3], [6, 5]]
+
+
+def test_a_grid_looks_for_objects_by_the_size_of_their_boxes() -> None:
+    rod = np.zeros((40, 36), np.int32)
+    for step in range(30):
+        rod[step + 2 : step + 5, step + 2] = 1
+    box = placed(rod).boxes[0][placed(rod).classes[0] > 0][0]
+    side = float(((box[2] - box[0]) * (box[3] - box[1])).sqrt())  # far more than of its voxels
+    cells = ((20, 18), (40, 36), (1.0, 1.0))
+    assert int(cells_of_objects(placed(rod), (side - 1, side + 1), *cells).max()) >= 0
+    assert int(cells_of_objects(placed(rod), (0.0, side - 1), *cells).max()) < 0
 
 
 def test_the_cell_of_each_centre_is_its_objects_and_others_only_near_it() -> None:

@@ -60,6 +60,16 @@ def test_what_nobody_annotated_is_of_no_mask() -> None:
     assert int(nothing.count) == 0 and bool((nothing.masks == UNKNOWN).all())
 
 
+def test_voxels_of_things_without_a_number_are_of_no_mask() -> None:
+    labels, objects = patch()
+    cut = torch.where(objects == 3, 0, objects)
+    cut[:, 2] = 0
+    found = find_masks(labels, cut, plan())
+    assert found.classes.tolist() == [[0, 1, 2]]
+    assert torch.equal(found.masks == UNKNOWN, (labels == 1) & (cut == 0))
+    assert torch.equal(found.masks == 1, cut == 7)
+
+
 def test_a_border_is_a_part_of_its_object() -> None:
     labels, objects = patch()
     labels[0, 2:5, 5:7] = 2  # where the cells touch
