@@ -24,11 +24,11 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-from autoseg.evaluation.detection import Detections, froc
+from autoseg.evaluation.detection import COCO, Detections, detections_of, froc
+from autoseg.evaluation.mask_pair import MapPair
 from autoseg.images.volume import read_labels
 from autoseg.records import replacing
 from autoseg.work_folder import WorkFolder
@@ -36,7 +36,6 @@ from benchmarks.equal_time import Used, alone, autoseg, iterations_in
 
 RESULTS = Path(__file__).parent / "results" / "objects.json"
 PREDICTED = 16  # scans, in all of which one
-THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SHOWN = (0.5, 0.75, 0.9)
 IMAGES = ("imagesTr", "images")  # nnU-Net's folder, and ours
 
@@ -69,74 +68,55 @@ Numbers = NDArray[np.integer[Any]]
 
 @dataclass(slots=True)
 class Tally:
-    """What was found and missed over all images, by threshold of IoU."""
+    """What was found and missed over all images: `autoseg evaluate` matches objects, and all that
+    are found count, where COCO counts a hundred an image."""
 
-    scores: list[float] = field(default_factory=list)  # [found]
-    ious: list[float] = field(default_factory=list)  # [found] with the object it is matched to
-    truths: int = 0
     scans: list[Detections] = field(default_factory=list)
 
     def add(self, truth: Numbers, found: Numbers, scores: dict[int, float]) -> None:
-        iou = overlaps(truth, found)  # [truth, found]
-        rows, columns = linear_sum_assignment(-iou)
-        best = np.zeros(iou.shape[1])
-        best[columns] = iou[rows, columns]
-        self.truths += len(iou)
-        self.ious += best.tolist()
-        sure = np.array([scores.get(number, 1.0) for number in range(1, iou.shape[1] + 1)])
-        self.scores += sure.tolist()
-        self.scans.append(
-            Detections(
-                confidences=sure,
-                sizes_vox=np.bincount(found.ravel(), minlength=len(sure) + 1)[1:],
-                ious=best,
-                loose_ious=best,
-                touches=iou.max(axis=0, initial=0) > 0,
-                may_be_false=np.ones(len(sure), bool),
-                found_at=np.where(iou > 0, sure, -1.0).max(axis=1, initial=-1.0),
-                ranked=bool(scores),
-            )
+        table = np.array([scores.get(number, 1.0) for number in range(int(found.max()) + 1)])
+        masks = [(numbers != 0).astype(np.uint8) for numbers in (found, truth)]
+        maps = MapPair(
+            masks[0],
+            masks[1],
+            None,
+            (1.0, 1.0, 1.0),
+            predicted_ids=found,
+            reference_ids=truth,
+            predicted_scores=table if scores else None,
         )
+        self.scans += [detections_of(pair) for _, pair in maps.masks({"object": (1,)})]
 
     def figures(self) -> dict[str, float]:
-        ious = np.array(self.ious)
-        hit = [(ious >= threshold - 1e-9).sum() for threshold in THRESHOLDS]
-        every = len(ious) + self.truths
-        matched = ious[ious > 0.5]
-        shown = {
-            f"Jaccard@{t}": hit[int(np.argmin(abs(THRESHOLDS - t)))] for t in SHOWN
-        }  # objects hit, of all there are
-        precision = [self._average_precision(threshold) for threshold in THRESHOLDS]
+        ious = np.concatenate([scan.ious for scan in self.scans])
+        every = len(ious) + self._truths
+        hit = {f"Jaccard@{t}": int((ious >= t).sum()) for t in SHOWN}  # of all there are
+        precision = [self._average_precision(threshold) for threshold in COCO.ious]
         return {
             "AP@0.5": precision[0],
             "AP": float(np.mean(precision)),
             "AP@0.1": self._average_precision(0.1),
             **({"FROC": curve.mean} if (curve := froc(self.scans)) else {}),
-            **{name: float(hits / (every - hits)) for name, hits in shown.items()},
-            "PQ": float(matched.sum() / (every / 2)),
+            **{name: hits / (every - hits) for name, hits in hit.items()},
+            "PQ": float(ious[ious > 0.5].sum() / (every / 2)),
         }
 
+    @property
+    def _truths(self) -> int:
+        return sum(len(scan.found_at) for scan in self.scans)
+
     def _average_precision(self, threshold: float) -> float:
-        """COCO's: the mean over 101 recalls of the best precision at or beyond each."""
-        order = np.argsort(-np.array(self.scores), kind="stable")
-        right = np.array(self.ious)[order] >= threshold - 1e-9
-        precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-        recall = np.cumsum(right) / max(1, self.truths)
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        place = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-        return float(np.append(best, 0)[np.minimum(place, len(best))].mean())
-
-
-def overlaps(truth: Numbers, found: Numbers) -> NDArray[np.float64]:
-    """IoU of each object numbered from 1 with each that was found [truth, found]."""
-    _, truth = np.unique(truth, return_inverse=True)
-    truth = truth.reshape(found.shape)
-    counts = int(truth.max()) + 1, int(found.max()) + 1
-    joint = np.bincount((truth * counts[1] + found).ravel(), minlength=counts[0] * counts[1])
-    joint = joint.reshape(counts)
-    union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
-    shares: NDArray[np.float64] = joint / np.maximum(1, union)
-    return shares[1:, 1:]
+        """COCO's: the mean over 101 recalls of the best precision at or beyond each; of objects of
+        one score all count at once."""
+        each = [scan.ious if threshold >= 0.5 else scan.loose_ious for scan in self.scans]
+        scores = np.concatenate([scan.confidences for scan in self.scans])
+        order = np.argsort(-scores, kind="stable")
+        right = np.cumsum(np.concatenate(each)[order] >= threshold)
+        ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+        best = np.maximum.accumulate((right[ends] / (ends + 1))[::-1])[::-1]
+        recall = right[ends] / max(1, self._truths)
+        place = np.searchsorted(recall, np.linspace(0, 1, COCO.recalls), side="left")
+        return float(np.append(best, 0)[place].mean())
 
 
 def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Numbers:
