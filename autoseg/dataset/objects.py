@@ -29,20 +29,36 @@ def read_objects(
     """
     if not scheme.things:
         return None
+    return objects_of_things(read_numbers(case, image, scheme), classes, scheme)
+
+
+def objects_of_things(
+    numbers: NDArray[np.integer[Any]] | None, classes: Classes, scheme: LabelScheme
+) -> Numbers:
+    """What `read_objects` gives, of the numbers that a file has, or None."""
     inside = np.isin(classes, scheme.thing_classes)
+    if numbers is None:
+        return _narrow(cc3d.connected_components(np.where(inside, classes, 0), connectivity=26))
+    return _narrow(fastremap.renumber(np.where(inside, numbers, 0), in_place=True)[0])
+
+
+def read_numbers(case: Case, image: Volume, scheme: LabelScheme) -> NDArray[np.integer[Any]] | None:
+    """The numbers [z, y, x] that a file of a case gives its objects, in the voxels of its image.
+
+    None where no file does so. Raises AutosegError as `read_objects` does.
+    """
     path = case.objects
     if path is None and (scheme.instances or case.object_classes is not None):
         path = case.label
     if path is None:
-        return _narrow(cc3d.connected_components(np.where(inside, classes, 0), connectivity=26))
+        return None
     volume = aligned(read_labels(path), image)
     problems = grid_problems(case, image.grid, {path: volume.grid})
     if problems:
         raise AutosegError(f"{case.case_id}: {path}: {problems[0].what} {problems[0].fix}")
     if volume.array.min(initial=0) < 0:
         raise AutosegError(f"{case.case_id}: {path}: numbers objects below 0. Number them from 1.")
-    numbers = np.where(inside, volume.array, 0)
-    return _narrow(fastremap.renumber(numbers, in_place=True)[0])
+    return volume.array
 
 
 def _narrow(numbers: NDArray[Any]) -> Numbers:

@@ -50,6 +50,8 @@ PROBLEMS: dict[str, Severity] = {
     "object_in_pieces": "warning",
     "object_of_two_classes": "warning",
     "object_of_one_voxel": "warning",
+    "object_without_class": "warning",
+    "thing_without_number": "warning",
     "duplicate": "warning",
     "patient_in_train_and_test": "warning",
     "outlier": "warning",

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fastremap
-import numpy as np
-from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import IGNORED, MAX_LABEL_VALUE, LabelScheme
-from autoseg.dataset.objects import read_objects
+from autoseg.dataset.objects import objects_of_things, read_numbers
 from autoseg.dataset.problems import Problem
 from autoseg.dataset.reading import (
     aligned,
@@ -22,7 +20,7 @@ from autoseg.dataset.reading import (
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.volume import Volume, read_image
-from autoseg.inspection.objects import Numbers, object_mistakes
+from autoseg.inspection.objects import number_mistakes, object_mistakes
 from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
 from autoseg.inspection.stored_labels import rescaling
 
@@ -71,24 +69,19 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
         problems.append(
             _about(case, case.label, "empty_label", "holds no foreground.", "Check the label.")
         )
-    try:
-        numbers = read_objects(case, image, classes, found)
-    except AutosegError as error:
+    numbers = None
+    if found.things:
         path = case.objects or case.label
-        return Inspection((*problems, _of_error(case, path, "objects", error)))
-    problems += _object_problems(case, classes, numbers, found)
+        try:
+            given = read_numbers(case, image, found)
+        except AutosegError as error:
+            return Inspection((*problems, _of_error(case, path, "objects", error)))
+        numbers = objects_of_things(given, classes, found)
+        mistakes = [*object_mistakes(numbers, classes, len(found.values), found.instances)]
+        if given is not None and case.objects is not None:
+            mistakes += number_mistakes(given, classes, found.thing_classes)
+        problems += [_about(case, path, kind, what, fix) for kind, what, fix in mistakes]
     return Inspection(tuple(problems), *measure_case(case, image, classes, numbers, found))
-
-
-def _object_problems(
-    case: Case, classes: NDArray[np.uint8], numbers: Numbers | None, scheme: LabelScheme
-) -> list[Problem]:
-    path = case.objects or case.label
-    assert path is not None
-    if numbers is None:
-        return []
-    found = object_mistakes(numbers, classes, len(scheme.values), one_class=scheme.instances)
-    return [_about(case, path, kind, what, fix) for kind, what, fix in found]
 
 
 def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:

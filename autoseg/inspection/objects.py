@@ -10,6 +10,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.labels import IGNORED
 from autoseg.dataset.layouts.folder_files import listed
 from autoseg.geometry import Spacing3
 
@@ -98,6 +99,23 @@ def object_mistakes(
     if tiny := np.flatnonzero(shares.sum(axis=1) == 1).tolist():
         fix = "Is it a slip of the pen? Remove it."
         yield "object_of_one_voxel", f"has {_objects(tiny)} of a single voxel.", fix
+
+
+def number_mistakes(
+    given: NDArray[np.integer[Any]], classes: NDArray[np.uint8], things: Sequence[int]
+) -> Iterator[tuple[str, str, str]]:
+    """The same of the numbers that a file gives beside a label: of what is no thing there, and of
+    things that have none. What nobody annotated says nothing."""
+    of_things = np.isin(classes, things)
+    if beside := np.unique(given[(given != 0) & ~of_things & (classes != IGNORED)]).tolist():
+        noun = "an object" if len(beside) == 1 else f"{len(beside)} objects"
+        what = f"has {noun} ({listed(map(str, beside))}) where the label has no class of things."
+        fix = "Correct the label, or the numbers: there they are left out."
+        yield "object_without_class", what, fix
+    if bare_vox := int(np.count_nonzero(of_things & (given == 0))):
+        voxels = "a voxel" if bare_vox == 1 else f"{bare_vox} voxels"
+        what = f"gives no number to {voxels} of things in the label."
+        yield "thing_without_number", what, "Number them, or they are of no object in training."
 
 
 def _objects(numbers: Sequence[int]) -> str:

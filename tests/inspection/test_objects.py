@@ -8,6 +8,7 @@ from skimage.draw import disk, ellipse
 from skimage.measure import label, regionprops
 
 from autoseg.dataset.layouts.recognition import open_dataset
+from autoseg.inspection.case import inspect_case
 from autoseg.inspection.fingerprint import make_fingerprint
 from autoseg.inspection.objects import measure_objects, object_mistakes
 
@@ -56,6 +57,23 @@ def test_mistakes_of_numbers_are_found() -> None:
     assert label(numbers[0] == 1).max() == 2
     clean = crescents()
     assert not list(object_mistakes(clean, (clean > 0).astype(np.uint8), 2, one_class=False))
+
+
+def test_numbers_and_labels_that_contradict_each_other_are_found(tmp_path: Path) -> None:
+    numbers, label = np.zeros((6, 20, 20), np.uint16), np.zeros((6, 20, 20), np.uint8)
+    numbers[1:4, 2:6, 2:6], numbers[1:4, 2:6, 10:14] = 7, 300
+    label[1:4, 2:6, 2:6], label[1:4, 12:15, 2:6] = 1, 1  # the second object is on background
+    scan = np.random.default_rng(0).normal(size=label.shape).astype(np.float32)
+    for folder, array in (("images", scan), ("labels", label), ("instances", numbers)):
+        (tmp_path / folder).mkdir()
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), tmp_path / folder / "a.nii.gz")
+    described = {"labels": {"background": 0, "cell": 1}, "things": ["cell"]}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    dataset = open_dataset(tmp_path)
+    problems = inspect_case(dataset.cases[0], dataset.labels).problems
+    told = {problem.kind: problem.what for problem in problems}
+    assert "an object (300)" in told["object_without_class"]
+    assert "no number to 36 voxels" in told["thing_without_number"]
 
 
 def test_the_fingerprint_knows_objects_of_things(tmp_path: Path) -> None:
