@@ -63,9 +63,9 @@ class _Placed:
     found: FoundInPatch
     box: Slices
 
-    def is_like(self, other: "_Placed") -> bool:
-        """Whether both may be one: of one class, in two looks."""
-        return self.look != other.look and self.found.kind == other.found.kind
+    @property
+    def size_vox(self) -> int:
+        return int(np.count_nonzero(self.found.probability >= INSIDE))
 
 
 @dataclass(slots=True)
@@ -97,7 +97,8 @@ class SeenObjects:
         The surest come first. A voxel is of the object that it is the most probably in, where
         several looks agree on it; objects of which too little is left are parts of others.
         """
-        merged = [self._merged(members) for members in self._groups()]
+        starts = np.array(self.starts).reshape(-1, 3)
+        merged = [self._merged(members, starts) for members in self._groups()]
         sure = [one for one in merged if one is not None]
         sure.sort(key=lambda one: (-one.score, [s.start for s in one.box]))
         numbers = _painted(sure, padded_vox)
@@ -131,30 +132,46 @@ class SeenObjects:
         return [[self.placed[i] for i in members] for members in groups.values()]
 
     def _pairs(self) -> Iterator[tuple[float, int, int]]:
-        """Objects of two looks that are one by themselves, and how well they agree."""
-        bounds = np.array([[(s.start, s.stop) for s in one.box] for one in self.placed])
-        for index, one in enumerate(self.placed):
-            own, later = bounds[index], bounds[index + 1 :]
-            meet = (later[:, :, 0] < own[:, 1]) & (later[:, :, 1] > own[:, 0])
-            for other in (index + 1 + np.flatnonzero(meet.all(axis=1))).tolist():
-                if one.is_like(self.placed[other]):
-                    agreement = self._agreement(one, self.placed[other])
-                    if agreement >= JOINED_FROM:
-                        yield agreement, index, other
+        """Objects of one class in two looks that are one by themselves, and how well they agree.
 
-    def _agreement(self, one: _Placed, other: _Placed) -> float:
-        """Intersection over union of two objects in the part that both looks saw."""
-        seen = _both(self._patch(one.look), self._patch(other.look))
-        total = sum(int(_within(placed, seen).sum()) for placed in (one, other))
+        Those whose boxes have too little in common are not compared voxel by voxel.
+        """
+        boxes = np.array([[(s.start, s.stop) for s in one.box] for one in self.placed])
+        patches = np.array(
+            [[(s.start, s.stop) for s in self._patch(one.look)] for one in self.placed]
+        )
+        kinds = np.array([(one.look, one.found.kind) for one in self.placed])
+        sizes_vox = np.array([one.size_vox for one in self.placed])
+        for index in range(len(self.placed) - 1):
+            later = slice(index + 1, None)
+            shared_vox = _shared_vox(boxes[index], boxes[later])
+            alike = (kinds[later, 0] != kinds[index, 0]) & (kinds[later, 1] == kinds[index, 1])
+            whole = _holds(patches[later], boxes[index]) & _holds(patches[index], boxes[later])
+            total_vox = sizes_vox[index] + sizes_vox[later]
+            most_vox = np.minimum(shared_vox, np.minimum(sizes_vox[index], sizes_vox[later]))
+            hopeless = whole & (most_vox < JOINED_FROM * (total_vox - most_vox))
+            for other in np.flatnonzero(alike & (shared_vox > 0) & ~hopeless).tolist():
+                pair = self.placed[index], self.placed[index + 1 + other]
+                agreement = self._agreement(*pair, int(total_vox[other]) if whole[other] else None)
+                if agreement >= JOINED_FROM:
+                    yield agreement, index, index + 1 + other
+
+    def _agreement(self, one: _Placed, other: _Placed, total_vox: int | None) -> float:
+        """Intersection over union of two objects in the part that both looks saw, in which they
+        have so many voxels together, where that is known."""
+        if total_vox is None:
+            seen = _both(self._patch(one.look), self._patch(other.look))
+            total_vox = sum(int(_within(placed, seen).sum()) for placed in (one, other))
         shared = _both(one.box, other.box)
         both = int((_within(one, shared) & _within(other, shared)).sum())
-        return both / max(1, total - both)
+        return both / max(1, total_vox - both)
 
     def _patch(self, look: int) -> Slices:
         return _box(self.starts[look], self.weight.shape)
 
-    def _merged(self, members: Sequence[_Placed]) -> "_Merged | None":
-        """One object of all; None where most looks at its middle did not see it."""
+    def _merged(self, members: Sequence[_Placed], starts: NDArray[np.int64]) -> "_Merged | None":
+        """One object of all; None where most looks at its middle did not see it. Patches of looks
+        have `starts` [look, axis]."""
         box = _around([placed.box for placed in members])
         total, weights = (np.zeros([s.stop - s.start for s in box], np.float32) for _ in range(2))
         for placed in members:
@@ -166,7 +183,8 @@ class SeenObjects:
         inside = total >= INSIDE * np.maximum(weights, np.finfo(np.float32).tiny)
         if not inside.any():
             return None
-        shares = self._shares(_middle(inside, box))[[placed.look for placed in members]]
+        shares = self._shares(_middle(inside, box), starts)
+        shares = shares[[placed.look for placed in members]]
         share = float(shares.sum())
         if share < FOUND_FROM:
             return None
@@ -176,9 +194,9 @@ class SeenObjects:
         strength = np.where(inside, score * total, 0).astype(np.float32)
         return _Merged(members[0].found.kind, score * probable * share, box, strength)
 
-    def _shares(self, middle: Shape3) -> NDArray[np.float64]:
+    def _shares(self, middle: Shape3, starts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each look's share of all weights at a voxel [look], 0 if it does not see it."""
-        offsets = np.array(middle) - np.array(self.starts)  # [look, axis]
+        offsets = np.array(middle) - starts  # [look, axis]
         reaching = ((offsets >= 0) & (offsets < self.weight.shape)).all(axis=1)
         weights = np.zeros(len(offsets))
         weights[reaching] = self.weight[tuple(offsets[reaching].T)]
@@ -240,6 +258,21 @@ def _middle(inside: NDArray[np.bool_], box: Slices) -> Shape3:
     nearest = voxels[np.square(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()]
     z, y, x = (int(n) + s.start for n, s in zip(nearest, box, strict=True))
     return z, y, x
+
+
+def _shared_vox(box: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Voxels that a box [axis, 2] has in common with each of others [n, axis, 2]."""
+    lows = np.maximum(box[:, 0], others[:, :, 0])
+    sides = np.minimum(box[:, 1], others[:, :, 1]) - lows
+    shared_vox: NDArray[np.int64] = sides.clip(0).prod(axis=1)
+    return shared_vox
+
+
+def _holds(outer: NDArray[np.int64], inner: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether boxes [..., axis, 2] lie whole in others."""
+    along = (outer[..., 0] <= inner[..., 0]) & (inner[..., 1] <= outer[..., 1])
+    within: NDArray[np.bool_] = np.logical_and.reduce(along, axis=-1)
+    return within
 
 
 def _placed_box(found: FoundInPatch, start: Shape3) -> Slices:
