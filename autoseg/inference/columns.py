@@ -19,6 +19,7 @@ CUTS = (1, 2, 3, 4, 6, 8, 12, 16)  # along y, and along x
 BLOCKS_HELD = 8  # finished logits before, while and after they are resampled
 LOGITS_HELD = 3  # a patch's logits: of a mirror image, their sum, and on their way to the sums
 NOT_WORTH_BYTES = 2**27  # what more columns must save where memory does not suffice anyway
+LOOKS_HELD = 3  # what queries find: of each look, of all together, and on the way to objects
 DISAGREEMENT_HELD = 4  # and more of them, of all together, where their decisions are compared
 
 
@@ -27,7 +28,8 @@ class Footprint:
     """What a scan takes that was put on a configuration's grid.
 
     `channels` go into the network, which has its `cost`, and come out of it as `outputs`. With
-    `compared_models` the decisions of so many are held beside each other.
+    `compared_models` the decisions of so many are held beside each other. Of a patch and of each of
+    its mirror images all networks' queries give up to `found` numbers, which are no outputs.
     """
 
     configuration: Configuration
@@ -37,6 +39,7 @@ class Footprint:
     outputs: int
     compared_models: int
     matrices: Sequence[NDArray[np.float32] | None]  # back to the source, of each axis
+    found: int = 0
 
     def network_bytes(self, inputs_at_once: int) -> int:
         """Memory of the network while it runs: about all that its convolutions write, once."""
@@ -44,11 +47,8 @@ class Footprint:
         if self.compared_models:
             held += self.compared_models + DISAGREEMENT_HELD
         voxels = prod(self.configuration.model.patch_box_vox)
-        return (
-            4
-            * inputs_at_once
-            * (self.cost.elements + (held * self.outputs + 2 * self.channels) * voxels)
-        )
+        of_input = self.cost.elements + (held * self.outputs + 2 * self.channels) * voxels
+        return 4 * inputs_at_once * (of_input + LOOKS_HELD * self.found)
 
     def column_bytes(self, column: Column) -> int:
         """Memory of the sums of logits, and of what is being resampled."""

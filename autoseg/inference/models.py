@@ -108,6 +108,7 @@ class ModelGroup:
         configuration = self.card.configuration
         model = configuration.model
         compared = len(self.hashes) if self.ensemble.shows_disagreement else 0
+        layout = self.ensemble.queries
         return Footprint(
             configuration=configuration,
             cost=family_of(model.network.kind).cost(model),
@@ -116,6 +117,7 @@ class ModelGroup:
             outputs=self.outputs,
             compared_models=compared,
             matrices=interpolation_matrices(placement, configuration.grid.resampling),
+            found=0 if layout is None else len(self.hashes) * layout.size,
         )
 
     def blocks(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -31,6 +32,12 @@ class QueryLayout:
         strides = (1,) * (3 - len(self.plan.mask_stride)) + self.plan.mask_stride
         z, y, x = (n // s for n, s in zip(self.patch_vox, strides, strict=True))
         return z, y, x
+
+    @property
+    def size(self) -> int:
+        """How many numbers one look at a patch gives at the most."""
+        beside = self.plan.classes if isinstance(self.plan, CandidatesPlan) else 0
+        return (self.plan.queries + beside) * (self.plan.classes + 1 + prod(self.mask_vox))
 
     def unpacked(self, packed: torch.Tensor) -> QueryOutputs:
         """Of looks [n, query, class + 1 + voxel]; masks are [n, query, z, y, x]."""

@@ -11,6 +11,8 @@ import torch
 
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.cli import main
+from autoseg.images.in_memory import volume_of_array
+from autoseg.inference.predictor import Predictor
 from autoseg.planning.model_plan import BoxesPlan, CandidatesPlan, MaskQueriesPlan
 from autoseg.planning.network_plan import SoloPlan, YolactPlan
 from autoseg.planning.plan import Configuration
@@ -125,6 +127,17 @@ def test_objects_are_written_where_their_class_is(tmp_path: Path, model: Path) -
         voxels = np.count_nonzero(numbers == one["number"])
         size_mm3 = voxels * abs(np.linalg.det(AFFINE[:3, :3]))
         assert one["volume_ml"] * 1000 == pytest.approx(size_mm3, rel=1e-4)
+
+
+def test_memory_is_planned_for_what_every_look_finds(model: Path) -> None:
+    predictor = Predictor.load([model], "cpu", "fp32", "torch")
+    [group] = predictor.groups
+    noise = np.random.default_rng(0).normal(100, 20, (21, 27, 11)).astype(np.float32)
+    ready = predictor.prepare(volume_of_array(noise, spacing_mm=(2.0, 1.0, 1.0)), "a")
+    answer = group.ensemble(torch.zeros(1, 1, *group.card.configuration.model.patch_box_vox))
+    looks = answer.shape[2]  # at a patch and its mirror images
+    planned = group.footprint(ready.scans[0].placement).found * looks
+    assert answer.numel() <= planned <= 1.5 * answer.numel()
 
 
 def write_dataset(folder: Path, shape: tuple[int, int, int]) -> None:
