@@ -69,13 +69,15 @@ class ProgressBars:
 
 
 class TrainingView:
-    """A training as text: a line that stays for each epoch, and a `live` one that is rewritten."""
+    """A training as text: a line that stays for each epoch, and a `live` one that is rewritten; in
+    a file or pipe, where the first epoch takes long, lines now and then until it ends."""
 
     def __init__(self, fold: str, write: Callable[[str], None], live: bool) -> None:
         self.fold = fold
         self.write = write
         self.pace = Pace()
         self.live = live
+        self.told_s: float | None = time.monotonic()  # None once an epoch has ended
 
     def __enter__(self) -> "TrainingView":
         return self
@@ -91,10 +93,15 @@ class TrainingView:
     def on_step(self, iteration: int, fraction: float, loss: float) -> None:
         now_s = time.monotonic()
         self.pace.see(now_s, fraction)
-        if self.live:
-            left = self.pace.seconds_left(now_s, fraction) or 0.0
-            text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
-            self.write(f"{REWRITE_LINE}{text}  {clock(left)} left")
+        long_silent = self.told_s is not None and now_s - self.told_s > SECONDS_OF_SILENCE
+        if not self.live and not long_silent:
+            return
+        left = self.pace.seconds_left(now_s, fraction) or 0.0
+        text = f"fold {self.fold}  iteration {iteration}  {fraction:4.0%}  loss {loss:.3f}"
+        text = f"{text}  {clock(left)} left"
+        self.write(f"{REWRITE_LINE}{text}" if self.live else f"{text}\n")
+        if long_silent:
+            self.told_s = now_s
 
     def on_message(self, text: str) -> None:
         self._clear()
@@ -102,6 +109,7 @@ class TrainingView:
 
     def on_epoch(self, summary: "EpochSummary", examples: "Sequence[Example]") -> None:
         self._clear()
+        self.told_s = None
         dice = "  ".join(
             f"{name} {'-' if value is None else f'{value:.3f}'}"
             for name, value in summary.patch_dice.items()
