@@ -63,11 +63,13 @@ def pyramid_rates(edges_vox: Sequence[int], spacing_mm: Sequence[float]) -> tupl
 def stages_to(
     topology: Topology, depth: ResNetDepth, output_stride: int, base_features: int
 ) -> tuple[DilatedStage, ...]:
-    """Strides of the topology; those beyond the output stride dilate all that follows."""
+    """Strides and kernels of the topology, the first two strides being those of the stem and of
+    pooling; those beyond the output stride dilate all that follows."""
     dims = len(topology.strides[0])
     ones = (1,) * dims
     wanted = [*topology.strides[1:6], *[ones] * 5][:5]
-    kernels = [*topology.kernel_sizes[:5], *[topology.kernel_sizes[-1]] * 5][:5]
+    planned = topology.kernel_sizes
+    kernels = [planned[0], *planned[2:], *[planned[-1]] * 4][:5]
     blocks = (0, *BLOCKS[depth])
     reached, dilation = ones, ones
     stages = []
@@ -86,7 +88,7 @@ def stages_to(
                 stride=stride,
                 dilation=dilation,
                 blocks=blocks[index],
-                decoder_blocks=2 if index == 1 else 0,
+                decoder_blocks=0,
             )
         )
     return tuple(stages)

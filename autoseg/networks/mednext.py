@@ -156,7 +156,8 @@ def _blocks(stage: MedNeXtStage, count: int, expansion: int) -> nn.Sequential:
 def with_larger_kernels(given: torch.Tensor, wanted: torch.Size) -> torch.Tensor | None:
     """UpKern: depthwise kernels [feature, 1, *kernel] resized linearly (section 2.3); None where
     they are no depthwise kernels of the same features."""
-    if given.ndim < 4 or given.shape[1] != 1 or given.shape[:2] != wanted[:2]:
+    same = given.ndim == len(wanted) and given.shape[:2] == wanted[:2]
+    if not same or given.ndim < 4 or given.shape[1] != 1:
         return None
     mode = "bilinear" if given.ndim == 4 else "trilinear"
     return functional.interpolate(given, size=tuple(wanted[2:]), mode=mode)

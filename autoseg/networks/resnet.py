@@ -1,5 +1,9 @@
 """ResNets (He et al. 2016, arXiv:1512.03385) in 2D and 3D, whose last layers may be dilated.
 
+A layer whose stride became dilation sees what the strided one saw: the convolution that would have
+the stride leaves out as many voxels as the layer before, and those after it more, so that published
+weights compute what they did, between the voxels too (Chen et al. 2017, arXiv:1706.05587).
+
 Names of layers are the published ones, so that published weights fit. Norms are of each instance,
 since batches are small: of published norms the scale and the shift are used, not the moments.
 """
@@ -65,11 +69,12 @@ def _shortcut(shape: DilatedConv, features: int) -> nn.Sequential | None:
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of one width."""
+    """Two convolutions of one width [batch, feature, *space]; the first has the stride, the second
+    the `dilation`."""
 
-    def __init__(self, shape: DilatedConv) -> None:
+    def __init__(self, shape: DilatedConv, dilation: tuple[int, ...]) -> None:
         super().__init__()
-        second = replace(shape, in_features=shape.features, stride=shape.ones)
+        second = replace(shape, in_features=shape.features, stride=shape.ones, dilation=dilation)
         self.conv1, self.bn1 = shape.build(), norm_of(shape.features, shape.dims)
         self.conv2, self.bn2 = second.build(), norm_of(shape.features, shape.dims)
         self.downsample = _shortcut(shape, shape.features)
@@ -83,9 +88,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A convolution between two of size 1; the stride is in the middle, as in later weights."""
+    """A convolution between two of size 1 [batch, feature, *space]; the stride is in the middle, as
+    in later weights, and so no convolution after it has the dilation."""
 
-    def __init__(self, shape: DilatedConv) -> None:
+    def __init__(self, shape: DilatedConv, _dilation: tuple[int, ...]) -> None:
         super().__init__()
         width = shape.features // EXPANSION
         narrow = replace(shape, in_features=width, features=width)
@@ -121,10 +127,10 @@ class ResNet(nn.Module):
         self.maxpool = MaxPool[self.dims](kernel, first.stride, padding)
         block = Bottleneck if plan.depth == 50 else BasicBlock
         unpooled = first.model_copy(update={"stride": (1,) * self.dims})
-        self.layer1 = _layer(block, stem.features, unpooled)
-        self.layer2 = _layer(block, first.features, second)
-        self.layer3 = _layer(block, second.features, third)
-        self.layer4 = _layer(block, third.features, fourth)
+        self.layer1 = _layer(block, stem, unpooled)
+        self.layer2 = _layer(block, first, second)
+        self.layer3 = _layer(block, second, third)
+        self.layer4 = _layer(block, third, fourth)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.bn1(self.conv1(image)).relu()
@@ -137,10 +143,14 @@ class ResNet(nn.Module):
 
 
 def _layer(
-    block: Callable[[DilatedConv], nn.Module], in_features: int, stage: DilatedStage
+    block: Callable[[DilatedConv, tuple[int, ...]], nn.Module],
+    before: DilatedStage,
+    stage: DilatedStage,
 ) -> nn.Sequential:
+    """The blocks of a stage, after those of the one before."""
     first = DilatedConv(
-        in_features, stage.features, stage.kernel_size, stage.stride, stage.dilation
+        before.features, stage.features, stage.kernel_size, stage.stride, before.dilation
     )
-    other = replace(first, in_features=stage.features, stride=first.ones)
-    return nn.Sequential(block(first), *(block(other) for _ in range(stage.blocks - 1)))
+    other = replace(first, in_features=stage.features, stride=first.ones, dilation=stage.dilation)
+    rest = (block(other, stage.dilation) for _ in range(stage.blocks - 1))
+    return nn.Sequential(block(first, stage.dilation), *rest)

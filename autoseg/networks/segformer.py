@@ -73,7 +73,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(plan.features), nn.LayerNorm(plan.features)
         self.attention = ReducedAttention(plan)
-        self.ffn = MixFFN(plan.features, mlp_ratio * plan.features, len(plan.stride))
+        self.ffn = MixFFN(plan, mlp_ratio)
         self.drop_path = DropPath(drop_rate)
 
     def forward(self, tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -115,13 +115,17 @@ class ReducedAttention(nn.Module):
 
 class MixFFN(nn.Module):
     """Two layers, and between them a depthwise convolution, whose padding tells where a token is
-    (equation 3)."""
+    (equation 3); across coarse slices it does not look, as embeddings do not."""
 
-    def __init__(self, features: int, hidden: int, dims: int) -> None:
+    def __init__(self, plan: TransformerStage, mlp_ratio: int) -> None:
         super().__init__()
-        self.widen = nn.Linear(features, hidden)
-        self.depthwise = Conv[dims](hidden, hidden, 3, padding=1, groups=hidden)
-        self.narrow = nn.Linear(hidden, features)
+        hidden = mlp_ratio * plan.features
+        kernel = tuple(min(3, k) for k in plan.kernel_size)
+        self.widen = nn.Linear(plan.features, hidden)
+        self.depthwise = Conv[len(kernel)](
+            hidden, hidden, kernel, padding=tuple(k // 2 for k in kernel), groups=hidden
+        )
+        self.narrow = nn.Linear(hidden, plan.features)
 
     def forward(self, tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         hidden = self.depthwise(_to_map(self.widen(tokens), size))
@@ -175,10 +179,12 @@ class MLPDecoder(nn.Module):
 
 
 def _to_tokens(values: torch.Tensor) -> torch.Tensor:
+    """A map [batch, feature, *space] as tokens [batch, token, feature]."""
     return values.flatten(2).transpose(1, 2)
 
 
 def _to_map(tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Tokens [batch, token, feature] as a map [batch, feature, *size]."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size)
 
 
@@ -190,6 +196,7 @@ def _drop_rates(plan: SegFormerPlan) -> list[list[float]]:
 
 
 def _initialize(module: nn.Module) -> None:
+    """As the authors' code does: normal weights, those of convolutions by what they give."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
         nn.init.zeros_(module.bias)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -17,6 +19,10 @@ from autoseg.planning.cost import NetworkCost
 from autoseg.planning.model_plan import ModelPlan
 
 FLOPS_PER_MULTIPLY_ADD = 2
+# Attention as processors and GPUs compute it, which keeps no matrix of all pairs; and what counts
+# its operations.
+FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+COUNTED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention
 
 
 def traced_cost(build: Build) -> Callable[[ModelPlan], NetworkCost]:
@@ -49,7 +55,7 @@ def _traced(build: Build, model: ModelPlan, device: torch.device) -> NetworkCost
         network = build(model.network, len(model.channel_names), model.task.outputs)
         image = torch.zeros(1, len(model.channel_names), *model.patch_size_vox)
     kept = _KeptTensors(network)
-    with _Counter() as counter, saved_tensors_hooks(kept.add, _as_it_is):
+    with _Fused(), _Counter() as counter, saved_tensors_hooks(kept.add, _as_it_is):
         outputs = all_outputs(network, image, model.network)
     return NetworkCost(
         elements=counter.elements,
@@ -58,6 +64,17 @@ def _traced(build: Build, model: ModelPlan, device: torch.device) -> NetworkCost
         weights=sum(parameter.numel() for parameter in network.parameters()),
         output_voxels=sum(leaf.numel() for leaf in tree_leaves(outputs)) // model.task.outputs,
     )
+
+
+class _Fused(TorchFunctionMode):
+    """Attention that is fused on the meta device too, where torch would keep what it weighs."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return FUSED_ATTENTION(*args, **(kwargs or {}))[0]
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -71,7 +88,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
+        fused = func.overloadpacket is FUSED_ATTENTION
+        count = flop_registry.get(COUNTED_ATTENTION if fused else func.overloadpacket)
         if count is not None:
             self.flops += int(count(*args, **(kwargs or {}), out_val=out))
             self.elements += out.numel() if isinstance(out, torch.Tensor) else out[0].numel()

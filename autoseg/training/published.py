@@ -60,13 +60,15 @@ def initialize_from_published(network: nn.Module, kind: str, model: Path) -> Ini
             f"are: {known}."
         )
     own = network.state_dict()
-    found = converted(_read(model), own, publication)
+    published = _read(model)
+    found = converted(published, own, publication)
     if not found:
         raise AutosegError(
             f"{model}: not one of its weights fits the planned {kind}. It takes weights of "
             f"{publication.name}, of the size that is planned."
         )
-    adapted = tuple(name for name in found if name == publication.first or own[name].ndim == 5)
+    shapes = {publication.our_name(theirs): weight.shape for theirs, weight in published.items()}
+    adapted = tuple(name for name in found if shapes[name] != own[name].shape)
     network.load_state_dict({**own, **found})
     return Initialization(
         model,

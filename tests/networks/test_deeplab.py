@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from autoseg.networks import resnet
 from autoseg.networks.deeplab import AtrousPyramid, DeepLabV3Plus
 from autoseg.networks.deeplab_family import pyramid_rates, stages_to
 from autoseg.networks.resnet import ResNet
@@ -47,6 +48,41 @@ def test_strides_beyond_the_output_stride_become_dilation(
     stages = stages_to(FIVE, 18, output_stride, 64)
     assert [stage.stride for stage in stages] == [(s, s) for s in strides]
     assert [stage.dilation for stage in stages] == [(d, d) for d in dilations]
+
+
+class NoNorm(torch.nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_a_dilated_layer_sees_what_the_strided_one_saw(
+    depth: ResNetDepth, output_stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same weights, and no norms, whose moments would be of other voxels."""
+    monkeypatch.setattr(resnet, "norm_of", lambda features, dims: NoNorm(features))
+    torch.manual_seed(0)
+    strided, dilated = (
+        ResNet(plan_of(depth, stride, base=4), 1).double() for stride in (32, output_stride)
+    )
+    dilated.load_state_dict(strided.state_dict())
+    image = torch.randn(1, 1, 96, 64).double()
+    every = 32 // output_stride
+    found = dilated(image)[-1][:, :, ::every, ::every]
+    torch.testing.assert_close(found, strided(image)[-1])
+
+
+def test_kernels_are_those_of_the_resolution_that_they_work_at() -> None:
+    flat, whole = (1, 3, 3), (3, 3, 3)
+    strides = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    topology = Topology(strides, (flat, flat, whole, whole, whole))
+    kernels = [stage.kernel_size for stage in stages_to(topology, 18, 16, 8)]
+    assert kernels == [(1, 7, 7), whole, whole, whole, whole]
 
 
 def test_rates_are_alike_in_mm_and_fit_into_the_map() -> None:

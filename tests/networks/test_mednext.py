@@ -77,3 +77,4 @@ def test_larger_kernels_are_interpolated_linearly() -> None:
     centres = torch.tensor([(i + 0.5) * 3 / 5 - 0.5 for i in range(5)]).clamp(0, 2)
     torch.testing.assert_close(found[0, 0], (1 + 3 * centres).repeat(5, 5, 1))
     assert with_larger_kernels(torch.randn(4, 2, 1, 1), torch.Size((4, 2, 3, 3))) is None
+    assert with_larger_kernels(torch.randn(4, 1, 3, 3), torch.Size((4, 1, 3, 3, 3))) is None

@@ -92,7 +92,7 @@ def as_slice(volume: torch.nn.Module, flat: torch.nn.Module) -> None:
 
 def part_of(part: str, dims: int) -> torch.nn.Module:
     if part == "ffn":
-        return MixFFN(8, 16, dims)
+        return MixFFN(stage(dims), 2)
     return ReducedAttention(stage(dims)) if part == "attention" else Block(stage(dims), 4, 0.0)
 
 
@@ -103,6 +103,12 @@ def test_a_volume_of_one_slice_is_seen_as_the_slice(part: str) -> None:
     as_slice(volume, flat)
     tokens = torch.randn(2, 24, 8)
     torch.testing.assert_close(volume(tokens, (1, 4, 6)), flat(tokens, (4, 6)))
+
+
+def test_nothing_looks_across_slices_where_the_plan_does_not() -> None:
+    flat = stage(3).model_copy(update={"kernel_size": (1, 3, 3)})
+    block = Block(flat, 4, 0.0)
+    assert block.ffn.depthwise.get_parameter("weight").shape[2:] == (1, 3, 3)
 
 
 def test_dropped_paths_keep_the_mean() -> None:

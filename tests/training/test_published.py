@@ -56,6 +56,15 @@ def test_a_resnet_of_colours_begins_an_encoder_of_one_channel(name: str, tmp_pat
     assert "weights loaded" in found.text()
 
 
+def test_three_channels_are_not_adapted(tmp_path: Path) -> None:
+    theirs = resnet_file(tmp_path / "resnet18.pth")
+    card = card_with(deeplab(2), 2)
+    network = family_of("deeplabv3plus").build(deeplab(2), 3, 2)
+    found = initialize_from(network, card, tmp_path / "resnet18.pth")
+    assert found.adapted == ()
+    assert torch.equal(network.state_dict()["encoder.conv1.weight"], theirs["conv1.weight"])
+
+
 def test_a_resnet_of_images_begins_one_of_volumes(tmp_path: Path) -> None:
     theirs = resnet_file(tmp_path / "resnet18.pth")
     card = card_with(deeplab(3), 3)
