@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from autoseg.checkpoint import read_tensors
 from autoseg.networks import FAMILIES
@@ -26,6 +25,7 @@ from autoseg.networks.segformer_family import segformer_of
 from autoseg.planning.network_plan import MedNeXtPlan
 from autoseg.planning.topology import Topology
 from autoseg.training.published import initialize_from_published
+from tests.networks.published_segformer import logits_as_published
 
 PEER = Path(__file__).parent / "peer" / "transformers_segformer.py"
 RESULTS = Path(__file__).parent / "results" / "networks_parity.json"
@@ -59,31 +59,14 @@ def segformer_parity(python: str, size: str) -> dict[str, Any]:
         file = folder / "model" / "model.safetensors"
         initialize_from_published(network, "segformer", file)
         theirs, _ = read_tensors(file)
-        _as_published(network, theirs)
         example, _ = read_tensors(folder / "example.safetensors")
-        with torch.no_grad():
-            features, x = [], example["image"]
-            for stage in network.encoder:
-                x = stage(x)
-                features.append(x)
-            logits = network.decoder(features)
+        logits = logits_as_published(network, theirs, example["image"])
         return {
             "largest_difference": float((logits - example["logits"]).abs().max()),
             "largest_logit": float(example["logits"].abs().max()),
             "weights": counts,
             "weights_of_transformers": json.loads((folder / "counts.json").read_text()),
         }
-
-
-def _as_published(network: SegFormer, theirs: dict[str, torch.Tensor]) -> None:
-    """Give the decoder their norm and head, which we do not load: batch norm, their classes."""
-    decoder = network.decoder
-    norm = nn.BatchNorm2d(decoder.head.get_parameter("weight").shape[1])
-    for module, name in ((norm, "batch_norm"), (decoder.head, "classifier")):
-        prefix = f"decode_head.{name}."
-        own = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
-        module.load_state_dict(own)
-    network.decoder.norm = norm.eval()  # type: ignore[assignment]
 
 
 def mednext_weights(size: str, kernel_edge: int) -> int:

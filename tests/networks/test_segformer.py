@@ -1,16 +1,18 @@
-"""SegFormer beside its formulas, published sizes, and slices beside volumes.
+"""SegFormer beside that of transformers, its formulas, published sizes, and slices beside volumes.
 
-benchmarks/networks_parity.py compares it with that of transformers.
+benchmarks/networks_parity.py compares each published size.
 
 Covers: segformer_family.
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from autoseg.checkpoint import read_tensors
 from autoseg.networks.segformer import (
     Block,
     DropPath,
@@ -21,7 +23,11 @@ from autoseg.networks.segformer import (
 from autoseg.networks.segformer_family import SIZES, MixTransformer, segformer_of
 from autoseg.planning.network_plan import TransformerStage
 from autoseg.planning.topology import Topology
+from autoseg.training.published import initialize_from_published
+from tests.networks.published_segformer import logits_as_published
 
+DATA = Path(__file__).parent / "data"
+TINY = MixTransformer((1, 2, 1, 1), (4, 8, 10, 16), 8)
 FIVE = Topology(((1, 1), *[(2, 2)] * 5), ((3, 3),) * 6)
 PUBLISHED_M = {
     "b0": (3.32, 3.75), "b1": (13.15, 13.72), "b2": (24.20, 27.46), "b3": (44.07, 47.34),
@@ -76,6 +82,18 @@ def test_attention_is_a_weighted_mean_of_coarser_values() -> None:
         weight = (query[:, head] @ key[:, head].T / math.sqrt(4)).softmax(1)
         heads.append(weight @ value[:, head])
     torch.testing.assert_close(found, attention.out(torch.cat(heads, 1)), atol=1e-5, rtol=1e-4)
+
+
+def test_it_gives_the_logits_of_transformers() -> None:
+    """With weights that transformers made and laid out, by `benchmarks/peer`."""
+    theirs, _ = read_tensors(DATA / "segformer.safetensors")
+    network = SegFormer(segformer_of(TINY, FIVE), 3, 5).eval()
+    found = initialize_from_published(network, "segformer", DATA / "segformer.safetensors")
+    ours = {"decoder.norm.weight", "decoder.norm.bias", "decoder.head.weight", "decoder.head.bias"}
+    assert set(found.left) == ours and found.adapted == ()
+    logits = logits_as_published(network, theirs, theirs["image"])
+    torch.testing.assert_close(logits, theirs["logits"], atol=1e-4, rtol=0)
+    assert float(theirs["logits"].std()) > 0.1
 
 
 def as_slice(volume: torch.nn.Module, flat: torch.nn.Module) -> None:
