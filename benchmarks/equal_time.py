@@ -99,7 +99,11 @@ def trained(dataset: Path, work: Path, one: Contestant, minutes: float) -> dict[
     length = ("--iterations", iterations, "--seed", one.seed, "--overwrite")
     used = autoseg("train", "--plan", one.name, "--fold", 0, *length, *place)
     found = row(plan, folder.fold(one.name, plan.recommended, 0), used)
-    return found | {"iterations": iterations, "processor_s_a_step": 60 * minutes / iterations}
+    return found | {
+        "iterations": iterations,
+        "processor_s_a_step": 60 * minutes / iterations,
+        "machine": hardware_of(choose_device("cpu")),
+    }
 
 
 def row(plan: Plan, fold: FoldFolder, used: Used) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def kept(
     if found is None:
         found = trained(dataset, work / dataset.name, one, minutes)
         with alone():
-            content = _written(results) | {"machine": hardware_of(choose_device("cpu"))}
+            content = _written(results)
             content.setdefault(title, {})[key] = found
             with replacing(results) as temporary:
                 temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -27,6 +27,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
+from autoseg.device import choose_device, hardware_of
 from autoseg.evaluation.detection import COCO, Detections, detections_of, froc
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.images.volume import read_labels
@@ -228,6 +229,7 @@ def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any
         "iterations": iterations,
         "processor_minutes": used.processor_s / 60,
         "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),
+        "machine": hardware_of(choose_device("cpu")),
     }
     out = WorkFolder(work).fold(task, WorkFolder(work).plan(task).recommended, 0).validation
     found: dict[str, dict[str, Any]] = {
