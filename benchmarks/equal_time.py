@@ -102,7 +102,7 @@ def trained(dataset: Path, work: Path, one: Contestant, minutes: float) -> dict[
     return found | {
         "iterations": iterations,
         "processor_s_a_step": 60 * minutes / iterations,
-        "machine": hardware_of(choose_device("cpu")),
+        "machine": machine(),
     }
 
 
@@ -143,6 +143,12 @@ def kept(
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     print(title, key, json.dumps(found), flush=True)
     return found
+
+
+def machine() -> str:
+    """What is measured on, and the precision that its processor is quick in."""
+    device = choose_device("cpu")
+    return f"{hardware_of(device)}, {device.precision}"
 
 
 @contextmanager

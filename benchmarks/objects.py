@@ -27,13 +27,12 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-from autoseg.device import choose_device, hardware_of
 from autoseg.evaluation.detection import COCO, Detections, detections_of, froc
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.images.volume import read_labels
 from autoseg.records import replacing
 from autoseg.work_folder import WorkFolder
-from benchmarks.equal_time import Used, alone, autoseg, iterations_in
+from benchmarks.equal_time import Used, alone, autoseg, iterations_in, machine
 
 RESULTS = Path(__file__).parent / "results" / "objects.json"
 PREDICTED = 16  # scans, in all of which one
@@ -229,7 +228,7 @@ def compare(dataset: Path, work: Path, task: str, options: Any) -> dict[str, Any
         "iterations": iterations,
         "processor_minutes": used.processor_s / 60,
         "processor_s_a_scan": seconds_a_scan(dataset, work, task, cases),
-        "machine": hardware_of(choose_device("cpu")),
+        "machine": machine(),
     }
     out = WorkFolder(work).fold(task, WorkFolder(work).plan(task).recommended, 0).validation
     found: dict[str, dict[str, Any]] = {

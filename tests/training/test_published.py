@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from autoseg.checkpoint import ModelCard, build_network, save_model
 from autoseg.errors import AutosegError
 from autoseg.networks import family_of
+from autoseg.networks.deeplab_family import stages_to
 from autoseg.networks.mednext_family import SIZES, stages_of
-from autoseg.planning.network_plan import MedNeXtPlan, NetworkPlan
+from autoseg.planning.network_plan import MedNeXtPlan, NetworkPlan, ResNetDepth
 from autoseg.training.initialization import initialize_from
 from autoseg.training.published import is_published
 from tests.networks.every_network import PATCHES, deeplab, fcn, segformer, topology_of
@@ -54,6 +55,52 @@ def test_a_resnet_of_colours_begins_an_encoder_of_one_channel(name: str, tmp_pat
     assert torch.equal(own["encoder.layer4.1.conv2.weight"], theirs["layer4.1.conv2.weight"])
     assert not any(left.startswith("encoder.") for left in found.left)
     assert "weights loaded" in found.text()
+
+
+def published_resnet(depth: int, base: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's ResNet-18 or -50, of a width, but for moments."""
+    kernels, expansion = ((3, 3), 1) if depth == 18 else ((1, 3, 1), 4)
+    blocks = (2, 2, 2, 2) if depth == 18 else (3, 4, 6, 3)
+    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (base, 3, 7, 7)}
+
+    def norm(name: str, features: int) -> None:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (features,)
+
+    norm("bn1", base)
+    given = base
+    for layer, count in enumerate(blocks):
+        width = base * 2**layer
+        for block in range(count):
+            name, seen = f"layer{layer + 1}.{block}", given
+            for index, edge in enumerate(kernels, 1):
+                wide = width * (expansion if index == len(kernels) else 1)
+                shapes[f"{name}.conv{index}.weight"] = (wide, seen, edge, edge)
+                norm(f"{name}.bn{index}", wide)
+                seen = wide
+            if block == 0 and (layer or expansion > 1):
+                shapes[f"{name}.downsample.0.weight"] = (seen, given, 1, 1)
+                norm(f"{name}.downsample.1", seen)
+            given = seen
+    return shapes
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_every_weight_of_torchvisions_layout_is_taken(
+    depth: ResNetDepth, prefix: str, tmp_path: Path
+) -> None:
+    shapes = published_resnet(depth, 4)
+    moments = {f"{prefix}bn1.num_batches_tracked": torch.tensor(1)}
+    named = {prefix + name: torch.randn(shape) for name, shape in shapes.items()}
+    torch.save(named | moments | {f"{prefix}fc.bias": torch.zeros(9)}, tmp_path / "resnet.pth")
+    plan = deeplab(2)
+    stages = stages_to(topology_of(2), depth, 8, 4)
+    plan = plan.model_copy(update={"depth": depth, "stages": stages})
+    card = card_with(plan, 2)
+    network = family_of("deeplabv3plus").build(plan, 3, 2)
+    found = initialize_from(network, card, tmp_path / "resnet.pth")
+    assert set(found.loaded) == {f"encoder.{name}" for name in shapes}
+    assert not any(name.startswith("encoder.") for name in found.left)
 
 
 def test_three_channels_are_not_adapted(tmp_path: Path) -> None:
