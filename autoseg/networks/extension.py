@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from autoseg.networks.family import Build, Family
-from autoseg.planning.model_plan import ModelPlan, ScanInput, SemanticPlan
-from autoseg.planning.network_plan import NetworkPlan
-from autoseg.planning.search import FoundPatch, PatchSearch, shrink_to_fit, unet_of
+from autoseg.networks.family import Family
+from autoseg.networks.traced_search import search_by, traced_cost_of
+from autoseg.planning.search import unet_of
 from autoseg.planning.stage_plan import stride_of
 
 
@@ -16,27 +15,12 @@ def extension_family(registered: Any) -> Family:
     """
     if isinstance(registered, Family):
         return registered
-    from autoseg.networks.tracing import trace, traced_cost  # torch takes seconds to import
-
-    build: Build = registered
-
-    def search(wanted: PatchSearch) -> FoundPatch:
-        def elements(network: NetworkPlan, patch: tuple[int, ...]) -> int:
-            model = ModelPlan(
-                patch_size_vox=patch,
-                inputs=(ScanInput(channels=tuple(map(str, range(wanted.channels)))),),
-                network=network,
-                task=SemanticPlan(classes=wanted.outputs),
-            )
-            return trace(build, model).elements
-
-        return shrink_to_fit(wanted, unet_of, elements)
-
+    cost = traced_cost_of(registered)
     return Family(
-        build=build,
-        search=search,
+        build=registered,
+        search=search_by(unet_of, cost),
         patch_divisor=lambda plan: stride_of(plan.stages),
-        cost=traced_cost(build),
+        cost=cost,
         levels_from_output=lambda plan, name: None,
         sees_inputs=None,
         gives_outputs=None,

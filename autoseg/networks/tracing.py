@@ -1,7 +1,5 @@
 """What a network of any kind costs, traced on torch's meta device: shapes flow, no voxel does."""
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,16 +21,6 @@ FLOPS_PER_MULTIPLY_ADD = 2
 # its operations.
 FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 COUNTED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention
-
-
-def traced_cost(build: Build) -> Callable[[ModelPlan], NetworkCost]:
-    """A function that traces the networks that are built so, each once."""
-
-    @cache
-    def cost(model: ModelPlan) -> NetworkCost:
-        return trace(build, model)
-
-    return cost
 
 
 def trace(build: Build, model: ModelPlan) -> NetworkCost:

@@ -24,6 +24,7 @@ from autoseg.inference.restore import Column, crop_of
 from autoseg.inference.sliding_window import Batching
 from autoseg.inference.ways import Way
 from autoseg.networks import family_of, tracing
+from autoseg.networks.traced_search import traced_cost_of
 from autoseg.planning.cost import NetworkCost
 from autoseg.planning.plan import Configuration
 from autoseg.preprocessing.placing import place_mask
@@ -176,7 +177,7 @@ def test_what_a_network_takes_is_traced_once_for_all_scans(
     predictor = load(model)
     monkeypatch.setattr(tracing, "trace", trace)
     family = family_of("plain_unet")
-    as_of_others = replace(family, cost=tracing.traced_cost(family.build))
+    as_of_others = replace(family, cost=traced_cost_of(family.build))
     monkeypatch.setattr(models, "family_of", {"plain_unet": as_of_others}.__getitem__)
     for _ in range(3):
         predictor(scan)

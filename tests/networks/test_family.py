@@ -15,7 +15,7 @@ from autoseg.images.volume import Volume
 from autoseg.inference.predictor import Predictor
 from autoseg.networks import FAMILIES, family_of
 from autoseg.networks.family import Family
-from autoseg.networks.tracing import traced_cost
+from autoseg.networks.traced_search import traced_cost_of
 from autoseg.planning import network_plan
 from autoseg.planning.network_plan import UNetPlan, unet_plan
 from autoseg.training.bookkeeping import card_at
@@ -43,7 +43,7 @@ FULLY = Family(
     build=Fully,
     search=FAMILIES["plain_unet"].search,
     patch_divisor=lambda plan: (1, 1, 1),
-    cost=traced_cost(Fully),
+    cost=traced_cost_of(Fully),
     levels_from_output=lambda plan, name: 0 if name.startswith("last.") else 1,
     sees_inputs=lambda plan, name: name == "body.weight",
     gives_outputs=lambda plan, name: name.startswith("last."),
