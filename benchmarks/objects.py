@@ -55,6 +55,7 @@ ANSWERS = {
     "distance": Answer("distance"),
     "flow": Answer("flow", "flow"),
     "mask_queries": Answer("mask_queries", "mask_queries"),
+    "maskformer": Answer("mask_queries", "maskformer"),
     "mask_rcnn": Answer("boxes", "mask_rcnn"),
     "cascade": Answer("boxes", "mask_rcnn", "steps = 3"),
     "point_rend": Answer("boxes", "mask_rcnn", "point_rend = true"),
