@@ -27,7 +27,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-from autoseg.evaluation.detection import COCO, Detections, detections_of, froc
+from autoseg.evaluation.detection import COCO, Detections, average_precision, detections_of, froc
 from autoseg.evaluation.mask_pair import MapPair
 from autoseg.images.volume import read_labels
 from autoseg.records import replacing
@@ -107,17 +107,9 @@ class Tally:
         return sum(len(scan.found_at) for scan in self.scans)
 
     def _average_precision(self, threshold: float) -> float:
-        """COCO's: the mean over 101 recalls of the best precision at or beyond each; of objects of
-        one score all count at once."""
-        each = [scan.ious if threshold >= 0.5 else scan.loose_ious for scan in self.scans]
-        scores = np.concatenate([scan.confidences for scan in self.scans])
-        order = np.argsort(-scores, kind="stable")
-        right = np.cumsum(np.concatenate(each)[order] >= threshold)
-        ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-        best = np.maximum.accumulate((right[ends] / (ends + 1))[::-1])[::-1]
-        recall = right[ends] / max(1, self._truths)
-        place = np.searchsorted(recall, np.linspace(0, 1, COCO.recalls), side="left")
-        return float(np.append(best, 0)[place].mean())
+        every = max(len(scan.ious) for scan in self.scans)
+        once = np.ones((1, len(self.scans)))
+        return float(average_precision(self.scans, once, threshold, every)[0])
 
 
 def by_watershed(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Numbers:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from autoseg.augmentation.change import Change, apply_changes
 from autoseg.augmentation.sample import LABEL, RawSample, SampleAugmentation
+from autoseg.dataset.labels import IGNORED
 from autoseg.geometry import Box, Shape3
 
 CLASSES_AT_ONCE = 8  # indicators that are interpolated together, which bounds memory
+NO_CLASS = 254  # which no class has, nor what nobody annotated
 SPLINE_SUPPORT = 3  # control points beyond the number of intervals, for cubic splines
 
 
@@ -142,8 +144,7 @@ def mirror(patches: Patches, samples: Sequence[RawSample]) -> Change:
 
 def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
     """Transformed samples, interpolated: images linearly, each class's indicator likewise; objects
-    keep their numbers, those of the nearest voxels, or beside these where there are none in what
-    has a class."""
+    keep their numbers, as far as they have a class that is numbered in the box."""
     rows = [i for i, sample in enumerate(samples) if sample.augmentation.matrix is not None]
     if not rows:
         return None
@@ -160,15 +161,12 @@ def warp(patches: Patches, samples: Sequence[RawSample]) -> Change | None:
         for kind, classes in zip(kinds, sent, strict=False):
             values = _stack([s.class_map(kind)[None] for s in warped], box_size, grid.device)
             target = patches.label if kind == LABEL else patches.maps[kind]
-            _set(target, rows, _warp_classes(values, classes, grid))
-        if patches.objects is not None:
-            numbered = [s.objects[None] for s in warped if s.objects is not None]
-            numbers = _stack(numbered, box_size, grid.device).float()  # exact up to 2^24
-            nearest = F.grid_sample(numbers, grid, mode="nearest", align_corners=False)
-            beside = F.max_pool3d(nearest, kernel_size=3, stride=1, padding=1)
-            found = torch.where(nearest > 0, nearest, beside)[:, 0].int()
-            for row, own in zip(rows, found, strict=True):
-                patches.objects[row] = own * (patches.label[row] != 0)
+            found = _warp_classes(values, classes, grid)
+            _set(target, rows, found)
+            if kind == LABEL and patches.objects is not None:
+                numbered = [s.objects[None] for s in warped if s.objects is not None]
+                numbers = _stack(numbered, box_size, grid.device)
+                _set(patches.objects, rows, _warp_numbers(numbers, values, found, grid))
         if patches.outside is not None:
             masks = [~s.outside[None] for s in warped if s.outside is not None]
             boxes = _stack(masks, box_size, grid.device).float()
@@ -211,6 +209,23 @@ def _warp_classes(values: torch.Tensor, present: torch.Tensor, grid: torch.Tenso
         winner = torch.where(better, some[index], winner)
     # Beyond the box every indicator is 0, and that is background.
     return torch.where(best > 0, winner, torch.zeros_like(winner))
+
+
+def _warp_numbers(
+    numbers: torch.Tensor, classes: torch.Tensor, warped: torch.Tensor, grid: torch.Tensor
+) -> torch.Tensor:
+    """Numbers [sample, z, y, x] of objects, of numbers and classes [sample, 1, *box], in those
+    voxels that have a numbered class now: that of the nearest voxel, or of one beside it, since
+    classes are interpolated and reach half a voxel further."""
+    kinds = torch.where(numbers > 0, classes, NO_CLASS).flatten().int()
+    is_numbered = torch.zeros(IGNORED + 1, dtype=torch.bool, device=classes.device)
+    is_numbered[kinds] = True
+    is_numbered[NO_CLASS] = False
+    moved = numbers.float()  # exact up to 2^24
+    nearest = F.grid_sample(moved, grid, mode="nearest", align_corners=False)
+    beside = F.max_pool3d(nearest, kernel_size=3, stride=1, padding=1)
+    found = torch.where(nearest > 0, nearest, beside)[:, 0].int()
+    return found * is_numbered[warped.int()]
 
 
 def _stack(

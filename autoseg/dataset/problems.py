@@ -51,6 +51,7 @@ PROBLEMS: dict[str, Severity] = {
     "object_of_two_classes": "warning",
     "object_of_one_voxel": "warning",
     "object_without_class": "warning",
+    "object_beyond_its_class": "warning",
     "thing_without_number": "warning",
     "duplicate": "warning",
     "patient_in_train_and_test": "warning",

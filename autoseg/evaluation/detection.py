@@ -94,18 +94,20 @@ def average_precision_10(scans: Sequence[Detections], times: Floats) -> Floats:
     return average_precision(scans, times, LOOSE_IOU)
 
 
-def average_precision(scans: Sequence[Detections], times: Floats, iou: float) -> Floats:
+def average_precision(
+    scans: Sequence[Detections], times: Floats, iou: float, most: int = COCO.detections
+) -> Floats:
     """Mean precision at 101 recalls, of the detections of all scans by confidence [row].
 
     Each row of `times` [row, scan] says how often every scan counts. Precision at a recall is the
     best at that or a higher one. Detections of one confidence count at
     once, so the order of scans does not matter, which in COCO's own code it does; where all are
-    equal, as without probabilities, the curve is a single point. Of more than 100 detections in a
-    scan the most confident count, and of those alike the largest. Below an IoU of 0.5 objects match
-    from 0.1 on. NaN without any reference.
+    equal, as without probabilities, the curve is a single point. Of more than `most` detections in
+    a scan the most confident count, and of those alike the largest. Below an IoU of 0.5 objects
+    match from 0.1 on. NaN without any reference.
     """
     references = times @ np.array([len(scan.found_at) for scan in scans], float)
-    true, false = _running_counts(*_pooled(scans, times, iou))
+    true, false = _running_counts(*_pooled(scans, times, iou, most))
     recall = true / np.maximum(references, 1)[:, None]
     precision = true / np.maximum(true + false, 1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -141,14 +143,14 @@ def froc(scans: Sequence[Detections]) -> Froc | None:
 
 
 def _pooled(
-    scans: Sequence[Detections], times: Floats, iou: float
+    scans: Sequence[Detections], times: Floats, iou: float, most: int
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """The confidences of all detections that count, whether each is right, and how often it
     counts [row, detection]."""
     confidences: list[Floats] = [np.zeros(0)]
     right = [np.zeros(0, bool)]
     for scan in scans:
-        best = np.lexsort((-scan.sizes_vox, -scan.confidences))[: COCO.detections]
+        best = np.lexsort((-scan.sizes_vox, -scan.confidences))[:most]
         ious = scan.ious if iou >= LEAST_IOU else scan.loose_ious
         matched = ious[best] >= iou
         counts = matched | scan.may_be_false[best]

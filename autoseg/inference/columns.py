@@ -48,7 +48,9 @@ class Footprint:
             held += self.compared_models + DISAGREEMENT_HELD
         voxels = prod(self.configuration.model.patch_box_vox)
         of_input = self.cost.elements + (held * self.outputs + 2 * self.channels) * voxels
-        return 4 * inputs_at_once * (of_input + LOOKS_HELD * self.found)
+        mirrored = len(self.configuration.inference.mirror_axes)
+        looks = max(inputs_at_once, 1 << mirrored)  # all mirror images of a patch at least
+        return 4 * (inputs_at_once * of_input + LOOKS_HELD * looks * self.found)
 
     def column_bytes(self, column: Column) -> int:
         """Memory of the sums of logits, and of what is being resampled."""

@@ -104,18 +104,27 @@ def object_mistakes(
 def number_mistakes(
     given: NDArray[np.integer[Any]], classes: NDArray[np.uint8], things: Sequence[int]
 ) -> Iterator[tuple[str, str, str]]:
-    """The same of the numbers that a file gives beside a label: of what is no thing there, and of
-    things that have none. What nobody annotated says nothing."""
+    """Kind, what, and remedy of where the numbers that a file gives and the label beside it differ:
+    objects, or some of their voxels, that are no thing in the label, and things without a number.
+    What nobody annotated says nothing."""
     of_things = np.isin(classes, things)
-    if beside := np.unique(given[(given != 0) & ~of_things & (classes != IGNORED)]).tolist():
-        noun = "an object" if len(beside) == 1 else f"{len(beside)} objects"
-        what = f"has {noun} ({listed(map(str, beside))}) where the label has no class of things."
-        fix = "Correct the label, or the numbers: there they are left out."
+    outside = given[(given != 0) & ~of_things & (classes != IGNORED)]
+    lost = np.setdiff1d(outside, given[of_things]).tolist()
+    fix = "Correct the label, or the numbers: there they are left out."
+    if lost:
+        noun = "an object" if len(lost) == 1 else f"{len(lost)} objects"
+        what = f"has {noun} ({listed(map(str, lost))}) where the label has no class of things."
         yield "object_without_class", what, fix
+    if spilled_vox := int(np.count_nonzero(~np.isin(outside, lost))):
+        what = f"has objects of which {_voxels(spilled_vox)} lie where the label has no thing."
+        yield "object_beyond_its_class", what, fix
     if bare_vox := int(np.count_nonzero(of_things & (given == 0))):
-        voxels = "a voxel" if bare_vox == 1 else f"{bare_vox} voxels"
-        what = f"gives no number to {voxels} of things in the label."
+        what = f"gives no number to {_voxels(bare_vox)} of things in the label."
         yield "thing_without_number", what, "Number them, or they are of no object in training."
+
+
+def _voxels(count: int) -> str:
+    return "1 voxel" if count == 1 else f"{count:,} voxels"
 
 
 def _objects(numbers: Sequence[int]) -> str:

@@ -69,12 +69,10 @@ def _shortcut(shape: DilatedConv, features: int) -> nn.Sequential | None:
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of one width [batch, feature, *space]; the first has the stride, the second
-    the `dilation`."""
+    """Two convolutions of one width [batch, feature, *space]; the first may have a stride."""
 
-    def __init__(self, shape: DilatedConv, dilation: tuple[int, ...]) -> None:
+    def __init__(self, shape: DilatedConv, second: DilatedConv) -> None:
         super().__init__()
-        second = replace(shape, in_features=shape.features, stride=shape.ones, dilation=dilation)
         self.conv1, self.bn1 = shape.build(), norm_of(shape.features, shape.dims)
         self.conv2, self.bn2 = second.build(), norm_of(shape.features, shape.dims)
         self.downsample = _shortcut(shape, shape.features)
@@ -89,9 +87,9 @@ class BasicBlock(nn.Module):
 
 class Bottleneck(nn.Module):
     """A convolution between two of size 1 [batch, feature, *space]; the stride is in the middle, as
-    in later weights, and so no convolution after it has the dilation."""
+    in later weights."""
 
-    def __init__(self, shape: DilatedConv, _dilation: tuple[int, ...]) -> None:
+    def __init__(self, shape: DilatedConv) -> None:
         super().__init__()
         width = shape.features // EXPANSION
         narrow = replace(shape, in_features=width, features=width)
@@ -125,12 +123,12 @@ class ResNet(nn.Module):
         kernel = tuple(3 if s > 1 else 1 for s in first.stride)
         padding = tuple(k // 2 for k in kernel)
         self.maxpool = MaxPool[self.dims](kernel, first.stride, padding)
-        block = Bottleneck if plan.depth == 50 else BasicBlock
+        bottleneck = plan.depth == 50
         unpooled = first.model_copy(update={"stride": (1,) * self.dims})
-        self.layer1 = _layer(block, stem, unpooled)
-        self.layer2 = _layer(block, first, second)
-        self.layer3 = _layer(block, second, third)
-        self.layer4 = _layer(block, third, fourth)
+        self.layer1 = _layer(stem, unpooled, bottleneck)
+        self.layer2 = _layer(first, second, bottleneck)
+        self.layer3 = _layer(second, third, bottleneck)
+        self.layer4 = _layer(third, fourth, bottleneck)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.bn1(self.conv1(image)).relu()
@@ -142,15 +140,13 @@ class ResNet(nn.Module):
         return features
 
 
-def _layer(
-    block: Callable[[DilatedConv, tuple[int, ...]], nn.Module],
-    before: DilatedStage,
-    stage: DilatedStage,
-) -> nn.Sequential:
+def _layer(before: DilatedStage, stage: DilatedStage, bottleneck: bool) -> nn.Sequential:
     """The blocks of a stage, after those of the one before."""
     first = DilatedConv(
         before.features, stage.features, stage.kernel_size, stage.stride, before.dilation
     )
-    other = replace(first, in_features=stage.features, stride=first.ones, dilation=stage.dilation)
-    rest = (block(other, stage.dilation) for _ in range(stage.blocks - 1))
-    return nn.Sequential(block(first, stage.dilation), *rest)
+    later = replace(first, in_features=stage.features, stride=first.ones, dilation=stage.dilation)
+    shapes = (first, *[later] * (stage.blocks - 1))
+    if bottleneck:
+        return nn.Sequential(*map(Bottleneck, shapes))
+    return nn.Sequential(*(BasicBlock(shape, later) for shape in shapes))

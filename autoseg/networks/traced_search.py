@@ -18,6 +18,7 @@ from autoseg.planning.search import (
     too_little_memory,
 )
 
+ONE_VOXEL = "Expected more than 1"  # says a norm at the lowest resolution, of a single voxel
 FAR = 1.5  # times what is allowed: patches this much too large are not traced each
 
 
@@ -78,7 +79,9 @@ def search_by(
             model = shape.as_model()
             try:
                 found = _elements(cost(model), wanted)
-            except ValueError as error:  # of norms: a single voxel is left at the lowest resolution
+            except ValueError as error:
+                if not str(error).startswith(ONE_VOXEL):
+                    raise
                 raise too_little_memory(wanted) from error
             per_voxel.append(found / prod(patch))
             return found

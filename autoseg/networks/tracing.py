@@ -55,14 +55,38 @@ def _traced(build: Build, model: ModelPlan, device: torch.device) -> NetworkCost
 
 
 class _Fused(TorchFunctionMode):
-    """Attention that is fused on the meta device too, where torch would keep what it weighs."""
+    """Attention that is fused on the meta device too, where torch would keep what it weighs.
+
+    That of several heads [batch, head, token, feature], without dropout, which our networks have;
+    other attention, and that inside torch's own layers, is counted as torch computes it there.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is not functional.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        return FUSED_ATTENTION(*args, **(kwargs or {}))[0]
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **more: Any,
+) -> torch.Tensor:
+    """What torch's attention gives, which has the same arguments."""
+    if query.ndim != 4 or dropout_p or more:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, **more
+        )
+    fused: torch.Tensor = FUSED_ATTENTION(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask
+    )[0]
+    return fused
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -26,13 +26,14 @@ class BoxTargets:
         return self.classes != NO_CLASS
 
     def known_at(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Whether somebody annotated the middles [batch, box] of boxes [batch, box, 2 x axis]."""
+        """Whether it is known what the middles [batch, box] of boxes [batch, box, 2 x axis] are."""
         return known_places(self.masks.masks, centres(boxes))
 
 
 def known_places(masks: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Whether somebody annotated [batch, n] places [batch, n, axis], in voxels from the corner of
-    maps of masks' numbers [batch, *space]; those beyond a patch are taken for its nearest voxel."""
+    """Whether it is known [batch, n] of what mask places [batch, n, axis] are, in voxels from the
+    corner of maps of masks' numbers [batch, *space]; those beyond a patch are taken for its nearest
+    voxel."""
     index = torch.zeros_like(places[..., 0], dtype=torch.long)
     for place, size in zip(places.unbind(-1), masks.shape[1:], strict=True):
         index = index * size + place.long().clamp(0, size - 1)

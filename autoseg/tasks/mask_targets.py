@@ -10,7 +10,8 @@ from autoseg.networks.deformable import corners
 from autoseg.planning.model_plan import ObjectsPlan
 from autoseg.tasks.numbering import MOST_OBJECTS, ranks_of
 
-UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them; their mask is one of too many
+UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them, or gave a number to the thing that they
+# are of; their mask is one of too many
 LEAST_WEIGHT = 1e-6
 
 

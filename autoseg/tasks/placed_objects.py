@@ -34,11 +34,12 @@ class PlacedObjects:
         return found / parts.shape[2]
 
     def known(self, stride: Sequence[int]) -> torch.Tensor:
-        """How much of each voxel of coarser maps somebody annotated [batch, 1, voxel]."""
+        """How much of each voxel of coarser maps is known [batch, 1, voxel]."""
         return (self._parts(stride) != UNKNOWN).float().mean(2)[:, None]
 
     def known_at(self, places: torch.Tensor) -> torch.Tensor:
-        """Whether somebody annotated [batch, n] places [n, axis], in voxels from the corner."""
+        """Whether it is known [batch, n] of what mask places [n, axis] are, in voxels from the
+        corner."""
         return known_places(self.masks, places.expand(len(self.masks), -1, -1))
 
     def _parts(self, stride: Sequence[int]) -> torch.Tensor:

@@ -21,8 +21,8 @@ NO_OBJECT = -1
 def solo_loss(
     found: SoloOutputs, objects: PlacedObjects, plan: CandidatesPlan, across: SumUp
 ) -> torch.Tensor:
-    """The focal loss of classes over all cells that have an object, or whose middle somebody
-    annotated, and Dice of masks, each for an object's cell."""
+    """The focal loss of classes over all cells that have an object, or whose middle is known, and
+    Dice of masks, each for an object's cell."""
     grids = [cells.shape[2:] for cells in found.cells]
     patch = objects.labels.shape[1:]
     own = torch.cat(

@@ -22,7 +22,7 @@ BOX_WEIGHT, MASK_WEIGHT = 1.5, 6.125  # beside that of classes, as published
 @dataclass(frozen=True, slots=True)
 class MatchedBoxes:
     """The object of each box [batch, box]; whether it is to find it, or to say that there is none;
-    others are neither, as are those in whose middle nobody has looked."""
+    others are neither, as are those of whose middle nothing is known."""
 
     own: torch.Tensor
     finds: torch.Tensor

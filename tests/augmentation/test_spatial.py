@@ -15,6 +15,7 @@ from autoseg.augmentation.spatial import (
     source_box,
     spline_matrix,
 )
+from autoseg.dataset.labels import IGNORED
 from autoseg.preprocessing.store import StoredCase
 from tests.objects_made_up import balls
 
@@ -175,6 +176,11 @@ def test_no_rim_of_a_turned_object_is_without_its_number(
     patches = cut_patches([replace(raw, objects=numbers)], shape, CPU)
     assert patches.objects is not None
     assert torch.equal(patches.objects > 0, patches.label > 0)
+    for beside in (2, IGNORED):  # stuff, or what nobody annotated, around them
+        filled = replace(raw, label=np.where(label, label, beside).astype(np.uint8))
+        among = cut_patches([replace(filled, objects=numbers)], shape, CPU)
+        assert among.objects is not None
+        assert torch.equal(among.objects > 0, among.label == 1)
     for number in range(1, int(numbers.max()) + 1):  # each is where it would be by itself
         alone = replace(raw, label=(numbers == number).astype(np.uint8))
         expected = cut_patches([alone], shape, CPU).label[0] > 0

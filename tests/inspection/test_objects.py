@@ -63,16 +63,19 @@ def test_numbers_and_labels_that_contradict_each_other_are_found(tmp_path: Path)
     numbers, label = np.zeros((6, 20, 20), np.uint16), np.zeros((6, 20, 20), np.uint8)
     numbers[1:4, 2:6, 2:6], numbers[1:4, 2:6, 10:14] = 7, 300
     label[1:4, 2:6, 2:6], label[1:4, 12:15, 2:6] = 1, 1  # the second object is on background
+    label[1, 2, 2:5] = 0  # of the first one three voxels are
+    label[5], numbers[5] = 9, 12  # of what nobody annotated nothing is said
     scan = np.random.default_rng(0).normal(size=label.shape).astype(np.float32)
     for folder, array in (("images", scan), ("labels", label), ("instances", numbers)):
         (tmp_path / folder).mkdir()
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), tmp_path / folder / "a.nii.gz")
-    described = {"labels": {"background": 0, "cell": 1}, "things": ["cell"]}
+    described = {"labels": {"background": 0, "cell": 1, "ignore": 9}, "things": ["cell"]}
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     dataset = open_dataset(tmp_path)
     problems = inspect_case(dataset.cases[0], dataset.labels).problems
     told = {problem.kind: problem.what for problem in problems}
     assert "an object (300)" in told["object_without_class"]
+    assert "3 voxels lie where" in told["object_beyond_its_class"]
     assert "no number to 36 voxels" in told["thing_without_number"]
 
 

@@ -123,10 +123,14 @@ def test_a_volume_of_one_slice_is_seen_as_the_slice(part: str) -> None:
     torch.testing.assert_close(volume(tokens, (1, 4, 6)), flat(tokens, (4, 6)))
 
 
-def test_nothing_looks_across_slices_where_the_plan_does_not() -> None:
-    flat = stage(3).model_copy(update={"kernel_size": (1, 3, 3)})
-    block = Block(flat, 4, 0.0)
-    assert block.ffn.depthwise.get_parameter("weight").shape[2:] == (1, 3, 3)
+def test_a_mix_ffn_looks_across_slices_only_where_the_plan_does() -> None:
+    torch.manual_seed(0)
+    tokens, size = torch.randn(1, 3 * 4 * 4, 8), (3, 4, 4)
+    other = tokens.clone()
+    other[:, :16] += 1  # the first slice
+    for kernel, alike in (((1, 3, 3), True), ((3, 3, 3), False)):
+        ffn = MixFFN(stage(3).model_copy(update={"kernel_size": kernel}), 2)
+        assert torch.equal(ffn(tokens, size)[:, 16:32], ffn(other, size)[:, 16:32]) == alike
 
 
 def test_dropped_paths_keep_the_mean() -> None:

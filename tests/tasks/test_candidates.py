@@ -111,14 +111,23 @@ def test_where_nobody_annotated_finding_objects_costs_nothing(
 ) -> None:
     own = task("solov2" if isinstance(found, SoloOutputs) else "yolact")
     labels = torch.full((1, 40, 36), IGNORED, dtype=torch.uint8)
+    said = found.cells[0] if isinstance(found, SoloOutputs) else found.classes.transpose(1, 2)
+    logits = said.clone().requires_grad_()
 
-    def lost() -> float:
+    def with_logits() -> SoloOutputs | YolactOutputs:
+        if isinstance(found, SoloOutputs):
+            return found._replace(cells=(logits,))
+        return found._replace(classes=logits.transpose(1, 2))
+
+    def slopes() -> torch.Tensor:
+        """By how much the loss changes with what is said of each place of the map [y, x]."""
         targets = own.targets(labels, torch.zeros_like(labels).int())
-        return float(own.object_loss(found, targets, own.plan, alone))
+        loss = own.object_loss(with_logits(), targets, own.plan, alone)
+        return torch.autograd.grad(loss, logits)[0].abs().sum(1).view(20, 18)
 
-    assert lost() == 0
+    assert not slopes().any()
     labels[:, 20:] = 0  # the other half is known to be empty
-    assert lost() > 1
+    assert not slopes()[:10].any() and slopes()[10:].any()
 
 
 def test_middles_of_cells_are_in_voxels() -> None:
