@@ -11,22 +11,26 @@ from autoseg.networks.fcn import FCN
 from autoseg.networks.fcn_family import skips_of
 from autoseg.networks.unet import encode
 from autoseg.planning.topology import Topology
-from tests.networks.every_network import fcn, stages
+from tests.networks.every_network import PATCHES, fcn, stages
 
 
-def test_skips_change_nothing_before_they_have_learned() -> None:
+@pytest.mark.parametrize("block", ["plain", "residual"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_skips_change_nothing_before_they_have_learned(dims: int, block: str) -> None:
     torch.manual_seed(0)
-    with_skips = FCN(fcn(2), 1, 3).eval()
-    alone = FCN(fcn(2).model_copy(update={"skips": 0}), 1, 3).eval()
+    plan = fcn(dims).model_copy(update={"block": block})
+    with_skips = FCN(plan, 1, 3).eval()
+    alone = FCN(plan.model_copy(update={"skips": 0}), 1, 3).eval()
     alone.load_state_dict(with_skips.state_dict(), strict=False)
-    image = torch.randn(1, 1, 16, 24)
+    patch, half = PATCHES[dims], (4, 8, 12)[-dims:]
+    image, mode = torch.randn(1, 1, *patch), {2: "bilinear", 3: "trilinear"}[dims]
     with torch.no_grad():
         seen = encode(alone.encoder, alone.stem(image))
         coarse = alone.heads[0](seen[-1])
-        once = functional.interpolate(coarse, (16, 24), mode="bilinear")
+        once = functional.interpolate(coarse, patch, mode=mode)
         torch.testing.assert_close(alone(image), once)
-        steps = functional.interpolate(coarse, (8, 12), mode="bilinear")
-        steps = functional.interpolate(steps, (16, 24), mode="bilinear")
+        steps = functional.interpolate(coarse, half, mode=mode)
+        steps = functional.interpolate(steps, patch, mode=mode)
         torch.testing.assert_close(with_skips(image), steps)
 
 
