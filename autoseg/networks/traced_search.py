@@ -58,10 +58,20 @@ class NetworkShape:
         )
 
 
+def kept_elements(cost: NetworkCost, wanted: PatchSearch) -> float:
+    """Bytes in the unit of the search: outputs of convolutions; weights are shared by a batch."""
+    weights = WEIGHT_BYTES["adamw"] * cost.weights / wanted.patch.fitting_batch
+    kept = cost.kept_bytes * (KEPT_IN_HALF_PRECISION if wanted.bf16 else 1)
+    return (kept + weights) / GIB / wanted.gib_per_element
+
+
 def search_by(
-    network_of: NetworkOf[Any], cost: Callable[[ModelPlan], NetworkCost]
+    network_of: NetworkOf[Any],
+    cost: Callable[[ModelPlan], NetworkCost],
+    elements_of: Callable[[NetworkCost, PatchSearch], float] = kept_elements,
 ) -> Callable[[PatchSearch], FoundPatch]:
-    """A search for the first patch whose training fits into memory by the cost of its network.
+    """A search for the first patch whose training fits into memory by the cost of its network, in
+    the unit of the search.
 
     What is kept for the way back grows with the patch's voxels, or faster with attention, so that
     patches that are far too large are skipped by the last one that was traced.
@@ -78,7 +88,7 @@ def search_by(
             shape = NetworkShape(network, patch, wanted.channels, wanted.outputs)
             model = shape.as_model()
             try:
-                found = _elements(cost(model), wanted)
+                found = elements_of(cost(model), wanted)
             except ValueError as error:
                 if not str(error).startswith(ONE_VOXEL):
                     raise
@@ -89,10 +99,3 @@ def search_by(
         return shrink_to_fit(wanted, network_of, elements)
 
     return search
-
-
-def _elements(cost: NetworkCost, wanted: PatchSearch) -> float:
-    """Bytes in the unit of the search: outputs of convolutions; weights are shared by a batch."""
-    weights = WEIGHT_BYTES["adamw"] * cost.weights / wanted.patch.fitting_batch
-    kept = cost.kept_bytes * (KEPT_IN_HALF_PRECISION if wanted.bf16 else 1)
-    return (kept + weights) / GIB / wanted.gib_per_element
