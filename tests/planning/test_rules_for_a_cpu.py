@@ -39,8 +39,8 @@ def planned(rules: str, machine: Machine) -> Configuration:
         ("solov2", GPU, {"optimizer": "sgd", "learning_rate": 0.01}),
         ("yolact", CPU, MUON),
         ("mask_rcnn", CPU, MUON | {"warmup_fraction": 0.02}),
-        ("mask_queries", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
-        ("maskformer", CPU, {"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9}),
+        ("mask_queries", CPU, MUON),
+        ("maskformer", CPU, MUON),
     ],
 )
 def test_optimisers(rules: str, machine: Machine, expected: dict[str, Any]) -> None:
