@@ -210,7 +210,10 @@ def _network(where: str, card: ModelCard, tensors: dict[str, torch.Tensor]) -> n
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise AutosegError(f"{where}: weights do not fit the configuration: {error}") from None
+        raise AutosegError(
+            f"{where}: weights do not fit the configuration: {error} It was made by autoseg "
+            f"{card.autoseg_version}; use that version, or train the model anew."
+        ) from None
     return network.eval()
 
 

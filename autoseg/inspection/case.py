@@ -7,7 +7,7 @@ import fastremap
 
 from autoseg.dataset.dataset import Case
 from autoseg.dataset.labels import IGNORED, MAX_LABEL_VALUE, LabelScheme
-from autoseg.dataset.objects import objects_of_things, read_numbers
+from autoseg.dataset.objects import Classes, objects_of_things, read_numbers
 from autoseg.dataset.problems import Problem
 from autoseg.dataset.reading import (
     aligned,
@@ -20,7 +20,7 @@ from autoseg.dataset.reading import (
 from autoseg.errors import AutosegError, FractionalLabelsError, NotFiniteError
 from autoseg.images.foreground import bounding_box, nonzero_mask
 from autoseg.images.volume import Volume, read_image
-from autoseg.inspection.objects import number_mistakes, object_mistakes
+from autoseg.inspection.objects import Numbers, number_mistakes, object_mistakes
 from autoseg.inspection.statistics import CaseStats, Samples, case_stats, measure_case
 from autoseg.inspection.stored_labels import rescaling
 
@@ -73,15 +73,23 @@ def inspect_case(case: Case, scheme: LabelScheme | None) -> Inspection:
     if found.things:
         path = case.objects or case.label
         try:
-            given = read_numbers(case, image, found)
+            numbers, mistakes = _objects(case, image, classes, found)
         except AutosegError as error:
             return Inspection((*problems, _of_error(case, path, "objects", error)))
-        numbers = objects_of_things(given, classes, found)
-        mistakes = [*object_mistakes(numbers, classes, len(found.values), found.instances)]
-        if given is not None and case.objects is not None:
-            mistakes += number_mistakes(given, classes, found.thing_classes)
         problems += [_about(case, path, kind, what, fix) for kind, what, fix in mistakes]
     return Inspection(tuple(problems), *measure_case(case, image, classes, numbers, found))
+
+
+def _objects(
+    case: Case, image: Volume, classes: Classes, scheme: LabelScheme
+) -> tuple[Numbers, list[tuple[str, str, str]]]:
+    """Numbered things [z, y, x]; and kind, what, and remedy of what is odd in them."""
+    given = read_numbers(case, image, scheme)
+    numbers = objects_of_things(given, classes, scheme)
+    mistakes = [*object_mistakes(numbers, classes, len(scheme.values), scheme.instances)]
+    if given is not None and case.objects is not None:
+        mistakes += number_mistakes(given, classes, scheme.thing_classes)
+    return numbers, mistakes
 
 
 def _read_images(case: Case, problems: list[Problem]) -> dict[Path, Volume]:

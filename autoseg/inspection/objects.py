@@ -7,6 +7,7 @@ from math import pi
 from typing import Any
 
 import cc3d
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,7 +110,7 @@ def number_mistakes(
     What nobody annotated says nothing."""
     of_things = np.isin(classes, things)
     outside = given[(given != 0) & ~of_things & (classes != IGNORED)]
-    lost = np.setdiff1d(outside, given[of_things]).tolist()
+    lost = np.setdiff1d(fastremap.unique(outside), fastremap.unique(given[of_things])).tolist()
     fix = "Correct the label, or the numbers: there they are left out."
     if lost:
         noun = "an object" if len(lost) == 1 else f"{len(lost)} objects"

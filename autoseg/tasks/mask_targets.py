@@ -10,8 +10,9 @@ from autoseg.networks.deformable import corners
 from autoseg.planning.model_plan import ObjectsPlan
 from autoseg.tasks.numbering import MOST_OBJECTS, ranks_of
 
-UNKNOWN, NONE = -1, -2  # of voxels: nobody annotated them, or gave a number to the thing that they
-# are of; their mask is one of too many
+# Of voxels: nobody annotated them, or numbered the thing that they are of; their mask is one of too
+# many.
+UNKNOWN, NONE = -1, -2
 LEAST_WEIGHT = 1e-6
 
 
@@ -40,8 +41,9 @@ def find_masks(
     The largest are numbered first; there are no more than queries."""
     if plan.border is not None:
         labels = torch.where(labels == plan.border, plan.border - 1, labels)
-    keys, known = _keys(labels.flatten(1).long(), objects, plan)
-    classes = labels.flatten(1).long() * known  # [batch, voxel]
+    classes = labels.flatten(1).long()  # [batch, voxel]
+    keys, known = _keys(classes, objects, plan)
+    classes = classes * known
     ranks = ranks_of(keys)  # [batch, voxel]
     sizes = _voxels_by_class(ranks, classes, known, plan.classes)  # [batch, rank, class]
     voxels, largest = sizes.sum(2).topk(plan.queries, dim=1)

@@ -78,6 +78,8 @@ def test_objects_that_no_border_parted_have_one_in_the_mask_as_references_do(
     there = numbers.array > 0
     assert (drawn == 2).any()
     np.testing.assert_array_equal(mask.array[there], drawn[there])
+    for name in ("a.nii.gz", "instances/a.nii.gz"):
+        np.testing.assert_allclose(nib.load(out / name).affine, AFFINE, atol=1e-5)
 
 
 def test_objects_of_a_picture_are_written_as_coco_has_them(tmp_path: Path, model: Path) -> None:
