@@ -277,7 +277,7 @@ def test_hippocampus_reaches_its_dice_in_fifteen_minutes(hippocampus: Path, tmp_
     fold = work / "models" / "cpu" / "3d_fullres" / "fold_0"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["cases"]) == 40
-    assert summary["mean"]["dice"] >= 0.85
+    assert summary["mean"]["dice"] >= 0.87  # measured: 0.881 to 0.887, by the processor
 
 
 def test_slices_are_planned_trained_and_predicted_in_two_dimensions(

@@ -29,7 +29,7 @@ from autoseg.planning.decisions import (
     TARGET_SPACING,
     TRAINING,
 )
-from autoseg.planning.expectation import assumed_rate
+from autoseg.planning.expectation import Speed, assumed_speed
 from autoseg.planning.facts import gather_facts
 from autoseg.planning.grid_plan import GridPlan
 from autoseg.planning.model_plan import (
@@ -64,8 +64,8 @@ class PlanningInputs:
     hours_given: bool = False
 
     @property
-    def multiply_adds_per_second(self) -> float:
-        return self.rate or assumed_rate(self.machine)
+    def speed(self) -> Speed:
+        return assumed_speed(self.machine) if self.rate is None else Speed(self.rate)
 
     def log_for(self, configuration: ConfigurationName) -> DecisionLog:
         """A log of what the rules decide for a configuration."""

@@ -1,40 +1,59 @@
 """What a plan will take: memory, time and disk, estimated before anything runs."""
 
+from dataclasses import astuple, dataclass
+from math import inf
+
 from autoseg.inspection.fingerprint import Fingerprint
 from autoseg.machine import GIB, Machine
 from autoseg.planning.cost import NetworkCost, prepared_voxels, training_memory_gib
 from autoseg.planning.plan import Configuration, Decision, Expectation
+from autoseg.planning.run_plan import RunPlan
 
-# Multiply-adds a second that whole training steps reach, optimiser and loss included: measured on
-# 2 cores by benchmarks/training_step.py, and scaled with the cores. Of GPUs that are not here, what
-# one of the last years reaches in bfloat16.
-CPU_RATE_PER_CORE = {True: 65e9, False: 36e9}  # with and without bfloat16
+# Of GPUs that are not here, what one of the last years reaches in bfloat16.
 GPU_RATE = 10e12
-# What networks reach of the rate of a U-Net on a CPU in single precision, optimiser included
-# (docs/networks.md). In half precision depthwise convolutions are torch's, which are slow; how slow
-# was measured in single precision.
-CPU_SHARES = {"fcn": 1.5, "deeplabv3plus": 0.85, "segformer": 0.55, "mednext": 0.45}
-CPU_SHARES_BF16 = CPU_SHARES | {"segformer": 0.5, "mednext": 0.13}
 PASSES = 3  # forward, and about twice as much backward
 PREPARED_BYTES = 2  # of a voxel and channel, before compression
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a machine gets through in a second of training, one after the other: multiply-adds,
+    outputs of layers, which have to be moved, and weights that Muon turns."""
+
+    multiply_adds: float
+    elements: float = inf
+    turned_weights: float = inf
+
+    def step_seconds(self, cost: NetworkCost, run: RunPlan) -> float:
+        """Of a whole step: augmentation, way there and back, loss and optimiser."""
+        samples = run.step_samples
+        turned = cost.weights if run.training.optimizer == "muon" else 0
+        return (
+            PASSES * cost.multiply_adds * samples / self.multiply_adds
+            + cost.elements * samples / self.elements
+            + turned / self.turned_weights
+        )
+
+
+# Of one core, with and without bfloat16: fitted to trainings of every network (docs/networks.md).
+CORE = {True: Speed(75e9, 65e6, 28e6), False: Speed(36e9, 25e6, 28e6)}
 
 
 def expectation(
     configuration: Configuration,
     fingerprint: Fingerprint,
     cost: NetworkCost,
-    rate: float,
+    speed: Speed,
     bf16: bool,
     planned_gib: float | None = None,
 ) -> Expectation:
     """Memory for training, time of an epoch and of a fold, and disk for prepared scans.
 
-    `rate` is in multiply-adds a second. The memory that the patch was planned for goes with it.
+    The memory that the patch was planned for goes with it.
     """
     run = configuration.run
     voxels = sum(prepared_voxels(case, configuration.grid) for case in fingerprint.cases)
     bytes_per_voxel = PREPARED_BYTES * len(fingerprint.channel_names) + 1
-    seconds = PASSES * cost.multiply_adds * run.step_samples / rate
     return timed(
         Expectation(
             memory_gib=round(training_memory_gib(configuration, cost, bf16), 2),
@@ -46,7 +65,7 @@ def expectation(
             basis="estimated",
         ),
         configuration,
-        seconds,
+        speed.step_seconds(cost, run),
     )
 
 
@@ -63,17 +82,12 @@ def timed(expected: Expectation, configuration: Configuration, step_seconds: flo
     )
 
 
-def assumed_rate(machine: Machine) -> float:
-    """Multiply-adds a second of a machine that is not here to be measured."""
+def assumed_speed(machine: Machine) -> Speed:
+    """That of a machine that was not measured."""
     if machine.gpu_name is not None:
-        return GPU_RATE
-    return CPU_RATE_PER_CORE[machine.bf16] * machine.cores
-
-
-def share_of_rate(machine: Machine, kind: str) -> float:
-    """How much of a U-Net's rate a kind of network reaches, as far as that was measured."""
-    shares = CPU_SHARES_BF16 if machine.bf16 else CPU_SHARES
-    return shares.get(kind, 1.0) if machine.device == "cpu" else 1.0
+        return Speed(GPU_RATE)
+    core, cores = CORE[machine.bf16], machine.cores
+    return Speed(*(cores * of_one for of_one in astuple(core)))
 
 
 def explained(expected: Expectation, configuration: Configuration, rate: float | None) -> Decision:

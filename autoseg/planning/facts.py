@@ -46,6 +46,7 @@ class Facts:
     has_things: bool  # classes whose objects count one by one
     has_border: bool  # label files number objects, so that a border between them can be learned
     touching_fraction: float  # of objects, those that touch another
+    objects_in_scan: float  # the median of scans
     object_size_spread: float  # diameter of the 95th percentile by that of the 5th
     object_solidity: float  # the median share of its convex hull that an object fills
     small_thing_mm: float  # the 5th percentile of their diameters, of the class where it is least
@@ -143,6 +144,7 @@ def _object_facts(fingerprint: Fingerprint) -> dict[str, Any]:
         return {
             "has_things": bool(fingerprint.labels.things),
             "touching_fraction": 0.0,
+            "objects_in_scan": 0.0,
             "object_size_spread": 1.0,
             "object_solidity": 1.0,
         }
@@ -150,6 +152,7 @@ def _object_facts(fingerprint: Fingerprint) -> dict[str, Any]:
     return {
         "has_things": True,
         "touching_fraction": most.touching_fraction,
+        "objects_in_scan": most.per_scan_median,
         "object_size_spread": most.diameter_mm_p95 / most.diameter_mm_p05,
         "object_solidity": 1.0 if most.solidity is None else most.solidity,
     }

@@ -6,7 +6,7 @@ from autoseg.machine import Machine
 from autoseg.planning.choices import choose_grid
 from autoseg.planning.configuration_planner import PlanningInputs, plan_configuration
 from autoseg.planning.decisions import RECOMMENDED
-from autoseg.planning.expectation import expectation, explained, share_of_rate
+from autoseg.planning.expectation import expectation, explained
 from autoseg.planning.model_plan import ConfigurationName, InputPlan, StageMaskInput
 from autoseg.planning.plan import Configuration, Decision, Expectation, Plan
 from autoseg.planning.search import PatchSearch
@@ -26,7 +26,7 @@ def make_plan(inputs: PlanningInputs, name: str | None = None) -> Plan:
             planned.add_second_stage()
     configurations = planned.configurations
     recommended, decision = _recommend(configurations, inputs)
-    rate = inputs.multiply_adds_per_second
+    rate = inputs.speed.multiply_adds
     explains = [explained(planned.expected[n], c, rate) for n, c in configurations.items()]
     return Plan(
         name=name or inputs.rules.name,
@@ -78,12 +78,12 @@ def expect(
     inputs: PlanningInputs, configuration: Configuration, planned_gib: float | None
 ) -> Expectation:
     """What a configuration will take on the machine that is planned for."""
-    kind = configuration.model.network.kind
+    family = inputs.families(configuration.model.network.kind)
     return expectation(
         configuration,
         inputs.fingerprint,
-        inputs.families(kind).cost(configuration.model),
-        inputs.multiply_adds_per_second * share_of_rate(inputs.machine, kind),
+        family.cost(configuration.model),
+        inputs.speed,
         inputs.machine.bf16,
         planned_gib,
     )
@@ -95,7 +95,7 @@ def expected_anew(plan: Plan, inputs: PlanningInputs) -> Plan:
         name: expect(inputs, configuration, plan.expected[name].planned_gib)
         for name, configuration in plan.configurations.items()
     }
-    rate = inputs.multiply_adds_per_second
+    rate = inputs.speed.multiply_adds
     explains = [explained(expected[n], c, rate) for n, c in plan.configurations.items()]
     others = [d for d in plan.decisions if d.name != explains[0].name]
     return plan.model_copy(update={"expected": expected, "decisions": (*others, *explains)})

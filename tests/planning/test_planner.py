@@ -13,7 +13,6 @@ from autoseg.geometry import Shape3, Spacing3
 from autoseg.inspection.fingerprint import ObjectStats, make_fingerprint
 from autoseg.machine import Machine
 from autoseg.networks import family_of
-from autoseg.planning import expectation
 from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
 from autoseg.planning.model_plan import DistancePlan, FlowPlan, StageMaskInput
@@ -310,14 +309,3 @@ def test_a_border_between_objects_is_no_class_that_is_easily_missed() -> None:
     for labels, kind in ((INSTANCE_SCHEME, "ce_dice"), (two_classes, "ce_tversky")):
         known = fingerprint.model_copy(update={"labels": labels, "classes": classes})
         assert configure(known, "default", gpu(8)).run.loss.kind == kind
-
-
-def test_slow_layers_are_expected_to_be_slow_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def step_s(machine: Machine) -> float:
-        plan = plan_of(made_up_fingerprint(Scans((40, 56, 40), (1, 1, 1))), "nnunet", machine)
-        return plan.expected["3d_fullres"].step_seconds
-
-    before = step_s(CPU), step_s(gpu(8))
-    monkeypatch.setitem(expectation.CPU_SHARES, "plain_unet", 0.5)
-    assert step_s(CPU) == pytest.approx(2 * before[0], rel=1e-2)
-    assert step_s(gpu(8)) == before[1]

@@ -31,6 +31,7 @@ FACTS = Facts(
     has_things=False,
     has_border=False,
     touching_fraction=0.0,
+    objects_in_scan=0.0,
     object_size_spread=1.0,
     small_thing_mm=0.0,
     smallest_object_vox=20.0,
