@@ -28,7 +28,9 @@ def plan_deeplab(topology: Topology, patch: PerAxis, search: PatchSearch) -> Dee
     """A ResNet whose strides, up to the settings' output stride, follow spacing and patch."""
     settings = search.network
     depth = DEPTHS[settings.size_of(DEPTHS)]
-    stages = stages_to(topology, depth, settings.output_stride, settings.base_features)
+    stages = stages_to(
+        topology, depth, settings.output_stride, settings.base_features, settings.finest_stride
+    )
     stride = stride_of(stages)
     spacing_mm = [mm * s for mm, s in zip(search.spacing_mm, stride, strict=True)]
     edges = [size // s for size, s in zip(patch, stride, strict=True)]
@@ -61,15 +63,19 @@ def pyramid_rates(edges_vox: Sequence[int], spacing_mm: Sequence[float]) -> tupl
 
 
 def stages_to(
-    topology: Topology, depth: ResNetDepth, output_stride: int, base_features: int
+    topology: Topology,
+    depth: ResNetDepth,
+    output_stride: int,
+    base_features: int,
+    finest_stride: int = 4,
 ) -> tuple[DilatedStage, ...]:
     """Strides and kernels of the topology, the first two strides being those of the stem and of
     pooling; those beyond the output stride dilate all that follows."""
-    dims = len(topology.strides[0])
-    ones = (1,) * dims
-    wanted = [*topology.strides[1:6], *[ones] * 5][:5]
+    ones = (1,) * len(topology.strides[0])
+    wanted = topology.stem_and_stages(finest_stride)
     planned = topology.kernel_sizes
-    kernels = [planned[0], *planned[2:], *[planned[-1]] * 4][:5]
+    pooled = 1 if finest_stride == 2 else 2  # times, before the layers
+    kernels = [planned[0], *planned[pooled:], *[planned[-1]] * 4][:5]
     blocks = (0, *BLOCKS[depth])
     reached, dilation = ones, ones
     stages = []

@@ -41,14 +41,16 @@ STAGE = re.compile(r"encoder\.(\d+)\.")
 
 
 def plan_segformer(topology: Topology, patch: PerAxis, search: PatchSearch) -> SegFormerPlan:
-    """A published size, whose four strides follow spacing and patch: at most 4, 2, 2, 2."""
-    return segformer_of(SIZES[search.network.size_of(SIZES)], topology)
+    """A published size, whose four strides follow spacing and patch: at most 4, 2, 2, 2,
+    or 2, 2, 2, 2."""
+    size = SIZES[search.network.size_of(SIZES)]
+    return segformer_of(size, topology, search.network.finest_stride)
 
 
-def segformer_of(size: MixTransformer, topology: Topology) -> SegFormerPlan:
+def segformer_of(size: MixTransformer, topology: Topology, finest_stride: int = 4) -> SegFormerPlan:
     """A network of a size, in as many dimensions as the strides have."""
     return SegFormerPlan(
-        stages=transformer_stages(size, topology),
+        stages=transformer_stages(size, topology, finest_stride),
         mlp_ratio=MLP_RATIO,
         decoder_features=size.decoder_features,
         drop_path=DROP_PATH,
@@ -56,13 +58,18 @@ def segformer_of(size: MixTransformer, topology: Topology) -> SegFormerPlan:
     )
 
 
-def transformer_stages(size: MixTransformer, topology: Topology) -> tuple[TransformerStage, ...]:
+def transformer_stages(
+    size: MixTransformer, topology: Topology, finest_stride: int
+) -> tuple[TransformerStage, ...]:
     """Stages whose attention looks at all of a patch at the lowest resolution there is."""
     ones = (1,) * len(topology.strides[0])
-    pools = [*topology.strides[1:6], *[ones] * 5][:5]
+    pools = topology.stem_and_stages(finest_stride)
     strides = [tuple(a * b for a, b in zip(*pools[:2], strict=True)), *pools[2:]]
     # Axes that are coarser than the others at first are not embedded across.
-    seen = [topology.kernel_sizes[0], *[topology.kernel_sizes[-1]] * 3]
+    kernels = topology.kernel_sizes
+    seen = [kernels[0], *[kernels[-1]] * 3]
+    if finest_stride == 2:
+        seen[1] = kernels[:2][-1]
     return tuple(
         TransformerStage(
             features=features,

@@ -46,7 +46,8 @@ class NetworkSettings(Record):
     block of an FCN's encoder, `kernel_edge` that of MedNeXt's kernels, and DeepLab has an
     `output_stride` and `separable` convolutions. Masks of queries are `mask_stride` times as coarse
     as the patch; there are `queries_per_object` of a patch and `least_queries`, and as many
-    detections of boxes. These are looked for from a stage of `finest_stride` on, with as few sizes
+    detections of boxes. These are looked for from a stage of `finest_stride` on, which is also that
+    of SegFormer's and DeepLab's finest features; there are as few sizes
     for each place as give objects a mean best IoU of `anchor_overlap`, and `most_anchors` at most;
     in so many `steps`, as by Cascade R-CNN, and with `point_rend` their masks are refined.
     """
@@ -68,7 +69,7 @@ class NetworkSettings(Record):
     mask_stride: int = Field(default=4, ge=1)
     least_queries: int = Field(default=100, ge=1)
     queries_per_object: float = Field(default=1.5, gt=0)
-    finest_stride: int = Field(default=4, ge=1)
+    finest_stride: Literal[2, 4] = 4
     most_anchors: int = Field(default=3, ge=1)
     anchor_overlap: float = Field(default=0.7, gt=0, le=1)
     steps: int = Field(default=1, ge=1, le=3)

@@ -30,6 +30,15 @@ class Topology:
         """What a patch must be a multiple of, per axis."""
         return divisor_of(self.strides)
 
+    def stem_and_stages(self, finest_stride: int) -> tuple[tuple[int, ...], ...]:
+        """Strides of a stem, of the pooling after it, and of three more stages, 1 beyond those
+        that there are. Where the finest features have a stride of 2, nothing is pooled there."""
+        ones = (1,) * len(self.strides[0])
+        pooled = [*self.strides[1:], *[ones] * 5]
+        if finest_stride == 2:
+            pooled.insert(1, ones)
+        return tuple(pooled[:5])
+
 
 def divisor_of(strides: Iterable[Sequence[int]]) -> tuple[int, ...]:
     """The product of all strides, per axis."""

@@ -39,13 +39,17 @@ def test_resnets_have_as_many_weights_as_published(depth: ResNetDepth) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output_stride", "strides", "dilations"),
-    [(16, [2, 2, 2, 2, 1], [1, 1, 1, 1, 2]), (8, [2, 2, 2, 1, 1], [1, 1, 1, 2, 4])],
+    ("output_stride", "finest_stride", "strides", "dilations"),
+    [
+        (16, 4, [2, 2, 2, 2, 1], [1, 1, 1, 1, 2]),
+        (8, 4, [2, 2, 2, 1, 1], [1, 1, 1, 2, 4]),
+        (8, 2, [2, 1, 2, 2, 1], [1, 1, 1, 1, 2]),
+    ],
 )
 def test_strides_beyond_the_output_stride_become_dilation(
-    output_stride: int, strides: list[int], dilations: list[int]
+    output_stride: int, finest_stride: int, strides: list[int], dilations: list[int]
 ) -> None:
-    stages = stages_to(FIVE, 18, output_stride, 64)
+    stages = stages_to(FIVE, 18, output_stride, 64, finest_stride)
     assert [stage.stride for stage in stages] == [(s, s) for s in strides]
     assert [stage.dilation for stage in stages] == [(d, d) for d in dilations]
 
@@ -81,8 +85,10 @@ def test_kernels_are_those_of_the_resolution_that_they_work_at() -> None:
     flat, whole = (1, 3, 3), (3, 3, 3)
     strides = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
     topology = Topology(strides, (flat, flat, whole, whole, whole))
-    kernels = [stage.kernel_size for stage in stages_to(topology, 18, 16, 8)]
-    assert kernels == [(1, 7, 7), whole, whole, whole, whole]
+    for finest_stride, first in ((4, whole), (2, flat)):
+        stages = stages_to(topology, 18, 16, 8, finest_stride)
+        kernels = [stage.kernel_size for stage in stages]
+        assert kernels == [(1, 7, 7), first, whole, whole, whole]
 
 
 def test_rates_are_alike_in_mm_and_fit_into_the_map() -> None:

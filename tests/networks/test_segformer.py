@@ -60,6 +60,18 @@ def test_strides_heads_and_reductions_are_the_published_ones() -> None:
     assert [s.heads for s in stages] == [1, 2, 5, 8]
 
 
+def test_the_finest_features_may_be_half_as_fine_as_the_image() -> None:
+    stages = segformer_of(SIZES["b0"], FIVE, finest_stride=2).stages
+    assert [s.stride for s in stages] == [(2, 2)] * 4
+    assert [s.kernel_size for s in stages] == [(3, 3)] * 4
+    assert [s.reduction for s in stages] == [(8, 8), (4, 4), (2, 2), (1, 1)]
+    flat, whole = (1, 3, 3), (3, 3, 3)
+    thick = Topology(((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2)), (flat, flat, whole, whole))
+    stages = segformer_of(SIZES["b0"], thick, finest_stride=2).stages
+    assert [s.stride for s in stages] == [(1, 2, 2), (1, 2, 2), (2, 2, 2), (1, 1, 1)]
+    assert [s.kernel_size for s in stages] == [flat, flat, whole, whole]
+
+
 def test_attention_is_a_weighted_mean_of_coarser_values() -> None:
     torch.manual_seed(0)
     attention = ReducedAttention(stage(2))

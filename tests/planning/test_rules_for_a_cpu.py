@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from autoseg.machine import Machine
+from autoseg.networks import family_of
 from autoseg.planning.plan import Configuration, Plan
+from autoseg.planning.stage_plan import stride_of
 from tests.planning.specified import CPU, Scans, gpu, made_up_fingerprint, plan_of, with_things
 
 GPU = gpu(24)
@@ -126,3 +128,20 @@ def test_patches_of_other_networks_are_about_half_as_large_as_those_of_u_nets(
         assert 0.4 < found[name] / of_u_net[name] < 0.9
     on_a_gpu = voxels_of(rules, small, GPU)
     assert all(on_a_gpu[name] > found[name] for name in ("2d", "3d_fullres"))
+
+
+@pytest.mark.parametrize("rules", ["deeplab", "segformer"])
+@pytest.mark.parametrize(
+    ("machine", "vox", "finest"), [(CPU, 3900, 2), (CPU, 4100, 4), (GPU, 3900, 4)]
+)
+def test_finest_features_are_finer_where_structures_are_small(
+    rules: str, machine: Machine, vox: float, finest: int
+) -> None:
+    fingerprint = made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50))
+    (organ,) = fingerprint.classes
+    small = organ.model_copy(update={"component_volume_mm3_p95": vox})
+    fingerprint = fingerprint.model_copy(update={"classes": (small,)})
+    plan = plan_of(fingerprint, rules, machine, families=family_of)
+    stages = plan.configurations["3d_fullres"].model.network.stages
+    first = stages[: 2 if rules == "deeplab" else 1]  # a stem and pooling, or tokens
+    assert stride_of(first) == (finest,) * 3
