@@ -51,10 +51,16 @@ def comparison_screen(comparison: Comparison, first: Evaluation, asked: Sequence
             if METRICS[name].better == "zero":
                 heading = f"|{heading}|"  # the distance from zero
             table.add_row(label, heading, *_difference(name, found[name]))
+    pooled = [READ_FIRST.get(name, name) for name in shown if METRICS[name].pooled]
+    note = (
+        f"\n{', '.join(pooled)}: of all scans together above, the mean of single scans here."
+        if pooled
+        else ""
+    )
     headline = (
         f"{comparison.other} less {comparison.first}, in {len(comparison.cases)} cases of both:"
     )
-    return f"{headline}\n{_drawn(table)}"
+    return f"{headline}\n{_drawn(table)}{note}"
 
 
 def metrics_screen() -> str:

@@ -129,7 +129,8 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
     ]
     by_hand = [d for d in by_name.values() if d.source == "--set"]
     changed = {part for d in by_hand for part in d.name.split(".")}
-    lines += [f"  {n}: {by_name[n].because}" for n in CONSEQUENTIAL if n not in changed]
+    told = (*CONSEQUENTIAL, "task") if plan.labels.things else CONSEQUENTIAL
+    lines += [f"  {n}: {by_name[n].because}" for n in told if n not in changed]
     lines += [f"  {d.name}: {d.because}" for d in by_hand]
     work = path.parent.parent
     where = "" if work == Path("autoseg_work") else f" --work {work}"

@@ -61,7 +61,8 @@ def find_candidates(
 
     Folds are those that all of them have. Raises AutosegError when there is no such fold.
     """
-    search = _Search(work, work.plan(plans[0] if plans else None))
+    first = plans[0] if plans else next(filter(work.has_models, work.plan_names()), None)
+    search = _Search(work, work.plan(first))
     members = [
         trained
         for plan in _plans(search, plans)

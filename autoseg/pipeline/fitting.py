@@ -74,6 +74,8 @@ def beside_smaller(plan: Plan, inputs: PlanningInputs) -> Plan:
         return plan
     patch = smaller.configurations[name].model.patch_size_vox
     expected = smaller.expected[name]
+    if expected.memory_gib >= plan.expected[name].memory_gib:
+        return plan
     minutes = expected.epoch_minutes * smaller.configurations[name].run.training.epochs
     says = (
         f"with half the memory, patches of {' x '.join(map(str, patch))}, it would be "

@@ -114,8 +114,8 @@ def is_elsewhere(work: WorkFolder, dataset: Dataset) -> bool:
     before = {case.case_id for case in _planned_for(work, dataset).cases}
     now = {case.case_id for case in dataset.cases}
     differences = [
-        f"{', '.join(sorted(cases)[:NAMED])} {what}"
-        for cases, what in ((before - now, "is missing here"), (now - before, "is new"))
+        f"{what} ({len(cases)}): {', '.join(sorted(cases)[:NAMED])}"
+        for cases, what in ((before - now, "missing here"), (now - before, "new"))
         if cases
     ]
     if differences:

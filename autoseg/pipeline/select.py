@@ -228,7 +228,8 @@ def _postprocessing(
 ) -> Postprocessing:
     if scored.labels.instances:
         return no_postprocessing(
-            scored.scores[subset], "objects are told apart by their border, which steps would break"
+            scored.scores[subset],
+            "objects that touch are one component of the mask, which steps would break",
         )
     cases = {
         case.case_id: CorrectedCase(

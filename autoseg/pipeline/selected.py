@@ -61,11 +61,17 @@ def trained_models(
     if not models:
         raise AutosegError(
             f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
-            "yet. Run `autoseg train` first, or name model files with --model."
+            f"yet. Run `autoseg train` first, or name {_others(work)}model files with --model."
         )
     if configuration.previous_stage is not None:
         models += work.trained_models(plan.name, configuration.previous_stage)
     return models
+
+
+def _others(work: WorkFolder) -> str:
+    """What else could be meant."""
+    trained = [name for name in work.plan_names() if work.has_models(name)]
+    return f"a plan with --plan, of which {', '.join(trained)} have models, or " if trained else ""
 
 
 def selected_models(work: WorkFolder) -> ModelsToUse | None:

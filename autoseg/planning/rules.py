@@ -107,9 +107,11 @@ def _find_folder(name_or_folder: str, relative_to: Path | None) -> Path:
         if (folder / "ruleset.toml").is_file():
             return folder.resolve()
     names = sorted(path.parent.name for path in rules_dir().glob("*/ruleset.toml"))
+    alike = get_close_matches(name_or_folder, names, 1)
+    meant = f" Did you mean {alike[0]}?" if alike else ""
     raise AutosegError(
-        f"{name_or_folder}: no such rule set. Built-in sets: {', '.join(names)}; or give a folder "
-        "that holds a ruleset.toml."
+        f"{name_or_folder}: no such rule set.{meant} Built-in sets: {', '.join(names)}; "
+        "or give a folder that holds a ruleset.toml."
     )
 
 

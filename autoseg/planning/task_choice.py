@@ -86,9 +86,9 @@ def _check(kind: str, network: NetworkPlan, labels: LabelScheme) -> None:
             f"{kind} tells classes apart, and this dataset has regions, which may overlap. Plan it "
             "with other rules."
         )
-    if kind in ("distance", "flow") and not labels.things:
+    if kind in ("distance", "flow", "solov2", "yolact") and not labels.things:
         raise AutosegError(
-            f"{kind} parts objects that touch, and this dataset has no classes whose objects count "
+            f"{kind} tells objects apart, and this dataset has no classes whose objects count "
             'one by one. Name them in dataset.json, as "things": ["nucleus"], or plan with other '
             "rules."
         )

@@ -193,7 +193,7 @@ def test_a_work_folder_belongs_to_one_dataset(
     another = copied.rename(tmp_path / "another")
     assert main(["plan", str(another), *work]) == 1
     told = capsys.readouterr().err
-    assert "belongs to the dataset" in told and "case_005 is missing here" in told
+    assert "belongs to the dataset" in told and "missing here (1): case_005" in told
 
 
 def test_check_shows_what_many_cases_share_in_one_line() -> None:

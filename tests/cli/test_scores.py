@@ -3,7 +3,7 @@
 import pytest
 
 from autoseg.cli.scores import comparison_screen, evaluation_screen, metrics_screen
-from autoseg.evaluation.comparison import side_by_side
+from autoseg.evaluation.comparison import Comparison, Difference, side_by_side
 from autoseg.evaluation.evaluation import Evaluation
 from autoseg.evaluation.metrics import METRICS
 from tests.evaluation.test_statistics import evaluation_of
@@ -49,3 +49,16 @@ def test_comparisons_say_how_much_and_how_sure(evaluation: Evaluation) -> None:
 def test_all_metrics_are_listed() -> None:
     lines = metrics_screen().splitlines()
     assert [line.split()[0] for line in lines] == list(METRICS)
+
+
+def test_differences_of_what_looks_at_all_scans_together_are_told_apart(
+    evaluation: Evaluation,
+) -> None:
+    found = Difference(cases=5, patients=5, mean=0.1, interval_95=None, wilcoxon_p=0.1)
+    comparison = Comparison(
+        first="old", other="new", cases=("a",), mean={"ap50": found}, classes={"1": {"ap50": found}}
+    )
+    scores: dict[str, float | None] = {"ap50": 0.5}
+    pooled = evaluation.model_copy(update={"classes": {"1": scores}})
+    last = comparison_screen(comparison, pooled, ["ap50"]).splitlines()[-1]
+    assert last == "ap50: of all scans together above, the mean of single scans here."

@@ -74,7 +74,7 @@ def test_another_dataset_is_refused_with_what_differs(tmp_path: Path, work: Work
     other = tmp_path / "other"
     write_dataset(other, 4, shape_vox=(40, 36, 14))
     belongs = rf"belongs to the dataset {tmp_path / 'data'}, and {other} is another one: "
-    with pytest.raises(AutosegError, match=f"{belongs}case_003 is new"):
+    with pytest.raises(AutosegError, match=rf"{belongs}new \(1\): case_003"):
         plan_again(other, work)
     for folder, name in (("imagesTr", "case_003_0000"), ("labelsTr", "case_003")):
         (other / folder / f"{name}.nii.gz").unlink()

@@ -33,7 +33,7 @@ from autoseg.pipeline.held_out import HeldOutCase
 from autoseg.pipeline.pack import pack_models
 from autoseg.pipeline.postprocess import postprocessing_as_nnunet
 from autoseg.pipeline.select import SelectJob, select
-from autoseg.pipeline.selected import models_to_use
+from autoseg.pipeline.selected import models_to_use, trained_models
 from autoseg.planning.model_plan import DistancePlan
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import load_record
@@ -317,6 +317,17 @@ def test_a_candidate_without_any_score_is_told_before_anything_is_chosen(
     with pytest.raises(AutosegError, match="have no score in any held-out case"):
         select(SelectJob(work=work.root), 1)
     assert work.selection.read_bytes() == before
+
+
+def test_a_newer_plan_without_models_hides_none(work: WorkFolder) -> None:
+    trained = work.plan(None)
+    work.save_plan(trained.model_copy(update={"name": "newer"}))
+    state = work.root / "work.json"
+    content = json.loads(state.read_text()) | {"current_plan": "newer"}
+    state.write_text(json.dumps(content))
+    assert find_candidates(work).folds == (0, 1)
+    with pytest.raises(AutosegError, match=f"--plan, of which {trained.name} have models"):
+        trained_models(work.root)
 
 
 def test_folds_that_were_trained_on_other_cases_are_left_out(work: WorkFolder) -> None:

@@ -292,9 +292,10 @@ def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind:
     assert smallest_mm == [3, 0]
 
 
-def test_ways_to_middles_need_things() -> None:
+@pytest.mark.parametrize("rules", ["flow", "solov2", "yolact"])
+def test_what_tells_objects_apart_needs_things(rules: str) -> None:
     with pytest.raises(AutosegError, match="things"):
-        configure(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1))), "flow", CPU)
+        configure(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1))), rules, CPU)
 
 
 def test_a_border_between_objects_is_no_class_that_is_easily_missed() -> None:

@@ -144,6 +144,8 @@ def test_a_set_without_parent_needs_every_default(tmp_path: Path) -> None:
 def test_unknown_sets_are_answered_with_those_there_are() -> None:
     with pytest.raises(AutosegError, match="Built-in sets: cpu, deeplab, default, fcn"):
         load_rule_set("nnunett")
+    with pytest.raises(AutosegError, match="Did you mean segformer"):
+        load_rule_set("segfomer")
 
 
 def test_text_facts_are_not_compared_as_numbers(tmp_path: Path) -> None:

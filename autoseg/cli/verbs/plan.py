@@ -32,8 +32,9 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules",
         metavar="NAME|DIR",
-        help="rule set: default, cpu, nnunet, residual_m, residual_l, residual_xl, fcn, deeplab, "
-        "segformer, mednext, mask_queries, maskformer, mask_rcnn, solov2, yolact, flow, or own",
+        help="rule set: cpu (the default without a GPU), default (with one), nnunet, residual_m, "
+        "residual_l, residual_xl, fcn, deeplab, segformer, mednext, mask_queries, maskformer, "
+        "mask_rcnn, solov2, yolact, flow, or own",
     )
     parser.add_argument(
         "--for", dest="target", metavar="cpu|gpu:GB", help="plan for another machine than this one"
