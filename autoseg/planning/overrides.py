@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autoseg.errors import AutosegError, raise_if_any
+from autoseg.planning.decisions import NetworkSettings
 from autoseg.planning.model_plan import (
     BoxesPlan,
     CandidatesPlan,
@@ -139,6 +140,13 @@ def _changed(configuration: Configuration, key: str, value: Any) -> _Changed:
     known = _paths(content)
     path = _whole_path(key, known)
     if path is None:
+        setting = key.rpartition(".")[2]
+        of_rules = setting in NetworkSettings.model_fields
+        if of_rules and not any(p.endswith(f".{setting}") for p in known):
+            raise AutosegError(
+                f"a plan has what follows from it: `{setting}` is of rules that decide `network`. "
+                "Give a rule set of your own that changes it."
+            )
         raise AutosegError(f"a plan has no such key. Did you mean {_nearest(key, known)}?")
     if any(path == derived or path.startswith(f"{derived}.") for derived in DERIVED):
         raise AutosegError("this follows from the dataset and cannot be set.")

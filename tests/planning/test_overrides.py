@@ -77,6 +77,12 @@ def test_a_patch_of_which_one_voxel_would_be_left_is_refused(plan: Plan) -> None
     )
 
 
+def test_what_rules_alone_decide_is_told(plan: Plan) -> None:
+    for key in ("network.kernel_edge=5", "base_features=4"):
+        with pytest.raises(AutosegError, match="is of rules that decide `network`"):
+            with_settings(plan, [key], family_of)
+
+
 def test_every_network_but_u_nets_is_told_with_rule_sets_that_plan_it() -> None:
     assert {*RULES_OF} == {*BUILT_IN_NETWORKS} - {"plain_unet", "residual_unet"}
     for kind, names in RULES_OF.items():
