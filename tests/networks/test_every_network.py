@@ -24,7 +24,7 @@ EVERY = pytest.mark.parametrize("kind", SMALL)
 BOTH = pytest.mark.parametrize("dims", [2, 3])
 CHANNELS, OUTPUTS = 2, 5
 LONG_TRACED = [("mask_queries", gpu(11))]  # 15 layers of attention
-NEED_THINGS = ("mask_rcnn",)
+NEED_THINGS = ("mask_rcnn", "solov2", "yolact")
 PLANNED = [
     pytest.param(
         kind,
