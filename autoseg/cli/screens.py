@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from autoseg.inspection.repair import Repair
     from autoseg.pipeline.plan import PlanOutcome
     from autoseg.pipeline.train import FoldResult
+    from autoseg.planning.plan import Plan
 
+LONG_HOURS = 48
+LONG_ON_A_CPU = "  that is long; `--rules cpu` plans for a machine without a GPU"
 CONSEQUENTIAL = ("patch_size_vox", "network", "loss")
 CLASSES_SHOWN = 12
 WARNINGS_SHOWN = 3
@@ -125,12 +128,13 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"minutes an epoch, {in_all} a fold (--minutes shortens it), at most "
         f"{size_text(expected.disk_gib)} of disk ({expected.basis})",
         *([f"  {expected.smaller}"] if expected.smaller else []),
+        *([LONG_ON_A_CPU] if _wants_a_gpu(plan) else []),
         "Because:",
     ]
     by_hand = [d for d in by_name.values() if d.source == "--set"]
     changed = {part for d in by_hand for part in d.name.split(".")}
     told = (*CONSEQUENTIAL, "task") if plan.labels.things else CONSEQUENTIAL
-    lines += [f"  {n}: {by_name[n].because}" for n in told if n not in changed]
+    lines += [f"  {n}: {by_name[n].because}" for n in told if n in by_name and n not in changed]
     lines += [f"  {d.name}: {d.because}" for d in by_hand]
     work = path.parent.parent
     where = "" if work == Path("autoseg_work") else f" --work {work}"
@@ -139,6 +143,12 @@ def plan_screen(outcome: "PlanOutcome", path: Path) -> str:
         f"train{where}"
     )
     return "\n".join(lines)
+
+
+def _wants_a_gpu(plan: "Plan") -> bool:
+    """Whether training takes days on a CPU, by rules that are not made for one."""
+    long = plan.expected[plan.recommended].fold_hours > LONG_HOURS
+    return long and plan.machine.device == "cpu" and plan.rule_set != "cpu"
 
 
 def _class_lines(fingerprint: Fingerprint) -> list[str]:

@@ -9,7 +9,7 @@ from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import DeepLabPlan, DilatedStage, PerAxis, ResNetDepth
 from autoseg.planning.search import PatchSearch
 from autoseg.planning.stage_plan import stride_of
-from autoseg.planning.topology import Topology
+from autoseg.planning.topology import FinestStride, Topology
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,19 +67,16 @@ def stages_to(
     depth: ResNetDepth,
     output_stride: int,
     base_features: int,
-    finest_stride: int = 4,
+    finest_stride: FinestStride = 4,
 ) -> tuple[DilatedStage, ...]:
-    """Strides and kernels of the topology, the first two strides being those of the stem and of
-    pooling; those beyond the output stride dilate all that follows."""
+    """Strides and kernels of the topology for the stem, the layer after it, which may be pooled
+    first, and three more; strides beyond the output stride dilate all that follows."""
     ones = (1,) * len(topology.strides[0])
-    wanted = topology.stem_and_stages(finest_stride)
-    planned = topology.kernel_sizes
-    pooled = 1 if finest_stride == 2 else 2  # times, before the layers
-    kernels = [planned[0], *planned[pooled:], *[planned[-1]] * 4][:5]
+    five = topology.from_finest(finest_stride)
     blocks = (0, *BLOCKS[depth])
     reached, dilation = ones, ones
     stages = []
-    for index, (strides, kernel) in enumerate(zip(wanted, kernels, strict=True)):
+    for index, (strides, kernel) in enumerate(zip(five.strides, five.kernel_sizes, strict=True)):
         keep = [r * s <= output_stride for r, s in zip(reached, strides, strict=True)]
         stride = tuple(s if k else 1 for s, k in zip(strides, keep, strict=True))
         dilation = tuple(d if k else d * s for d, s, k in zip(dilation, strides, keep, strict=True))

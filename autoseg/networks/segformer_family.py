@@ -10,7 +10,7 @@ from autoseg.networks.traced_search import search_by, traced_cost_of
 from autoseg.planning.network_plan import PerAxis, SegFormerPlan, TransformerStage
 from autoseg.planning.search import PatchSearch
 from autoseg.planning.stage_plan import stride_of
-from autoseg.planning.topology import Topology, divisor_of
+from autoseg.planning.topology import FinestStride, Topology, divisor_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,9 @@ def plan_segformer(topology: Topology, patch: PerAxis, search: PatchSearch) -> S
     return segformer_of(size, topology, search.network.finest_stride)
 
 
-def segformer_of(size: MixTransformer, topology: Topology, finest_stride: int = 4) -> SegFormerPlan:
+def segformer_of(
+    size: MixTransformer, topology: Topology, finest_stride: FinestStride = 4
+) -> SegFormerPlan:
     """A network of a size, in as many dimensions as the strides have."""
     return SegFormerPlan(
         stages=transformer_stages(size, topology, finest_stride),
@@ -59,17 +61,14 @@ def segformer_of(size: MixTransformer, topology: Topology, finest_stride: int = 
 
 
 def transformer_stages(
-    size: MixTransformer, topology: Topology, finest_stride: int
+    size: MixTransformer, topology: Topology, finest_stride: FinestStride
 ) -> tuple[TransformerStage, ...]:
-    """Stages whose attention looks at all of a patch at the lowest resolution there is."""
-    ones = (1,) * len(topology.strides[0])
-    pools = topology.stem_and_stages(finest_stride)
-    strides = [tuple(a * b for a, b in zip(*pools[:2], strict=True)), *pools[2:]]
-    # Axes that are coarser than the others at first are not embedded across.
-    kernels = topology.kernel_sizes
-    seen = [kernels[0], *[kernels[-1]] * 3]
-    if finest_stride == 2:
-        seen[1] = kernels[:2][-1]
+    """Stages whose attention looks at all of a patch at the lowest resolution there is. Axes that
+    are still coarser than the others where a stage looks are not embedded across."""
+    five = topology.from_finest(finest_stride)
+    stem, pooling, *later = five.strides
+    strides = [tuple(a * b for a, b in zip(stem, pooling, strict=True)), *later]
+    ones = (1,) * len(stem)
     return tuple(
         TransformerStage(
             features=features,
@@ -84,7 +83,7 @@ def transformer_stages(
             reduction=divisor_of([ones, *strides[index + 1 :]]),
         )
         for index, (features, blocks, heads, stride, kernel) in enumerate(
-            zip(size.features, size.blocks, HEADS, strides, seen, strict=True)
+            zip(size.features, size.blocks, HEADS, strides, five.kernel_sizes, strict=False)
         )
     )
 

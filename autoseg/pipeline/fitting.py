@@ -7,7 +7,7 @@ from autoseg.dataset.labels import LabelScheme
 from autoseg.errors import AutosegError
 from autoseg.machine import ANY_GPU, Machine
 from autoseg.planning.configuration_planner import PlanningInputs
-from autoseg.planning.expectation import explained, timed
+from autoseg.planning.expectation import Speed, explained, timed
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.plan import Configuration, Decision, Expectation, Plan
 from autoseg.planning.planner import make_plan
@@ -81,7 +81,8 @@ def beside_smaller(plan: Plan, inputs: PlanningInputs) -> Plan:
         f"with half the memory, patches of {' x '.join(map(str, patch))}, it would be "
         f"{size_text(expected.memory_gib)} and {duration_text(minutes)} a fold"
     )
-    return _with_expectation(plan, name, plan.expected[name].model_copy(update={"smaller": says}))
+    told = plan.expected[name].model_copy(update={"smaller": says})
+    return _with_expectation(plan, name, told, inputs.speed)
 
 
 def measured_plan(
@@ -264,8 +265,10 @@ def with_measurement(plan: Plan, name: ConfigurationName, found: "Measurement") 
     return _with_expectation(plan, name, measured)
 
 
-def _with_expectation(plan: Plan, name: ConfigurationName, expected: Expectation) -> Plan:
-    explains = explained(expected, plan.configurations[name], None)
+def _with_expectation(
+    plan: Plan, name: ConfigurationName, expected: Expectation, speed: Speed | None = None
+) -> Plan:
+    explains = explained(expected, plan.configurations[name], speed)
     decisions = tuple(
         explains if (d.name, d.configuration) == (explains.name, name) else d
         for d in plan.decisions

@@ -8,7 +8,7 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.selection_record import Selection
 from autoseg.postprocessing.recipe import Recipe
 from autoseg.records import load_record
-from autoseg.work_folder import WorkFolder
+from autoseg.work_folder import FoldFolder, WorkFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def trained_models(
     if not models:
         raise AutosegError(
             f"{work.root}: no {configuration.name} model of plan {plan.name!r} is trained "
-            f"yet. Run `autoseg train` first, or name {_others(work)}model files with --model."
+            f"yet. Run `autoseg train` first, or name model files with --model{_others(work)}."
         )
     if configuration.previous_stage is not None:
         models += work.trained_models(plan.name, configuration.previous_stage)
@@ -69,9 +69,15 @@ def trained_models(
 
 
 def _others(work: WorkFolder) -> str:
-    """What else could be meant."""
-    trained = [name for name in work.plan_names() if work.has_models(name)]
-    return f"a plan with --plan, of which {', '.join(trained)} have models, or " if trained else ""
+    """What else is trained, and could be meant."""
+    files = (path for name in work.plan_names() for path in _model_files(work.plan_models(name)))
+    found = dict.fromkeys(f"{file.parts[-4]}/{file.parts[-3]}" for file in files)
+    return f", or one of {', '.join(found)} with --plan and --configuration" if found else ""
+
+
+def _model_files(models: Path) -> list[Path]:
+    """Of all configurations and folds of a plan."""
+    return sorted(f.model for f in map(FoldFolder, models.glob("*/fold_*")) if f.model.is_file())
 
 
 def selected_models(work: WorkFolder) -> ModelsToUse | None:

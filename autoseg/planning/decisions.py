@@ -16,7 +16,7 @@ from autoseg.planning.grid_plan import NormalizationKind, ResamplingPlan
 from autoseg.planning.model_plan import ConfigurationName
 from autoseg.planning.network_plan import NetworkName, Upsampling
 from autoseg.planning.run_plan import BoxLossPlan, LossName, MatchingPlan, RandomRange, TrainingPlan
-from autoseg.planning.topology import PoolingRule
+from autoseg.planning.topology import FinestStride, PoolingRule
 from autoseg.records import Record
 
 TaskName = Literal[
@@ -46,10 +46,10 @@ class NetworkSettings(Record):
     block of an FCN's encoder, `kernel_edge` that of MedNeXt's kernels, and DeepLab has an
     `output_stride` and `separable` convolutions. Masks of queries are `mask_stride` times as coarse
     as the patch; there are `queries_per_object` of a patch and `least_queries`, and as many
-    detections of boxes. These are looked for from a stage of `finest_stride` on, which is also that
-    of SegFormer's and DeepLab's finest features; there are as few sizes
-    for each place as give objects a mean best IoU of `anchor_overlap`, and `most_anchors` at most;
-    in so many `steps`, as by Cascade R-CNN, and with `point_rend` their masks are refined.
+    detections of boxes. The finest features of SegFormer and DeepLab, and the stage from which on
+    boxes are looked for, have a `finest_stride`; there are as few sizes of boxes for each place as
+    give objects a mean best IoU of `anchor_overlap`, and `most_anchors` at most; they are found in
+    so many `steps`, as by Cascade R-CNN, and with `point_rend` their masks are refined.
     """
 
     kind: NetworkName
@@ -69,7 +69,7 @@ class NetworkSettings(Record):
     mask_stride: int = Field(default=4, ge=1)
     least_queries: int = Field(default=100, ge=1)
     queries_per_object: float = Field(default=1.5, gt=0)
-    finest_stride: Literal[2, 4] = 4
+    finest_stride: FinestStride = 4
     most_anchors: int = Field(default=3, ge=1)
     anchor_overlap: float = Field(default=0.7, gt=0, le=1)
     steps: int = Field(default=1, ge=1, le=3)

@@ -1,6 +1,6 @@
 """What a plan will take: memory, time and disk, estimated before anything runs."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from math import inf
 
 from autoseg.inspection.fingerprint import Fingerprint
@@ -17,25 +17,30 @@ PREPARED_BYTES = 2  # of a voxel and channel, before compression
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a machine gets through in a second of training, one after the other: multiply-adds,
-    outputs of layers, which have to be moved, and weights that Muon turns."""
+    """What a machine gets through in training, one after the other: multiply-adds, outputs of
+    layers, which have to be moved, and weights that Muon turns."""
 
-    multiply_adds: float
-    elements: float = inf
-    turned_weights: float = inf
+    multiply_adds_per_s: float
+    elements_per_s: float = inf
+    turned_weights_per_s: float = inf
 
     def step_seconds(self, cost: NetworkCost, run: RunPlan) -> float:
-        """Of a whole step: augmentation, way there and back, loss and optimiser."""
+        """Of a whole step: augmentation, forward and backward, loss and optimiser."""
         samples = run.step_samples
         turned = cost.weights if run.training.optimizer == "muon" else 0
         return (
-            PASSES * cost.multiply_adds * samples / self.multiply_adds
-            + cost.elements * samples / self.elements
-            + turned / self.turned_weights
+            PASSES * cost.multiply_adds * samples / self.multiply_adds_per_s
+            + cost.elements * samples / self.elements_per_s
+            + turned / self.turned_weights_per_s
         )
 
+    def facts(self) -> dict[str, float]:
+        """The rates that count."""
+        return {name: value for name, value in asdict(self).items() if value != inf}
 
-# Of one core, with and without bfloat16: fitted to trainings of every network (docs/networks.md).
+
+# Of one hyperthread beside another, with and without bfloat16: fitted to trainings of every network
+# (docs/decisions/0025-expected-times.md). More than two were not measured.
 CORE = {True: Speed(75e9, 65e6, 28e6), False: Speed(36e9, 25e6, 28e6)}
 
 
@@ -90,8 +95,10 @@ def assumed_speed(machine: Machine) -> Speed:
     return Speed(*(cores * of_one for of_one in astuple(core)))
 
 
-def explained(expected: Expectation, configuration: Configuration, rate: float | None) -> Decision:
-    """The same for people to read among a plan's decisions."""
+def explained(
+    expected: Expectation, configuration: Configuration, speed: Speed | None = None
+) -> Decision:
+    """The same for people to read among a plan's decisions; with the speed that was assumed."""
     because = {
         "estimated": "traced from the network, layer by layer; --measure runs a step to know",
         "measured": "training steps of random patches were run on this machine",
@@ -102,6 +109,6 @@ def explained(expected: Expectation, configuration: Configuration, rate: float |
         value=expected.model_dump(mode="json", exclude_none=True),
         rule_id=f"expectation.{expected.basis}",
         because=because[expected.basis],
-        facts={} if rate is None else {"multiply_adds_per_second": rate},
-        source="benchmarks/training_step.py",
+        facts={} if speed is None else speed.facts(),
+        source="docs/decisions/0025-expected-times.md",
     )

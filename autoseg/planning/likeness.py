@@ -67,7 +67,7 @@ def plan_like(model: Configuration, where: str, plan: Plan, inputs: PlanningInpu
         for decision in plan.decisions
         if decision.configuration in (None, model.name) and _stands(decision)
     ]
-    why = explained(expected, like, inputs.speed.multiply_adds)
+    why = explained(expected, like, inputs.speed)
     return plan.model_copy(
         update={
             "configurations": {model.name: like},

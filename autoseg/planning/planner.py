@@ -26,8 +26,8 @@ def make_plan(inputs: PlanningInputs, name: str | None = None) -> Plan:
             planned.add_second_stage()
     configurations = planned.configurations
     recommended, decision = _recommend(configurations, inputs)
-    rate = inputs.speed.multiply_adds
-    explains = [explained(planned.expected[n], c, rate) for n, c in configurations.items()]
+    speed = inputs.speed
+    explains = [explained(planned.expected[n], c, speed) for n, c in configurations.items()]
     return Plan(
         name=name or inputs.rules.name,
         rule_set=inputs.rules.name,
@@ -95,8 +95,8 @@ def expected_anew(plan: Plan, inputs: PlanningInputs) -> Plan:
         name: expect(inputs, configuration, plan.expected[name].planned_gib)
         for name, configuration in plan.configurations.items()
     }
-    rate = inputs.speed.multiply_adds
-    explains = [explained(expected[n], c, rate) for n, c in plan.configurations.items()]
+    speed = inputs.speed
+    explains = [explained(expected[n], c, speed) for n, c in plan.configurations.items()]
     others = [d for d in plan.decisions if d.name != explains[0].name]
     return plan.model_copy(update={"expected": expected, "decisions": (*others, *explains)})
 

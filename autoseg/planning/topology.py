@@ -6,8 +6,11 @@ Isensee et al. 2021, nnU-Net (doi:10.1038/s41592-020-01008-z), supplementary not
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from autoseg.records import Record
+
+FinestStride = Literal[2, 4]  # of the finest features of networks that do not look at all voxels
 
 
 class PoolingRule(Record):
@@ -30,14 +33,20 @@ class Topology:
         """What a patch must be a multiple of, per axis."""
         return divisor_of(self.strides)
 
-    def stem_and_stages(self, finest_stride: int) -> tuple[tuple[int, ...], ...]:
-        """Strides of a stem, of the pooling after it, and of three more stages, 1 beyond those
-        that there are. Where the finest features have a stride of 2, nothing is pooled there."""
+    def from_finest(self, finest_stride: FinestStride) -> "Topology":
+        """Five stages for a network that looks no finer than a stride: a stem, which sees the
+        image, the stage that gives the finest features, and three more.
+
+        The stem has a stride of 2 and the one after it what is left; where there are no further
+        ones strides are 1 and kernels the last. Kernels are of the resolution that a stage gives.
+        """
         ones = (1,) * len(self.strides[0])
-        pooled = [*self.strides[1:], *[ones] * 5]
+        strides = [*self.strides[1:], *[ones] * 5]
         if finest_stride == 2:
-            pooled.insert(1, ones)
-        return tuple(pooled[:5])
+            strides.insert(1, ones)
+        kernels = [*self.kernel_sizes, *[self.kernel_sizes[-1]] * 5]
+        del kernels[1 : finest_stride // 2]
+        return Topology(tuple(strides[:5]), tuple(kernels[:5]))
 
 
 def divisor_of(strides: Iterable[Sequence[int]]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from autoseg.networks.deeplab import AtrousPyramid, DeepLabV3Plus
 from autoseg.networks.deeplab_family import pyramid_rates, stages_to
 from autoseg.networks.resnet import ResNet
 from autoseg.planning.network_plan import DeepLabPlan, ResNetDepth
-from autoseg.planning.topology import Topology
+from autoseg.planning.topology import FinestStride, Topology
 from tests.networks.every_network import deeplab
 
 FIVE = Topology(((1, 1), *[(2, 2)] * 5), ((3, 3),) * 6)
@@ -47,7 +47,7 @@ def test_resnets_have_as_many_weights_as_published(depth: ResNetDepth) -> None:
     ],
 )
 def test_strides_beyond_the_output_stride_become_dilation(
-    output_stride: int, finest_stride: int, strides: list[int], dilations: list[int]
+    output_stride: int, finest_stride: FinestStride, strides: list[int], dilations: list[int]
 ) -> None:
     stages = stages_to(FIVE, 18, output_stride, 64, finest_stride)
     assert [stage.stride for stage in stages] == [(s, s) for s in strides]
@@ -85,7 +85,8 @@ def test_kernels_are_those_of_the_resolution_that_they_work_at() -> None:
     flat, whole = (1, 3, 3), (3, 3, 3)
     strides = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
     topology = Topology(strides, (flat, flat, whole, whole, whole))
-    for finest_stride, first in ((4, whole), (2, flat)):
+    expected: dict[FinestStride, tuple[int, ...]] = {4: whole, 2: flat}
+    for finest_stride, first in expected.items():
         stages = stages_to(topology, 18, 16, 8, finest_stride)
         kernels = [stage.kernel_size for stage in stages]
         assert kernels == [(1, 7, 7), first, whole, whole, whole]

@@ -70,6 +70,10 @@ def test_the_finest_features_may_be_half_as_fine_as_the_image() -> None:
     stages = segformer_of(SIZES["b0"], thick, finest_stride=2).stages
     assert [s.stride for s in stages] == [(1, 2, 2), (1, 2, 2), (2, 2, 2), (1, 1, 1)]
     assert [s.kernel_size for s in stages] == [flat, flat, whole, whole]
+    thicker = Topology(((1, 1, 1), *[(1, 2, 2)] * 3, (2, 2, 2)), (*[flat] * 3, whole, whole))
+    assert [s.kernel_size for s in segformer_of(TINY, thicker).stages] == [
+        (1, 7, 7), flat, whole, whole,
+    ]  # fmt: skip
 
 
 def test_attention_is_a_weighted_mean_of_coarser_values() -> None:

@@ -255,6 +255,9 @@ def test_the_plans_screen_says_what_the_next_smaller_plan_takes(
     epochs = smaller.configurations["3d_fullres"].run.training.epochs
     takes = duration_text(expected.epoch_minutes * epochs)
     assert said.endswith(f"{size_text(expected.memory_gib)} and {takes} a fold")
+    decisions = beside_smaller(plan, inputs).decisions
+    told = {d.configuration: d.facts for d in decisions if d.name == "expectation"}
+    assert told["3d_fullres"]["multiply_adds_per_s"] == inputs.speed.multiply_adds_per_s
 
 
 def test_with_few_hours_too_the_smaller_plan_is_smaller() -> None:

@@ -326,7 +326,7 @@ def test_a_newer_plan_without_models_hides_none(work: WorkFolder) -> None:
     content = json.loads(state.read_text()) | {"current_plan": "newer"}
     state.write_text(json.dumps(content))
     assert find_candidates(work).folds == (0, 1)
-    with pytest.raises(AutosegError, match=f"--plan, of which {trained.name} have models"):
+    with pytest.raises(AutosegError, match=f"one of {trained.name}/2d, .* with --plan"):
         trained_models(work.root)
 
 

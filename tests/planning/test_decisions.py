@@ -194,3 +194,17 @@ def test_the_screen_shows_what_is_expected_whatever_decisions_say(
     reasons = lines.index("Because:")
     assert plan_screen(told, tmp_path).splitlines()[:reasons] == lines[:reasons]
     assert any(line.startswith("Expected: ") for line in lines[:reasons])
+
+
+def test_rules_that_take_days_on_a_cpu_are_told_apart_from_those_for_one(
+    tmp_path: Path, synthetic_dataset: Path
+) -> None:
+    outcome = plan_dataset(PlanJob(dataset=synthetic_dataset, work=tmp_path, target="cpu"), 1)
+    hint = "`--rules cpu` plans for a machine without a GPU"
+    for rules, hours, told in (("default", 49, True), ("default", 47, False), ("cpu", 49, False)):
+        expected = {
+            name: known.model_copy(update={"fold_hours": hours})
+            for name, known in outcome.plan.expected.items()
+        }
+        plan = outcome.plan.model_copy(update={"rule_set": rules, "expected": expected})
+        assert (hint in plan_screen(replace(outcome, plan=plan), tmp_path)) == told

@@ -17,7 +17,15 @@ from autoseg.planning.choices import class_weights
 from autoseg.planning.cost import convolution_elements
 from autoseg.planning.model_plan import DistancePlan, FlowPlan, StageMaskInput
 from autoseg.planning.network_plan import StagePlan, UNetPlan
-from tests.planning.specified import CPU, Scans, configure, gpu, made_up_fingerprint, plan_of
+from tests.planning.specified import (
+    CPU,
+    Scans,
+    configure,
+    gpu,
+    made_up_fingerprint,
+    plan_of,
+    with_things,
+)
 
 RARE = ((0.1, 1.0), (0.02, 0.5), (0.0, 0.0))  # image and case fraction of three classes
 
@@ -290,6 +298,18 @@ def test_objects_that_touch_are_told_apart_by_their_depth(touching: float, kind:
         configure(things, r, CPU).inference.smallest_object_mm for r in ("cpu", "nnunet")
     ]
     assert smallest_mm == [3, 0]
+
+
+def test_numbered_objects_keep_their_border_and_the_reason_has_their_facts() -> None:
+    things = with_things(made_up_fingerprint(Scans((64, 96, 96), (1, 1, 1), count=50)))
+    (organ,) = things.classes
+    border = organ.model_copy(update={"name": "border", "objects": None})
+    numbered = things.model_copy(update={"labels": INSTANCE_SCHEME, "classes": (organ, border)})
+    plan = plan_of(numbered, "default", CPU)
+    (task,) = (d for d in plan.decisions if (d.name, d.configuration) == ("task", "3d_fullres"))
+    assert (task.value, task.rule_id) == ("semantic", "task.border")
+    assert "20 in a median scan" in task.because
+    assert "30% touch another" in task.because
 
 
 @pytest.mark.parametrize("rules", ["flow", "solov2", "yolact"])

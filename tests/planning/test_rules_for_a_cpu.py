@@ -145,3 +145,5 @@ def test_finest_features_are_finer_where_structures_are_small(
     stages = plan.configurations["3d_fullres"].model.network.stages
     first = stages[: 2 if rules == "deeplab" else 1]  # a stem and pooling, or tokens
     assert stride_of(first) == (finest,) * 3
+    slices = plan.configurations["2d"].model.network.stages
+    assert stride_of(slices[: len(first)]) == (4, 4)

@@ -11,6 +11,7 @@ from autoseg.errors import AutosegError
 from autoseg.networks import family_of
 from autoseg.networks.deeplab_family import stages_to
 from autoseg.networks.mednext_family import SIZES, stages_of
+from autoseg.networks.segformer_family import MixTransformer, segformer_of
 from autoseg.planning.network_plan import MedNeXtPlan, NetworkPlan, ResNetDepth
 from autoseg.training.initialization import initialize_from
 from autoseg.training.published import is_published
@@ -160,6 +161,11 @@ def test_a_segformer_of_colours_begins_one_of_our_channels(tmp_path: Path) -> No
     torch.testing.assert_close(own["encoder.0.embed.weight"], stem.sum(1, keepdim=True))
     assert torch.equal(own["encoder.1.blocks.0.attention.query.weight"], query)
     assert (len(found.loaded), found.adapted) == (1, ("encoder.0.embed.weight",))
+    finer = segformer_of(MixTransformer((1, 1, 2, 1), (4, 8, 10, 8), 8), topology_of(2), 2)
+    card = card_with(finer, 2)
+    found = initialize_from(build_network(card.configuration.model), card, path)
+    assert found.loaded == ("encoder.1.blocks.0.attention.query.weight",)
+    assert "encoder.0.embed.weight" in found.left
 
 
 def test_larger_kernels_begin_from_smaller_ones(tmp_path: Path) -> None:
